@@ -1,0 +1,7 @@
+"""Predictor: a model behind HTTP, answered at once or later. A model's author imports from here."""
+
+from predictor.errors import InvalidInput
+
+__all__ = ["InvalidInput", "__version__"]
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""Predictor over HTTP. Knows neither Redis nor arq."""

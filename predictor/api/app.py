@@ -1,0 +1,51 @@
+"""Where the parts of the api meet."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from fastapi_offline import FastAPIOffline
+
+from predictor import __version__
+from predictor.api import errors, routes
+from predictor.api.dependencies import State
+from predictor.config import Config
+from predictor.model import load_model
+from predictor.store.connection import DEFAULT_URL
+from predictor.store.predictions import Predictions
+
+_DESCRIPTION = """\
+A model behind HTTP. `POST /predict` answers with the result; with the header `Async-Mode: true` it
+is accepted at once, run by a worker, and read with `GET /predict/{prediction_id}`.
+
+The rule for clients: **200** done, **202** ask again, anything else will not succeed.
+"""
+
+
+def create_app(config: Config) -> FastAPI:
+    """The api as `config` says, its model loaded. Raises ConfigError."""
+    model = load_model(config.model)
+    url = config.redis_url.get_secret_value() if config.redis_url else DEFAULT_URL
+    store = Predictions(url, queue_ttl=config.queue_ttl)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[State]:
+        async with store as predictions:
+            yield State(config=config, model=model, predictions=predictions)
+
+    app = FastAPIOffline(
+        title="Predictor",
+        version=__version__,
+        description=_DESCRIPTION,
+        redoc_url=None,
+        lifespan=lifespan,
+        generate_unique_id_function=_operation_id,
+    )
+    app.include_router(routes.router)
+    errors.install(app)
+    return app
+
+
+def _operation_id(route: APIRoute) -> str:
+    return route.name

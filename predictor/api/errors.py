@@ -1,0 +1,65 @@
+"""Every error in one shape, `{"error": "…"}`, and the code that each kind has."""
+
+import logging
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request, Response
+from pydantic_core import to_json
+from starlette.exceptions import HTTPException
+
+from predictor import errors
+
+logger = logging.getLogger(__name__)
+
+#: The nearest base class in this table gives an error's status.
+STATUS: dict[type[errors.PredictorError], HTTPStatus] = {
+    errors.InvalidInput: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.TimedOut: HTTPStatus.GATEWAY_TIMEOUT,
+    errors.Expired: HTTPStatus.GATEWAY_TIMEOUT,
+    errors.StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.PredictionError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.PredictorError: HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+
+
+def status_of(error: errors.PredictorError) -> HTTPStatus:
+    """The status code that says what `error` is."""
+    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+
+
+def error_response(
+    status: int, message: str, headers: dict[str, str] | None = None, **more: str
+) -> Response:
+    """An answer that says what went wrong."""
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers = {"Retry-After": "1"} | (headers or {})
+    return Response(to_json({"error": message} | more), status, headers, "application/json")
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of `app`, the framework's own too, in the one shape."""
+    app.add_exception_handler(errors.PredictorError, _predictor_error)
+    app.add_exception_handler(HTTPException, _http_exception)
+    app.add_exception_handler(Exception, _bug)
+
+
+async def _predictor_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, errors.PredictorError)  # noqa: S101 (for the type checker)
+    if isinstance(error, errors.ModelFailed):
+        logger.error("the model failed", exc_info=error)
+    return error_response(status_of(error), error.message)
+
+
+async def _http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 (for the type checker)
+    headers = dict(error.headers or {})
+    message = error.detail
+    if error.status_code == HTTPStatus.NOT_FOUND and message == HTTPStatus.NOT_FOUND.phrase:
+        message = "There is nothing at this path; see /docs."
+    elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        message = f"{request.method} is not allowed here; use {headers.get('Allow', 'another')}."
+    return error_response(error.status_code, message, headers)
+
+
+async def _bug(_: Request, __: Exception) -> Response:
+    return error_response(500, "Something went wrong here; the log says what.")

@@ -1,0 +1,121 @@
+"""Every setting: its environment variable, type, default and one sentence; read once."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from predictor.errors import ConfigError
+
+PREFIX = "PREDICTOR_"
+
+Seconds = Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)]
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+class Config(BaseSettings):
+    """The settings of one process, read once when it starts.
+
+    Raises ConfigError, naming the variable, when one cannot be used.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+    )
+
+    host: str = Field("127.0.0.1", description="Address that the api listens on.")
+    port: int = Field(8080, ge=0, le=65535, description="Port of the api; 0 takes a free one.")
+    redis_url: SecretStr | None = Field(
+        default=None,
+        description="Store to use: redis://, rediss:// or unix://. Unset: `predictor` starts an "
+        "embedded one; a process started by hand looks at redis://localhost:6379.",
+    )
+    data_dir: Path = Field(
+        Path(".predictor"), description="Where the embedded store keeps its files."
+    )
+    model: str = Field(
+        "predictor.mock:predict", description="Import path of the model, package.module:name."
+    )
+    mock_delay: float = Field(
+        1.0, ge=0, le=86400, allow_inf_nan=False, description="Seconds that the mock model takes."
+    )
+    workers: int = Field(1, ge=1, le=1024, description="Worker processes that `predictor` starts.")
+    concurrency: int = Field(10, ge=1, le=10000, description="Predictions at once in one process.")
+    timeout: Seconds = Field(300, description="Seconds that one prediction may run.")
+    max_tries: int = Field(
+        3, ge=1, le=1000, description="Runs before a prediction that kills its worker is given up."
+    )
+    lease: Seconds = Field(
+        10, ge=0.3, description="Seconds until the predictions of a dead worker run again."
+    )
+    drain: float = Field(
+        20,
+        ge=0,
+        le=86400,
+        allow_inf_nan=False,
+        description="Seconds that running predictions get to finish when a process is stopped.",
+    )
+    queue_ttl: Seconds = Field(
+        604800,
+        description="Seconds that a prediction may wait in the queue before it fails as expired.",
+    )
+    result_ttl: Seconds = Field(3600, description="Seconds that a result is kept.")
+    max_body: int = Field(1048576, ge=1, description="Largest request body, in bytes.")
+    log_level: LogLevel = Field(
+        "info", description="What is worth a line: debug, info, warning, error."
+    )
+    log_format: Literal["console", "json"] = Field(
+        "console", description="`json` writes one object a line, for machines."
+    )
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ConfigError(_explain(error)) from None
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_redis_url(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is None:
+            return None
+        try:
+            parts = urlsplit(url.get_secret_value())
+            known = parts.scheme in {"redis", "rediss", "unix"}
+            complete = bool(parts.path if parts.scheme == "unix" else parts.hostname)
+            port = parts.port
+        except ValueError:
+            known = complete = False
+        if not known or not complete or port == 0:
+            raise ValueError(
+                "must look like redis://[user:password@]host[:port][/database], rediss://… or "
+                "unix:///path/to/socket"
+            )
+        return url
+
+    def environment(self) -> dict[str, str]:
+        """These settings as environment variables, for a process that is to have the same."""
+        return {
+            PREFIX + name.upper(): _text(value)
+            for name in type(self).model_fields
+            if (value := getattr(self, name)) is not None
+        }
+
+    def with_redis_url(self, url: str) -> Self:
+        """The same settings with another store."""
+        return self.model_copy(update={"redis_url": SecretStr(url)})
+
+
+def _text(value: object) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+
+
+def _explain(error: ValidationError) -> str:
+    """One line that names each variable and what is wrong; no values, they may be secrets."""
+    problems = []
+    for problem in error.errors(include_url=False):
+        name = PREFIX + "_".join(str(part) for part in problem["loc"]).upper()
+        problems.append(f"{name}: {problem['msg'].removeprefix('Value error, ')}")
+    return "; ".join(problems)

@@ -1,0 +1,88 @@
+"""What can go wrong, in the domain's words. Knows no HTTP, no Redis, nothing else of the package.
+
+PredictorError
+├── ConfigError             a setting cannot be used: the process does not start
+│   └── ModelNotLoadable    PREDICTOR_MODEL does not name a model that can be loaded
+├── StoreUnavailable        the store did not confirm: nothing is known to be accepted
+└── PredictionError         a prediction ended without a result; stored as `code` and message
+    ├── InvalidInput        the model refused its input
+    ├── ModelFailed         the model raised, or answered what cannot be written as JSON
+    ├── TimedOut            it ran longer than it may
+    ├── Expired             it waited longer in the queue than it may
+    ├── GivenUp             it ended its worker too often
+    └── Unreadable          what the store holds for it is not what was written
+
+A class's docstring is its default message.
+"""
+
+from typing import ClassVar, Final
+
+#: Exit status of a process that cannot start as it is configured (EX_CONFIG of sysexits.h).
+CANNOT_START: Final = 78
+
+
+class PredictorError(Exception):
+    """Something went wrong."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or type(self).__doc__)
+
+    @property
+    def message(self) -> str:
+        """The sentence that a client may read."""
+        return str(self)
+
+
+class ConfigError(PredictorError):
+    """A setting cannot be used."""
+
+
+class ModelNotLoadable(ConfigError):
+    """The model cannot be loaded."""
+
+
+class StoreUnavailable(PredictorError):
+    """The store cannot be reached; try again."""
+
+
+class PredictionError(PredictorError):
+    """The prediction failed."""
+
+    #: How the store names it; never changes once released.
+    code: ClassVar[str] = "failed"
+
+
+class InvalidInput(PredictionError):
+    """The model refused this input."""
+
+    code = "invalid_input"
+
+
+class ModelFailed(PredictionError):
+    """The model failed on this input."""
+
+    code = "model_failed"
+
+
+class TimedOut(PredictionError):
+    """The prediction ran out of time."""
+
+    code = "timed_out"
+
+
+class Expired(PredictionError):
+    """The prediction waited too long in the queue and was not run."""
+
+    code = "expired"
+
+
+class GivenUp(PredictionError):
+    """The prediction was given up: its worker died each time it ran."""
+
+    code = "given_up"
+
+
+class Unreadable(PredictionError):
+    """What is stored for this prediction cannot be read."""
+
+    code = "unreadable"

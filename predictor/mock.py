@@ -1,0 +1,18 @@
+"""The model that runs when none is named: it takes a while and answers a random number."""
+
+import asyncio
+import random
+from functools import cache
+
+from predictor.config import Config
+
+
+async def predict(text: str) -> str:  # noqa: ARG001 (a model is given its input)
+    """Take PREDICTOR_MOCK_DELAY seconds, then answer an integer from 1000 to 20000 as a string."""
+    await asyncio.sleep(_delay())
+    return str(random.randint(1000, 20000))  # noqa: S311 (no secret)
+
+
+@cache
+def _delay() -> float:
+    return Config().mock_delay

@@ -1,0 +1,216 @@
+"""What a model is: a callable from text to anything JSON can say. Loading it, running it.
+
+Knows nothing of ids, queues, Redis or HTTP.
+"""
+
+import asyncio
+import contextlib
+import contextvars
+import importlib
+import inspect
+import sys
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from pydantic_core import PydanticSerializationError, from_json, to_json
+
+from predictor.errors import ModelFailed, ModelNotLoadable, PredictionError, TimedOut
+from predictor.prediction import Json
+
+#: Seconds that a call which ran out of time gets to clean up before it is left to itself.
+_GRACE = 0.1
+
+
+def load_model(path: str) -> "Model":
+    """The model that `path` ("package.module:name", dots allowed in the name) points to.
+
+    Raises ModelNotLoadable with one line that says what was looked for and where.
+    """
+    module_name, colon, name = path.partition(":")
+    if not (module_name and colon and name):
+        raise ModelNotLoadable(f"PREDICTOR_MODEL: {path!r} must look like package.module:name")
+    target = _import(module_name, path)
+    for part in name.split("."):
+        if not hasattr(target, part):
+            where = getattr(sys.modules[module_name], "__file__", None) or "a namespace package"
+            raise ModelNotLoadable(
+                f"PREDICTOR_MODEL: {path!r}: module {module_name!r} ({where}) has no {name!r}"
+            )
+        target = getattr(target, part)
+    return Model(_check_call(target, path))
+
+
+def _import(module_name: str, path: str) -> Any:
+    try:
+        return importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name and (module_name == error.name or module_name.startswith(error.name + ".")):
+            places = ", ".join(str(Path(entry).resolve()) for entry in sys.path)
+            raise ModelNotLoadable(
+                f"PREDICTOR_MODEL: {path!r}: no module {error.name!r} in {places}"
+            ) from None
+        raise _import_failed(module_name, path, error) from error
+    except (Exception, SystemExit) as error:
+        raise _import_failed(module_name, path, error) from error
+
+
+def _import_failed(module_name: str, path: str, error: BaseException) -> ModelNotLoadable:
+    # The innermost frame outside the import machinery is the line that the author has to mend.
+    where, trace = "", error.__traceback__
+    while trace:
+        filename = trace.tb_frame.f_code.co_filename
+        if not filename.startswith("<frozen importlib") and filename != __file__:
+            where = f" ({filename}, line {trace.tb_lineno})"
+        trace = trace.tb_next
+    return ModelNotLoadable(
+        f"PREDICTOR_MODEL: {path!r}: importing {module_name!r} raised "
+        f"{type(error).__name__}: {error}{where}"
+    )
+
+
+def _check_call(target: Any, path: str) -> Callable[[str], Any]:
+    if not callable(target) or inspect.isclass(target):
+        kind = f"the class {target.__name__}" if inspect.isclass(target) else type(target).__name__
+        raise ModelNotLoadable(
+            f"PREDICTOR_MODEL: {path!r} is {kind}; name a function or a callable object"
+        )
+    try:
+        inspect.signature(target).bind("")
+    except TypeError as error:
+        raise ModelNotLoadable(
+            f"PREDICTOR_MODEL: {path!r} cannot be called with one text: {error}"
+        ) from None
+    except ValueError:
+        pass  # some built-in callables have no signature to look at
+    return target  # type: ignore[no-any-return]
+
+
+class Model:
+    """A loaded model. An `async def` is awaited; anything else runs in a thread of its own."""
+
+    def __init__(self, function: Callable[[str], Any]) -> None:
+        self._function = function
+        call = getattr(function, "__call__", function)  # noqa: B004 (the method, to look at it)
+        self._is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
+        self._abandoned: set[asyncio.Future[Json]] = set()
+
+    @property
+    def abandoned(self) -> int:
+        """How many calls still run though nobody waits for them any more: each fills a slot."""
+        return len(self._abandoned)
+
+    async def run(self, text: str, timeout: float) -> Json:  # noqa: ASYNC109 (part of the contract)
+        """What the model makes of `text`, as JSON, within `timeout` seconds.
+
+        Raises InvalidInput where the model says so, TimedOut, and ModelFailed for whatever else
+        goes wrong in it. When this call is canceled so is an `async def`; a thread cannot be.
+        """
+        call = self._start(text)
+        try:
+            await asyncio.wait({call}, timeout=timeout)
+            if not call.done():
+                if self._is_async:
+                    call.cancel()
+                    await asyncio.wait({call}, timeout=_GRACE)
+                raise TimedOut(f"The prediction ran out of time ({timeout:g} s).")
+            return _outcome(call)
+        except asyncio.CancelledError:
+            if self._is_async:
+                call.cancel()
+            raise
+        finally:
+            if not call.done():
+                self._abandon(call)
+
+    def _start(self, text: str) -> asyncio.Future[Json]:
+        if self._is_async:
+            return asyncio.ensure_future(_call(self._function, text))
+        return _call_in_thread(self._function, text)
+
+    def _abandon(self, call: asyncio.Future[Json]) -> None:
+        self._abandoned.add(call)
+        call.add_done_callback(self._abandoned.discard)
+        call.add_done_callback(_see)
+
+
+def _outcome(call: asyncio.Future[Json]) -> Json:
+    if call.cancelled():
+        raise ModelFailed  # the model canceled itself: nobody else did
+    return call.result()
+
+
+def _see(call: asyncio.Future[Json]) -> None:
+    """Look at the exception of a call that nobody waits for, or asyncio complains that none did."""
+    if not call.cancelled():
+        call.exception()
+
+
+async def _call(function: Callable[[str], Awaitable[Any]], text: str) -> Json:
+    try:
+        return encode_result(await function(text))
+    except (PredictionError, asyncio.CancelledError):
+        raise
+    except BaseException as error:
+        # SystemExit and its like too: a model must not be able to end the process that runs it.
+        raise ModelFailed from error
+
+
+def _call_in_thread(function: Callable[[str], Any], text: str) -> asyncio.Future[Json]:
+    """Call `function` in a thread; the future is done when the thread is.
+
+    A daemon thread, and none of a pool: one that never ends must keep neither the process from
+    ending nor the next prediction from starting.
+    """
+    loop = asyncio.get_running_loop()
+    call: asyncio.Future[Json] = loop.create_future()
+
+    def settle(outcome: Json | PredictionError) -> None:
+        if isinstance(outcome, PredictionError):
+            call.set_exception(outcome)
+        else:
+            call.set_result(outcome)
+
+    def work() -> None:
+        outcome: Json | PredictionError
+        try:
+            value = function(text)
+            if inspect.isawaitable(value):  # a decorated `async def`, say
+                value = asyncio.run_coroutine_threadsafe(_await(value), loop).result()
+            outcome = encode_result(value)
+        except PredictionError as error:
+            outcome = error
+        except BaseException as error:
+            outcome = ModelFailed()
+            outcome.__cause__ = error
+        with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
+            loop.call_soon_threadsafe(settle, outcome)
+
+    threading.Thread(target=contextvars.copy_context().run, args=(work,), daemon=True).start()
+    return call
+
+
+async def _await(value: Awaitable[Any]) -> Any:
+    return await value
+
+
+def encode_result(value: Any) -> Json:
+    """`value` as JSON that can be read back: what pydantic can write, and arrays by `tolist()`.
+
+    Raises ModelFailed with the reason: no JSON value, NaN or infinite, too deep, too long a number.
+    """
+    try:
+        encoded = to_json(value, fallback=_plain)
+        from_json(b"[%b]" % encoded, allow_inf_nan=False)
+    except (PydanticSerializationError, ValueError, RecursionError) as error:
+        reason = str(error).removeprefix("Error serializing to JSON: ")
+        raise ModelFailed(f"The model's result cannot be written as JSON: {reason}") from error
+    return Json(encoded)
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's and PyTorch's arrays and scalars, without importing either."""
+    if callable(tolist := getattr(value, "tolist", None)):
+        return tolist()
+    raise TypeError(f"a {type(value).__name__} is not a JSON value")

@@ -1,0 +1,124 @@
+"""The client that arq's worker is given as `redis_pool`: it answers from the claims.
+
+arq 0.28 asks six times about every job before and after it runs. A claim knows the answers, so only
+the end of a job goes to the store. Commands of arq that are not about one job pass through.
+"""
+
+import math
+import time
+from typing import Any, Self
+
+from arq.connections import ArqRedis
+from redis.asyncio import ConnectionPool
+
+from predictor.prediction import PredictionId
+from predictor.store import keys
+from predictor.store.claims import Claim, Claims
+from predictor.store.wire import decode_job, encode_result
+
+
+class ClaimingRedis(ArqRedis):
+    """arq's client, on claims."""
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        super().__init__(
+            connection_pool=pool,
+            job_serializer=encode_result,
+            job_deserializer=decode_job,
+            default_queue_name=keys.QUEUE,
+        )
+        self.claims: Claims
+        #: Claimed, and not yet taken up by arq: an id must be handed out once, and is not lost if
+        #: arq does not start it.
+        self._offered: dict[PredictionId, Claim] = {}
+
+    async def zrangebyscore(self, *_: Any, **__: Any) -> list[bytes]:
+        """arq's look for due jobs: what it did not take up last time, else new claims."""
+        if not self._offered:
+            self._offered = {claim.id: claim for claim in await self.claims.claim()}
+        return [id_.encode() for id_ in self._offered]
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Any:
+        """arq's transactions are each about one job; everything else passes through."""
+        if transaction:
+            return _JobConversation(self.claims, self._offered)
+        return super().pipeline(transaction, shard_hint)
+
+
+class _JobConversation:
+    """One transaction of arq's worker about one job, with just the commands that arq 0.28 uses.
+
+    Three kinds: taking it up (`Worker.start_jobs`), reading it (`run_job`), ending it
+    (`finish_job`, `finish_failed_job`). Another version's command is an AttributeError, at once.
+    """
+
+    def __init__(self, claims: Claims, offered: dict[PredictionId, Claim]) -> None:
+        self._claims = claims
+        self._offered = offered
+        self._claim: Claim | None = None
+        self._ending = False
+        self._result: bytes | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    # Taking up: WATCH in-progress, EXISTS in-progress, ZSCORE queue, MULTI, PSETEX in-progress.
+
+    async def watch(self, key: str) -> bool:
+        self._claim = self._offered.get(PredictionId(key.removeprefix(keys.IN_PROGRESS)))
+        return True
+
+    async def exists(self, _key: str) -> bool:
+        return self._claim is None
+
+    async def zscore(self, _queue: str, _id: str) -> float | None:
+        # arq takes 0, and what is not past, for somebody else's, and dies of what no int can hold.
+        return max(1.0, min(self._claim.turn, time.time() * 1000 - 1)) if self._claim else None
+
+    def multi(self) -> None:
+        pass
+
+    def psetex(self, _key: str, _ms: int, _value: bytes) -> None:
+        if self._claim:
+            del self._offered[self._claim.id]
+
+    # Reading: GET job, INCR tries, EXPIRE tries.
+
+    def get(self, key: str) -> None:
+        self._claim = self._claims.held.get(PredictionId(key.removeprefix(keys.JOB)))
+
+    def incr(self, _key: str) -> None:
+        pass
+
+    def expire(self, _key: str, _seconds: int) -> None:
+        pass
+
+    # Ending: DEL in-progress alone gives it back; with a SET result, or a DEL job, it is finished.
+
+    def set(self, _key: str, result: bytes, px: int) -> None:
+        self._result = result
+
+    def zrem(self, _set: str, _id: str) -> None:
+        pass
+
+    def delete(self, *names: str) -> None:
+        self._ending = True
+        for name in names:
+            if name.startswith(keys.IN_PROGRESS):
+                id_ = PredictionId(name.removeprefix(keys.IN_PROGRESS))
+                self._claim = self._claims.held.get(id_)
+
+    async def execute(self) -> list[Any]:
+        claim = self._claim
+        if claim is None:
+            return [None, math.inf, True]
+        if not self._ending:
+            return [claim.job, claim.tries, True]
+        if self._result is None:
+            await self._claims.give_back(claim)
+        else:
+            await self._claims.finish(claim, self._result)
+        return []

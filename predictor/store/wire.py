@@ -1,0 +1,133 @@
+"""Jobs and results as arq lays them out, in JSON instead of pickle, and strict on the way in.
+
+What is in Redis may have been written by anybody who can reach it: nothing read here is believed
+before its shape, types and ranges are checked.
+"""
+
+from typing import Annotated, Any, Final
+
+from arq.worker import JobExecutionFailed
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import to_json
+
+from predictor import errors
+from predictor.prediction import Json, Output
+
+#: The name under which the worker registers its one function.
+FUNCTION: Final = "predict"
+
+#: Milliseconds since 1970 that a datetime can hold.
+_Ms = Annotated[int, Field(ge=0, le=253_402_300_799_000)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+
+class _Job(_Strict):
+    """arq's job: try, function, positional and named arguments, time of submit."""
+
+    t: Annotated[int, Field(ge=0, le=10**6)] | None
+    f: Annotated[str, Field(max_length=100)]
+    a: Annotated[list[str], Field(min_length=1, max_length=1)]
+    k: Annotated[dict[str, Any], Field(max_length=0)]
+    et: _Ms
+
+
+class _Failure(_Strict):
+    code: str
+    message: str
+
+
+class _Result(_Strict):
+    """arq's result: a job's fields, and success, result, start, end, queue, id."""
+
+    t: int
+    f: str
+    a: list[str]
+    k: dict[str, Any]
+    et: _Ms
+    s: bool
+    r: Any
+    st: _Ms
+    ft: _Ms
+    q: str
+    id: str
+
+
+_failure = TypeAdapter(_Failure)
+
+_ERRORS: Final = {
+    error.code: error
+    for error in (
+        errors.PredictionError,
+        errors.InvalidInput,
+        errors.ModelFailed,
+        errors.TimedOut,
+        errors.Expired,
+        errors.GivenUp,
+        errors.Unreadable,
+    )
+}
+
+
+class Text(str):
+    """An input whose `repr` does not show it: arq would build, and log, the first 80 characters."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} characters>"
+
+
+def encode_job(text: str, submitted_ms: int) -> bytes:
+    """The job that runs the model on `text`."""
+    return to_json({"t": None, "f": FUNCTION, "a": [text], "k": {}, "et": submitted_ms})
+
+
+def decode_job(data: bytes) -> dict[str, Any]:
+    """arq's `job_deserializer`. Raises ValueError for whatever is not a job of ours."""
+    try:
+        job = _Job.model_validate_json(data)
+    except ValidationError as error:
+        raise ValueError(f"not a job: {_reason(error)}") from None
+    return {"t": job.t, "f": job.f, "a": (Text(job.a[0]),), "k": {}, "et": job.et}
+
+
+def encode_result(result: dict[str, Any]) -> bytes:
+    """arq's `job_serializer`: the worker writes nothing but results.
+
+    `r` is the model's answer, as JSON, where it succeeded, and else what was raised.
+    """
+    outcome = result.pop("r")
+    if not isinstance(outcome, bytes):
+        result["s"] = False
+        error = _as_prediction_error(outcome, result)
+        outcome = to_json({"code": error.code, "message": error.message})
+    return b'%b,"r":%b}' % (to_json(result)[:-1], outcome)
+
+
+def _as_prediction_error(raised: object, result: dict[str, Any]) -> errors.PredictionError:
+    if isinstance(raised, errors.PredictionError):
+        return raised
+    if isinstance(raised, JobExecutionFailed) and not result["a"]:
+        return errors.Expired()  # arq says so when the job's key is gone
+    return errors.Unreadable()
+
+
+def decode_result(data: bytes) -> Output | errors.PredictionError:
+    """What a stored result says; Unreadable if it is none of ours."""
+    try:
+        result = _Result.model_validate_json(data)
+        if not result.s:
+            failure = _failure.validate_python(result.r)
+            return _ERRORS.get(failure.code, errors.PredictionError)(failure.message)
+        (text,) = result.a
+        return Output(text, Json(to_json(result.r)))
+    except ValueError:  # ValidationError is one
+        return errors.Unreadable()
+
+
+def _reason(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
