@@ -1,8 +1,8 @@
 """Ends the processes of a `predictor` command that can no longer do so itself.
 
-Reads process groups from standard input, "+123" to watch and "-123" to forget, one a line. When the
-input ends, because the command is done or was killed, those that are left are ended: the last
-started first, so the store, which is the first, outlives those that write to it.
+Reads process groups from standard input, one a line: "+123" to watch, "=123" to watch and end last
+(the store, which the others write to), "-123" to forget. When the input ends, because the command
+is done or was killed, it ends those that are left.
 """
 
 import contextlib
@@ -17,16 +17,14 @@ _GRACE = 5.0
 
 def guard() -> None:
     """Watch until standard input ends, then end what is left."""
-    groups: list[int] = []
+    watched: dict[int, str] = {}
     for line in sys.stdin:
         sign, group = line[0], int(line[1:])
-        if sign == "+":
-            groups.append(group)
-        elif group in groups:
-            groups.remove(group)
-    store, others = groups[:1], groups[1:]
-    _end(others)
-    _end(store)
+        watched.pop(group, None)
+        if sign != "-":
+            watched[group] = sign
+    for turn in "+=":
+        _end([group for group, sign in watched.items() if sign == turn])
 
 
 def _end(groups: list[int]) -> None:

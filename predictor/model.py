@@ -47,7 +47,7 @@ def _import(module_name: str, path: str) -> Any:
         return importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name and (module_name == error.name or module_name.startswith(error.name + ".")):
-            places = ", ".join(str(Path(entry).resolve()) for entry in sys.path)
+            places = ", ".join(dict.fromkeys(str(Path(entry).resolve()) for entry in sys.path))
             raise ModelNotLoadable(
                 f"PREDICTOR_MODEL: {path!r}: no module {error.name!r} in {places}"
             ) from None

@@ -36,6 +36,7 @@ class Child:
         *,
         is_ready: Callable[["Child"], Awaitable[None]],
         guardian: "Guardian",
+        ends_last: bool = False,
     ) -> None:
         """`is_ready` returns when the process that was just started serves."""
         self.name = name
@@ -43,6 +44,7 @@ class Child:
         self._environment = environment
         self._is_ready = is_ready
         self._guardian = guardian
+        self._ends_last = ends_last
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = False
         #: set when it is ready for the first time
@@ -92,7 +94,7 @@ class Child:
         self._process = process = await asyncio.create_subprocess_exec(
             *self._command, env=self._environment, start_new_session=True
         )
-        self._guardian.watch(process.pid)
+        self._guardian.watch(process.pid, last=self._ends_last)
         readiness = asyncio.create_task(self._become_ready())
         try:
             return await process.wait()
@@ -112,7 +114,7 @@ class Guardian:
     def __init__(self, lock: IO[str] | None) -> None:
         """`lock` stays locked until the guardian has ended what it had to."""
         self._lock = lock
-        self._watched: dict[int, None] = {}
+        self._watched: dict[int, str] = {}
         self._process: asyncio.subprocess.Process | None = None
 
     async def run(self) -> None:
@@ -124,15 +126,15 @@ class Guardian:
                 start_new_session=True,
                 pass_fds=[self._lock.fileno()] if self._lock else [],
             )
-            for group in self._watched:
-                self._tell(f"+{group}")
+            for group, sign in self._watched.items():
+                self._tell(f"{sign}{group}")
             if await self._process.wait() == 0:
                 return
 
-    def watch(self, group: int) -> None:
-        """End this group, should this process be killed."""
-        self._watched[group] = None
-        self._tell(f"+{group}")
+    def watch(self, group: int, *, last: bool) -> None:
+        """End this process group, should this process be killed."""
+        self._watched[group] = "=" if last else "+"
+        self._tell(f"{self._watched[group]}{group}")
 
     def forget(self, group: int) -> None:
         """It has ended."""

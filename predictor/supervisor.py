@@ -111,6 +111,7 @@ class Supervisor:
             self._config.environment() | {"NOTIFY_SOCKET": str(self._scratch / "notify")},
             is_ready=is_ready,
             guardian=self._guardian,
+            ends_last=name == "embedded store",
         )
 
     def _api_command(self) -> list[str]:

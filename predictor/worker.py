@@ -1,7 +1,6 @@
 """Runs predictions: what `arq predictor.worker.Settings` starts. Knows no HTTP and no key."""
 
 import asyncio
-import contextlib
 import logging
 import math
 import os
@@ -42,11 +41,17 @@ class Worker:
 
     def __init__(self, config: Config, redis: ClaimingRedis, url: str) -> None:
         self._config = config
-        self._redis = redis
-        self._url = url
         self._model: Model
         self._loop: asyncio.AbstractEventLoop
-        self._exits = contextlib.ExitStack()
+        self._claims = redis.claims = Claims(
+            redis,
+            worker=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
+            lease=config.lease,
+            queue_ttl=config.queue_ttl,
+            result_ttl=config.result_ttl,
+            slots=lambda: config.concurrency - self._model.abandoned,
+        )
+        self._renewal = Renewal(url, self._claims, lease=config.lease)
         self._running: set[asyncio.Task[Any]] = set()
         self._leaving = False
 
@@ -59,15 +64,7 @@ class Worker:
         except ConfigError as error:
             logger.error("%s", error)  # noqa: TRY400 (one line)
             sys.exit(CANNOT_START)
-        claims = self._redis.claims = Claims(
-            self._redis,
-            worker=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
-            lease=self._config.lease,
-            queue_ttl=self._config.queue_ttl,
-            result_ttl=self._config.result_ttl,
-            slots=lambda: self._config.concurrency - self._model.abandoned,
-        )
-        self._exits.enter_context(Renewal(self._url, claims, lease=self._config.lease))
+        self._renewal.start()
         for signum in (signal.SIGTERM, signal.SIGINT):
             # Beside arq's handler, not instead of it: the loop reads the signal's number from its
             # wake-up pipe, whatever Python-level handler there is.
@@ -93,8 +90,8 @@ class Worker:
 
     async def stop(self, _: dict[Any, Any]) -> None:
         """Return what was not finished to the queue."""
-        await self._redis.claims.give_back(*self._redis.claims.held.values())
-        self._exits.close()
+        await self._claims.give_back(*self._claims.held.values())
+        self._renewal.stop()
         if "--watch" in sys.argv and not self._leaving:
             # arq would go on with the modules, and the connection, that it has.
             os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
@@ -107,7 +104,7 @@ class Worker:
             self._interrupt()
             return
         self._leaving = True
-        self._redis.claims.leave()
+        self._claims.leave()
         self._loop.call_later(self._config.drain, self._interrupt)
 
     def _interrupt(self) -> None:

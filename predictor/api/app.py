@@ -39,6 +39,7 @@ def create_app(config: Config) -> FastAPI:
         version=__version__,
         description=_DESCRIPTION,
         redoc_url=None,
+        redirect_slashes=False,
         lifespan=lifespan,
         generate_unique_id_function=_operation_id,
     )

@@ -36,6 +36,11 @@ def error_response(
     return Response(to_json({"error": message} | more), status, headers, "application/json")
 
 
+def unknown_id() -> Response:
+    """The answer for an id that the store does not know, and for what cannot be an id."""
+    return error_response(404, "Prediction ID not found.", {"Cache-Control": "no-store"})
+
+
 def install(app: FastAPI) -> None:
     """Answer every error of `app`, the framework's own too, in the one shape."""
     app.add_exception_handler(errors.PredictorError, _predictor_error)
@@ -54,7 +59,9 @@ async def _http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 (for the type checker)
     headers = dict(error.headers or {})
     message = error.detail
-    if error.status_code == HTTPStatus.NOT_FOUND and message == HTTPStatus.NOT_FOUND.phrase:
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        if request.method == "GET" and request.url.path.startswith("/predict/"):
+            return unknown_id()  # with a slash or a line break in it, no route has seen it
         message = "There is nothing at this path; see /docs."
     elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         message = f"{request.method} is not allowed here; use {headers.get('Allow', 'another')}."

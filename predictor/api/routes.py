@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic_core import to_json
 
 from predictor.api.dependencies import read_input, state, wants_async
-from predictor.api.errors import error_response, status_of
+from predictor.api.errors import error_response, status_of, unknown_id
 from predictor.api.schemas import (
     LIVE_ANSWERS,
     PREDICT_ANSWERS,
@@ -46,14 +46,13 @@ async def _accept(request: Request, text: str) -> Response:
     return _json(body, 202, {"Location": location, "Retry-After": "1"})
 
 
-# A path, not a name: what holds a slash is an unknown id like any other.
-@router.get("/predict/{prediction_id:path}", tags=["predictions"], responses=READ_ANSWERS)
+@router.get("/predict/{prediction_id}", tags=["predictions"], responses=READ_ANSWERS)
 async def read_prediction(request: Request, prediction_id: str) -> Response:
     """Read an accepted prediction: 200 done, 202 ask again, anything else will not succeed."""
     known_id = parse_id(prediction_id)
     prediction = await state(request)["predictions"].read(known_id) if known_id else None
     if known_id is None or prediction is None:
-        return error_response(404, "Prediction ID not found.", {"Cache-Control": "no-store"})
+        return unknown_id()
     if prediction.output:
         return _json(_done(known_id, prediction.output))
     if prediction.error:

@@ -10,7 +10,7 @@
 -- Answers { { id, turn, try, job or false }, … }; ids that cannot be one are dropped, answered with
 -- try 0.
 local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = time[1] * 1000 + time[2] / 1000
 local lease_end = now + ARGV[5]
 
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', '(' .. now, 'LIMIT', 0, 1000)) do

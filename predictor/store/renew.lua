@@ -7,7 +7,7 @@
 -- ARGV  1 in-progress prefix  2 lease, ms  then id, token, turn for each
 -- Answers the ids that are no longer this worker's: finished, or held by another.
 local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = time[1] * 1000 + time[2] / 1000
 local lease_end = now + ARGV[2]
 local lost = {}
 for i = 3, #ARGV, 3 do

@@ -2,7 +2,6 @@
 
 import logging
 import threading
-from typing import Self
 
 import redis
 
@@ -32,13 +31,15 @@ class Renewal:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name="lease-renewal", daemon=True)
 
-    def __enter__(self) -> Self:
+    def start(self) -> None:
+        """Begin to renew."""
         self._thread.start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def stop(self) -> None:
+        """Renew no more."""
         self._stop.set()
-        self._thread.join(self._lease)
+        if self._thread.is_alive():
+            self._thread.join(self._lease)
         self._redis.close()
 
     def _work(self) -> None:

@@ -9,8 +9,9 @@
 if redis.call('EXISTS', KEYS[2], KEYS[3]) > 0 or redis.call('ZSCORE', KEYS[1], ARGV[1]) then
   return 1
 end
+-- To the microsecond, or those of one millisecond would stand in the order of their ids.
 local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = time[1] * 1000 + time[2] / 1000
 redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
 redis.call('ZADD', KEYS[1], now, ARGV[1])
 redis.call('LPUSH', KEYS[4], 1)

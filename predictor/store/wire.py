@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 
 from arq.worker import JobExecutionFailed
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 from predictor import errors
 from predictor.prediction import Json, Output
@@ -21,7 +21,7 @@ _Ms = Annotated[int, Field(ge=0, le=253_402_300_799_000)]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(strict=True, extra="forbid")
 
 
 class _Job(_Strict):
@@ -118,7 +118,7 @@ def _as_prediction_error(raised: object, result: dict[str, Any]) -> errors.Predi
 def decode_result(data: bytes) -> Output | errors.PredictionError:
     """What a stored result says; Unreadable if it is none of ours."""
     try:
-        result = _Result.model_validate_json(data)
+        result = _Result.model_validate(from_json(data, allow_inf_nan=False))
         if not result.s:
             failure = _failure.validate_python(result.r)
             return _ERRORS.get(failure.code, errors.PredictionError)(failure.message)

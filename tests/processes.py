@@ -1,0 +1,209 @@
+"""Real processes for the tests: started, awaited by what they say, ended whatever happens."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+ROOT = Path(__file__).parent.parent
+BIN = Path(sys.executable).parent
+
+
+def eventually(true: Callable[[], Any], what: str, seconds: float = 15) -> Any:
+    """What `true` answers as soon as that is truthy. For what says nothing when it happens."""
+    deadline = time.monotonic() + seconds
+    while not (seen := true()):
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what} (last: {seen!r})"
+        time.sleep(0.005)
+    return seen
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Process:
+    """One process, its output in a file."""
+
+    def __init__(self, command: list[str], environment: dict[str, str], folder: Path) -> None:
+        self._log = folder / f"log-{time.monotonic_ns()}"
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                command,
+                env=environment,
+                cwd=folder,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def output(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
+    @property
+    def cpu_ms(self) -> float:
+        """CPU time that it has used."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) * 1000 / os.sysconf("SC_CLK_TCK")
+
+    def signal(self, signum: int) -> None:
+        self._process.send_signal(signum)
+
+    def wait(self, seconds: float = 20) -> int:
+        """Its exit status."""
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"still running after {seconds} s:\n{self.output}") from None
+
+    def stop(self, seconds: float = 20) -> int:
+        if self.is_running:
+            self.signal(signal.SIGTERM)
+        return self.wait(seconds)
+
+    def kill(self) -> None:
+        """With all that it started in its group."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._process.wait()
+
+
+class Processes:
+    """All processes of one test, on one store."""
+
+    def __init__(self, folder: Path, redis_url: str | None) -> None:
+        self._folder = folder
+        self._redis_url = redis_url
+        self._started: list[Process] = []
+        self._clients: list[httpx.Client] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, _: object, __: TracebackType | None
+    ) -> None:
+        for client in self._clients:
+            client.close()
+        for process in reversed(self._started):
+            if process.is_running:
+                process.signal(signal.SIGTERM)
+        for process in reversed(self._started):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process._process.wait(8)
+            process.kill()
+            if kind:
+                print(f"--- output of {process.pid}\n{process.output}")
+
+    def start(self, *command: str, **settings: Any) -> Process:
+        """Start a command; `settings` are PREDICTOR_* without the prefix, others in capitals."""
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith("PREDICTOR_")
+        }
+        environment["PYTHONPATH"] = str(ROOT)
+        if self._redis_url:
+            environment["PREDICTOR_REDIS_URL"] = self._redis_url
+        for name, value in settings.items():
+            prefix = "" if name.isupper() else "PREDICTOR_"
+            environment[prefix + name.upper()] = str(value)
+        process = Process([str(BIN / command[0]), *command[1:]], environment, self._folder)
+        self._started.append(process)
+        return process
+
+    def start_worker(self, *options: str, **settings: Any) -> Process:
+        return self.start("arq", "predictor.worker.Settings", *options, **settings)
+
+    def worker(self, *options: str, **settings: Any) -> Process:
+        """A worker that has said that it is ready."""
+        address = self._folder / f"notify-{time.monotonic_ns()}"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+            listener.bind(str(address))
+            listener.settimeout(0.1)
+            process = self.start_worker(*options, NOTIFY_SOCKET=address, **settings)
+            for _ in range(200):
+                try:
+                    assert b"READY=1" in listener.recv(100)
+                except TimeoutError:
+                    assert process.is_running, f"ended before it was ready:\n{process.output}"
+                else:
+                    return process
+        raise AssertionError(f"not ready:\n{process.output}")
+
+    def start_api(self, port: int, **settings: Any) -> Process:
+        return self.start("uvicorn", "predictor.main:app", "--port", str(port), **settings)
+
+    def api(self, **settings: Any) -> "Api":
+        """An api that accepts connections."""
+        port = free_port()
+        return self.client(port, self.start_api(port, **settings))
+
+    def client(self, port: int, process: Process) -> "Api":
+        def accepts() -> bool:
+            assert process.is_running, f"ended before it served:\n{process.output}"
+            with socket.socket() as probe:
+                return probe.connect_ex(("127.0.0.1", port)) == 0
+
+        eventually(accepts, f"a server on port {port}", 30)
+        client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
+        self._clients.append(client)
+        return Api(client, process, port)
+
+
+class Api:
+    """A running api, and what a client does with it."""
+
+    def __init__(self, client: httpx.Client, process: Process, port: int) -> None:
+        self.client = client
+        self.process = process
+        self.port = port
+
+    def predict(self, text: str) -> httpx.Response:
+        return self.client.post("/predict", json={"input": text})
+
+    def submit(self, text: str) -> str:
+        """The id of an accepted prediction."""
+        answer = self.client.post("/predict", json={"input": text}, headers={"Async-Mode": "true"})
+        assert answer.status_code == 202, answer.text
+        prediction_id: str = answer.json()["prediction_id"]
+        return prediction_id
+
+    def read(self, prediction_id: str) -> httpx.Response:
+        return self.client.get(f"/predict/{prediction_id}")
+
+    def raw(self, head: bytes, body: bytes = b"") -> tuple[int, str]:
+        """Status and body of the answer to a request that no client library would send."""
+        request = b"%b\r\nHost: x\r\nConnection: close\r\n\r\n%b" % (head, body)
+        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as connection:
+            connection.sendall(request)
+            answer = b"".join(iter(lambda: connection.recv(65536), b""))
+        return int(answer.split()[1]), answer.partition(b"\r\n\r\n")[2].decode()
+
+    def outcome(self, prediction_id: str, seconds: float = 20) -> httpx.Response:
+        """The answer once it is no longer pending."""
+        answer: httpx.Response = eventually(
+            lambda: (a := self.read(prediction_id)).status_code != 202 and a,
+            f"an outcome of {prediction_id}",
+            seconds,
+        )
+        return answer

@@ -1,0 +1,343 @@
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+import redis
+from redis.asyncio import Redis
+
+from predictor.errors import Expired
+from predictor.prediction import Json, Output, PredictionId, State, new_id
+from predictor.store import keys
+from predictor.store.claims import Claims
+from predictor.store.predictions import Predictions
+from predictor.store.renewal import Renewal
+from predictor.store.wire import encode_result
+
+Workers = Callable[..., Claims]
+
+
+@pytest.fixture
+async def predictions(redis_url: str) -> AsyncIterator[Predictions]:
+    async with Predictions(redis_url, queue_ttl=100) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def worker(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Workers]:
+    """Makes the claims of one worker after another; they wait for work a tenth as long."""
+    monkeypatch.setattr("predictor.store.claims._WAIT", 0.1)
+    async with Redis.from_url(redis_url) as client:
+
+        def make(name: str = "w", *, slots: int = 10, lease: float = 10) -> Claims:
+            return Claims(
+                client,
+                worker=name,
+                lease=lease,
+                queue_ttl=100,
+                result_ttl=100,
+                slots=lambda: slots,
+            )
+
+        yield make
+
+
+async def _submit(predictions: Predictions, count: int) -> list[PredictionId]:
+    ids = [new_id() for _ in range(count)]
+    for id_ in ids:
+        await predictions.submit(id_, f"text of {id_}")
+    return ids
+
+
+def _result(text: str) -> bytes:
+    return encode_result(
+        {
+            "t": 1,
+            "f": "predict",
+            "a": [text],
+            "k": {},
+            "et": 1,
+            "s": True,
+            "st": 2,
+            "ft": 3,
+            "q": "q",
+            "id": "id",
+            "r": Json(b'"out"'),
+        }
+    )
+
+
+async def test_a_prediction_is_claimed_once_in_the_order_of_submission(
+    predictions: Predictions, worker: Workers
+) -> None:
+    ids = await _submit(predictions, 5)
+    one, two = worker("one", slots=3), worker("two", slots=3)
+    assert [claim.id for claim in await one.claim()] == ids[:3]
+    assert [claim.id for claim in await two.claim()] == ids[3:]
+    assert not await one.claim()
+
+
+async def test_its_life_as_clients_see_it(predictions: Predictions, worker: Workers) -> None:
+    (id_,) = await _submit(predictions, 1)
+    claims = worker()
+
+    async def state() -> State:
+        prediction = await predictions.read(id_)
+        assert prediction
+        return prediction.state
+
+    assert await state() is State.QUEUED
+    (claim,) = await claims.claim()
+    assert await state() is State.RUNNING
+    assert await claims.finish(claim, _result("text"))
+    read = await predictions.read(id_)
+    assert read
+    assert (read.state, read.output) == (State.SUCCEEDED, Output("text", Json(b'"out"')))
+    assert not claims.held
+
+
+async def test_an_unknown_id_is_none(predictions: Predictions) -> None:
+    assert await predictions.read(new_id()) is None
+
+
+async def test_submitting_again_changes_nothing_in_any_state(
+    predictions: Predictions, worker: Workers, store: "redis.Redis"
+) -> None:
+    (id_,) = await _submit(predictions, 1)
+    claims = worker()
+    for _ in range(2):
+        await predictions.submit(id_, "another text")
+    assert store.zcard(keys.QUEUE) == 1
+    (claim,) = await claims.claim()
+    await predictions.submit(id_, "another text")
+    assert b"another" not in (claim.job or b"")
+    await claims.finish(claim, _result("text"))
+    await predictions.submit(id_, "another text")
+    assert not await worker("two").claim()
+
+
+async def test_fifty_submits_of_one_id_at_once_are_one(
+    predictions: Predictions, store: "redis.Redis"
+) -> None:
+    id_ = new_id()
+    await asyncio.gather(*(predictions.submit(id_, "text") for _ in range(50)))
+    assert store.zcard(keys.QUEUE) == 1
+
+
+async def test_what_a_dead_worker_held_comes_back_ahead_of_younger_ones(
+    predictions: Predictions, worker: Workers
+) -> None:
+    old = await _submit(predictions, 3)
+    assert len(await worker("dead", lease=0.3).claim()) == 3
+    young = await _submit(predictions, 3)
+    await asyncio.sleep(0.31)
+    claims = await worker("alive").claim()
+    assert [claim.id for claim in claims] == old + young
+    assert [claim.tries for claim in claims] == [2, 2, 2, 1, 1, 1]
+
+
+async def test_a_renewed_lease_does_not_run_out_even_if_the_loop_is_held(
+    predictions: Predictions, worker: Workers, redis_url: str
+) -> None:
+    await _submit(predictions, 1)
+    holder = worker("holder", lease=0.3)
+    await holder.claim()
+    renewal = Renewal(redis_url, holder, lease=0.3)
+    renewal.start()
+    try:
+        time.sleep(1)  # noqa: ASYNC251 (as a careless model does)
+        assert not await worker("other").claim()
+    finally:
+        renewal.stop()
+
+
+async def test_a_lease_that_ran_out_untaken_is_taken_again(
+    predictions: Predictions, worker: Workers, redis_url: str
+) -> None:
+    await _submit(predictions, 1)
+    holder = worker("holder", lease=0.3)
+    await holder.claim()
+    await asyncio.sleep(0.35)
+    renewal = Renewal(redis_url, holder, lease=10)
+    renewal._renew(list(holder.held.values()))
+    renewal.stop()
+    assert not await worker("other").claim()
+
+
+async def test_a_lease_that_another_has_is_left_to_it(
+    predictions: Predictions, worker: Workers, redis_url: str, store: "redis.Redis"
+) -> None:
+    (id_,) = await _submit(predictions, 1)
+    late = worker("late", lease=0.3)
+    await late.claim()
+    await asyncio.sleep(0.35)
+    await worker("other").claim()
+    renewal = Renewal(redis_url, late, lease=10)
+    renewal._renew(list(late.held.values()))
+    renewal.stop()
+    assert store.get(keys.IN_PROGRESS + id_) == b"other:2"
+
+
+async def test_the_first_finisher_wins(predictions: Predictions, worker: Workers) -> None:
+    (id_,) = await _submit(predictions, 1)
+    frozen, quick = worker("frozen", lease=0.3), worker("quick")
+    (late,) = await frozen.claim()
+    await asyncio.sleep(0.35)
+    (early,) = await quick.claim()
+    assert await quick.finish(early, _result("quick"))
+    assert not await frozen.finish(late, _result("frozen"))
+    read = await predictions.read(id_)
+    assert read
+    assert read.output == Output("quick", Json(b'"out"'))
+    assert not frozen.held
+
+
+async def test_given_back_it_keeps_its_place_and_its_tries(
+    predictions: Predictions, worker: Workers, store: "redis.Redis"
+) -> None:
+    ids = await _submit(predictions, 3)
+    leaving = worker("leaving", slots=2)
+    claims = await leaving.claim()
+    await leaving.give_back(*claims)
+    assert not store.keys("arq:in-progress:*")
+    assert not store.keys("arq:retry:*")
+    assert store.ttl(keys.JOB + ids[0]) in range(1, 101)
+    again = await worker("next").claim()
+    assert [(claim.id, claim.tries) for claim in again] == [(id_, 1) for id_ in ids]
+
+
+async def test_what_another_worker_has_is_not_given_back(
+    predictions: Predictions, worker: Workers
+) -> None:
+    await _submit(predictions, 1)
+    late = worker("late", lease=0.3)
+    (claim,) = await late.claim()
+    await asyncio.sleep(0.35)
+    other = worker("other")
+    await other.claim()
+    await late.give_back(claim)
+    assert not await worker("third").claim()
+
+
+async def test_a_waiting_worker_is_woken_by_a_submit(
+    predictions: Predictions, worker: Workers
+) -> None:
+    waiting = asyncio.create_task(worker().claim())
+    await asyncio.sleep(0.1)
+    started = time.monotonic()
+    (id_,) = await _submit(predictions, 1)
+    assert [claim.id for claim in await waiting] == [id_]
+    assert time.monotonic() - started < 0.5
+
+
+async def test_what_was_just_submitted_is_due(predictions: Predictions, worker: Workers) -> None:
+    """To the microsecond: a claim in the same millisecond finds it."""
+    claims = worker(slots=1000)
+    for _ in range(200):
+        (id_,) = await _submit(predictions, 1)
+        assert [claim.id for claim in await claims._claim_due()] == [id_]
+
+
+async def test_a_full_worker_waits_for_a_slot(predictions: Predictions, worker: Workers) -> None:
+    ids = await _submit(predictions, 2)
+    claims = worker(slots=1)
+    (first,) = await claims.claim()
+    waiting = asyncio.create_task(claims.claim())
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+    await claims.finish(first, _result("x"))
+    assert [claim.id for claim in await waiting] == ids[1:]
+
+
+@pytest.mark.parametrize("slots", [0, 1])
+async def test_a_wait_ends_at_once_when_the_worker_leaves(worker: Workers, slots: int) -> None:
+    claims = worker(slots=slots)
+    waiting = asyncio.create_task(claims.claim())
+    await asyncio.sleep(0.05)
+    started = time.monotonic()
+    claims.leave()
+    assert await waiting == []
+    assert await claims.claim() == []
+    assert time.monotonic() - started < 0.3
+
+
+async def test_a_leaving_worker_claims_nothing(predictions: Predictions, worker: Workers) -> None:
+    await _submit(predictions, 1)
+    claims = worker()
+    claims.leave()
+    assert await claims.claim() == []
+
+
+async def test_stale_wake_tokens_are_cleared(
+    predictions: Predictions, worker: Workers, store: "redis.Redis"
+) -> None:
+    await _submit(predictions, 5)
+    assert store.llen(keys.WAKE) == 5
+    await worker().claim()
+    assert not store.exists(keys.WAKE)
+
+
+async def test_large_jobs_are_claimed_in_turns(predictions: Predictions, worker: Workers) -> None:
+    for _ in range(3):
+        await predictions.submit(new_id(), "x" * 5_000_000)
+    claims = worker()
+    assert [len(await claims.claim()) for _ in range(3)] == [1, 1, 1]
+
+
+async def test_what_waited_too_long_is_expired_before_and_after_a_worker_saw_it(
+    predictions: Predictions, worker: Workers, store: "redis.Redis"
+) -> None:
+    (id_,) = await _submit(predictions, 1)
+    store.delete(keys.JOB + id_)
+    read = await predictions.read(id_)
+    assert read
+    assert isinstance(read.error, Expired)
+    (claim,) = await worker().claim()
+    assert claim.job is None
+
+
+async def test_a_job_does_not_expire_while_it_runs(
+    predictions: Predictions, worker: Workers, store: "redis.Redis"
+) -> None:
+    (id_,) = await _submit(predictions, 1)
+    await worker().claim()
+    assert store.ttl(keys.JOB + id_) == -1
+
+
+@pytest.mark.parametrize("id_", ["", "a b", "a\0b", "x" * 65, "arq:job:x", "\xff"])
+async def test_what_cannot_be_an_id_is_dropped_from_the_queue(
+    worker: Workers, store: "redis.Redis", id_: str
+) -> None:
+    store.zadd(keys.QUEUE, {id_: 1})
+    assert await worker().claim() == []
+    assert not store.zcard(keys.QUEUE)
+
+
+async def test_keys_of_a_wrong_type_do_not_stop_the_claiming(
+    predictions: Predictions, worker: Workers, store: "redis.Redis"
+) -> None:
+    wrong, right = await _submit(predictions, 2)
+    store.delete(keys.JOB + wrong)
+    store.lpush(keys.JOB + wrong, 1)
+    store.lpush(keys.TRIES + wrong, 1)
+    claims = await worker().claim()
+    assert [(claim.id, claim.tries, claim.job is None) for claim in claims] == [
+        (wrong, 1, True),
+        (right, 1, False),
+    ]
+
+
+async def test_a_plain_arq_worker_s_job_is_left_to_it(
+    predictions: Predictions, worker: Workers, store: "redis.Redis"
+) -> None:
+    held, free = await _submit(predictions, 2)
+    store.set(keys.IN_PROGRESS + held, 1, px=500)
+    assert [claim.id for claim in await worker(slots=2).claim()] == [free]
+
+
+async def test_scores_at_the_ends_of_the_scale_do_no_harm(
+    predictions: Predictions, worker: Workers, store: "redis.Redis"
+) -> None:
+    early, never = await _submit(predictions, 2)
+    store.zadd(keys.QUEUE, {early: "-inf", never: "+inf"})
+    assert [claim.id for claim in await worker().claim()] == [early]

@@ -1,0 +1,145 @@
+import asyncio
+import json
+import pickle
+from typing import Any
+
+import pytest
+from arq.jobs import deserialize_job, deserialize_result, serialize_result
+from arq.worker import JobExecutionFailed
+
+from predictor import errors
+from predictor.prediction import Json, Output
+from predictor.store.wire import decode_job, decode_result, encode_job, encode_result
+
+
+def _job(**changes: Any) -> bytes:
+    job: dict[str, Any] = {"t": None, "f": "predict", "a": ["x"], "k": {}, "et": 1_700_000_000_000}
+    return json.dumps(job | changes).encode()
+
+
+def _result(outcome: Any, **changes: Any) -> bytes:
+    fields: dict[str, Any] = {
+        "function": "predict",
+        "args": ("in",),
+        "kwargs": {},
+        "job_try": 1,
+        "enqueue_time_ms": 1,
+        "success": True,
+        "result": outcome,
+        "start_ms": 2,
+        "finished_ms": 3,
+        "ref": "r",
+        "queue_name": "q",
+        "job_id": "id",
+    }
+    data = serialize_result(**(fields | changes), serializer=encode_result)
+    assert data is not None
+    return data
+
+
+def test_arq_reads_the_jobs_that_we_write() -> None:
+    job = deserialize_job(encode_job("ü", 1_700_000_000_000), deserializer=decode_job)
+    assert (job.function, job.args, job.kwargs) == ("predict", ("ü",), {})
+
+
+def test_a_log_line_about_a_job_does_not_show_its_input() -> None:
+    (text,) = decode_job(encode_job("secret", 1))["a"]
+    assert repr(text) == "<6 characters>"
+    assert str(text) == "secret"
+
+
+HOSTILE_JOBS = [
+    b"",
+    b"null",
+    b"[]",
+    b"{}",
+    b"\x80",
+    b"{" * 10_000,
+    pickle.dumps({"f": "predict"}),
+    _job(t="1"),
+    _job(t=-1),
+    _job(f=None),
+    _job(f="x" * 1000),
+    _job(a="x"),
+    _job(a=[]),
+    _job(a=[1]),
+    _job(a=["x", "y"]),
+    _job(k=None),
+    _job(k={"secret": 1}),
+    _job(et="now"),
+    _job(et=10**30),
+    _job(et=-1),
+    _job(et=1.5),
+    _job(more=1),
+    _job().replace(b'"x"', b'"\\ud800"'),
+]
+
+
+@pytest.mark.parametrize("data", HOSTILE_JOBS)
+def test_what_is_not_a_job_of_ours_is_not_believed(data: bytes) -> None:
+    with pytest.raises(ValueError, match="not a job"):
+        decode_job(data)
+
+
+@pytest.mark.parametrize("json_value", [b'"1"', b"null", b"[1,2]", b'{"a":{"b":1.5}}'])
+def test_a_result_is_read_as_it_was_written(json_value: bytes) -> None:
+    data = _result(Json(json_value))
+    assert decode_result(data) == Output("in", Json(json_value))
+    assert deserialize_result(data, deserializer=json.loads).result == json.loads(json_value)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.InvalidInput("No digits, please."),
+        errors.ModelFailed(),
+        errors.TimedOut("The prediction ran out of time (1 s)."),
+        errors.GivenUp(),
+    ],
+)
+def test_a_failure_is_read_as_it_was_written(error: errors.PredictionError) -> None:
+    read = decode_result(_result(error, success=False))
+    assert type(read) is type(error)
+    assert str(read) == str(error)
+
+
+def test_what_arq_says_of_an_expired_job_is_our_expired() -> None:
+    data = _result(JobExecutionFailed("job expired"), success=False, args=())
+    assert isinstance(decode_result(data), errors.Expired)
+
+
+@pytest.mark.parametrize(
+    "raised", [asyncio.CancelledError(), RuntimeError("secret"), JobExecutionFailed("no such job")]
+)
+def test_anything_else_that_arq_says_is_unreadable(raised: BaseException) -> None:
+    data = _result(raised, success=False)
+    assert isinstance(decode_result(data), errors.Unreadable)
+    assert b"secret" not in data
+
+
+HOSTILE_RESULTS = [
+    b"",
+    b"null",
+    b"{}",
+    pickle.dumps(1),
+    _result(Json(b"1"))[:-1],
+    _result(Json(b"1")).replace(b'"a":["in"]', b'"a":[]'),
+    _result(Json(b"1")).replace(b'"a":["in"]', b'"a":["in","out"]'),
+    _result(Json(b"1")).replace(b'"s":true', b'"s":1'),
+    _result(Json(b"NaN")),
+    _result(Json(b"1" * 5000)),
+    _result(errors.GivenUp(), success=False).replace(b'"message"', b'"text"'),
+    _result(errors.GivenUp(), success=False).replace(b'"r":{', b'"r":[{').replace(b"}}", b"}]}"),
+]
+
+
+@pytest.mark.parametrize("data", HOSTILE_RESULTS)
+def test_what_is_not_a_result_of_ours_is_unreadable(data: bytes) -> None:
+    assert isinstance(decode_result(data), errors.Unreadable)
+
+
+def test_a_failure_of_a_later_version_is_still_a_failure() -> None:
+    data = _result(errors.GivenUp("Why."), success=False).replace(b'"given_up"', b'"new_code"')
+    error = decode_result(data)
+    assert type(error) is errors.PredictionError
+    assert error.message == "Why."

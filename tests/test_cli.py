@@ -1,0 +1,217 @@
+"""The `predictor` command with its embedded store."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from predictor.config import Config
+from predictor.errors import CANNOT_START
+from tests.processes import ROOT, Api, Process, Processes, eventually, free_port
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Iterator[Processes]:
+    """Starts commands without any store given; afterwards nothing of them may be left."""
+    with Processes(tmp_path, None) as started:
+        yield started
+    eventually(lambda: not _running(tmp_path), "an end of all processes", 20)
+
+
+def _running(folder: Path) -> list[str]:
+    """What runs in this folder: every process of a command does."""
+    found = []
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            try:
+                if (process / "cwd").resolve().is_relative_to(folder):
+                    found.append((process / "cmdline").read_text().replace("\0", " "))
+            except OSError:
+                continue
+    return found
+
+
+def _children(process: Process, what: str) -> list[int]:
+    listed = subprocess.run(
+        ["ps", "-ww", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    rows = [line.split(maxsplit=2) for line in listed]
+    direct = {row[0] for row in rows if row[1] == str(process.pid)}
+    return [
+        int(row[0])
+        for row in rows
+        if len(row) > 2 and what in row[2] and (row[0] in direct or row[1] in direct)
+    ]
+
+
+def _serve(command: Processes, *options: str, **settings: Any) -> Api:
+    port = free_port()
+    settings = {"mock_delay": 0.05, "drain": 5} | settings
+    process = command.start("predictor", *options, port=port, **settings)
+    eventually(
+        lambda: "Predictor serves" in process.output or not process.is_running,
+        "the welcome",
+        30,
+    )
+    assert process.is_running, process.output
+    return command.client(port, process)
+
+
+def test_one_command_serves_both_modes_and_ctrl_c_ends_it(
+    command: Processes, tmp_path: Path
+) -> None:
+    api = _serve(command, workers=2)
+    assert f"http://127.0.0.1:{api.port}/docs" in api.process.output
+    assert api.predict("x").status_code == 200
+    assert api.outcome(api.submit("x")).status_code == 200
+    assert len(_children(api.process, "arq predictor.worker")) == 2
+    assert (tmp_path / ".predictor").stat().st_mode & 0o077 == 0
+    api.process.signal(signal.SIGINT)
+    assert api.process.wait() == 0
+    assert not _running(tmp_path)
+    assert "Traceback" not in api.process.output
+
+
+def test_what_was_queued_or_finished_is_there_after_the_next_start(command: Processes) -> None:
+    api = _serve(command, concurrency=1, drain=0.1, mock_delay=0.3)
+    done = api.submit("done")
+    result = api.outcome(done).content
+    queued = [api.submit(f"queued {number}") for number in range(3)]
+    assert api.process.stop() == 0
+    api = _serve(command)
+    assert api.read(done).content == result
+    assert [api.outcome(id_).status_code for id_ in queued] == [200] * 3
+
+
+def test_whatever_dies_is_started_again(command: Processes) -> None:
+    api = _serve(command, lease=1)
+    kept = api.submit("kept")
+    assert api.outcome(kept).status_code == 200
+    for name in ("arq predictor.worker", "valkey-server", "predictor.guardian", "uvicorn"):
+        (pid,) = _children(api.process, name)
+        os.kill(pid, signal.SIGKILL)
+        eventually(partial(_has_other, api.process, name, pid), f"a new {name}")
+        eventually(partial(_is_ready, api), f"readiness after {name}")
+        assert api.outcome(api.submit(name)).status_code == 200
+    assert api.read(kept).status_code == 200
+    assert "started again" in api.process.output
+
+
+def _has_other(process: Process, name: str, pid: int) -> set[int]:
+    return set(_children(process, name)) - {pid}
+
+
+def _is_ready(api: Api) -> bool:
+    try:
+        return api.client.get("/health/ready").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_nothing_is_left_when_the_command_is_killed(command: Processes, tmp_path: Path) -> None:
+    api = _serve(command)
+    id_ = api.submit("x")
+    os.kill(api.process.pid, signal.SIGKILL)
+    api.process.wait()
+    eventually(lambda: not _running(tmp_path), "an end of all processes", 20)
+    again = _serve(command)
+    assert again.outcome(id_).status_code == 200
+
+
+def test_a_second_signal_does_not_wait(command: Processes) -> None:
+    api = _serve(command, mock_delay=60, drain=60)
+    id_ = api.submit("x")
+    eventually(lambda: api.read(id_).status_code == 202, "acceptance")
+    api.process.signal(signal.SIGINT)
+    eventually(lambda: "stopping" in api.process.output, "the first signal's word")
+    time.sleep(0.3)  # so that the prediction runs, and would be waited for
+    api.process.signal(signal.SIGINT)
+    assert api.process.wait(10) == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"model": "no_such:predict"}, "PREDICTOR_MODEL: 'no_such:predict': no module 'no_such'"),
+        ({"model": "tests.models.broken:predict"}, "ValueError: no weights found"),
+        ({"workers": "many"}, "PREDICTOR_WORKERS: "),
+        ({"redis_url": "ftp://x"}, "PREDICTOR_REDIS_URL: must look like redis://"),
+        ({"host": "host.invalid"}, "PREDICTOR_HOST, PREDICTOR_PORT: cannot listen on"),
+        ({"data_dir": "/proc/nothing"}, "PREDICTOR_DATA_DIR: /proc/nothing: "),
+    ],
+)
+def test_what_cannot_start_ends_the_command_with_its_reason(
+    command: Processes, settings: dict[str, Any], says: str
+) -> None:
+    process = command.start("predictor", **{"port": free_port()} | settings)
+    assert process.wait(30) == CANNOT_START
+    assert says in process.output
+    assert "Traceback" not in process.output
+
+
+def test_a_port_that_is_taken_ends_the_command(command: Processes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        process = command.start("predictor", port=port)
+        assert process.wait() == CANNOT_START
+    assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in process.output
+
+
+def test_a_data_folder_that_is_in_use_is_left_alone(command: Processes) -> None:
+    api = _serve(command)
+    second = command.start("predictor", port=free_port())
+    assert second.wait() == CANNOT_START
+    assert "is in use by another predictor" in second.output
+    assert api.outcome(api.submit("x")).status_code == 200
+
+
+def test_a_store_of_one_s_own_is_used_instead(redis_url: str, command: Processes) -> None:
+    api = _serve(command, redis_url=redis_url)
+    assert api.outcome(api.submit("x")).status_code == 200
+    assert not _children(api.process, "valkey-server")
+    assert api.process.stop() == 0
+
+
+def test_a_data_folder_with_a_long_path(command: Processes, tmp_path: Path) -> None:
+    api = _serve(command, data_dir=tmp_path / ("long" * 20) / ("path" * 20))
+    assert api.outcome(api.submit("x")).status_code == 200
+    assert api.process.stop() == 0
+
+
+def test_an_option_wins_over_the_environment(command: Processes) -> None:
+    api = _serve(command, "--model", "tests.models.echo:predict", model="tests.models.slow:predict")
+    assert api.predict("echo").json() == {"input": "echo", "result": "echo"}
+
+
+def test_help_names_every_option_and_its_variable(command: Processes) -> None:
+    process = command.start("predictor", "--help", COLUMNS="300")
+    assert process.wait() == 0
+    _, _, options = process.output.partition("options:")
+    for name, field in Config.model_fields.items():
+        line = next(line for line in options.splitlines() if f"  {_option(name)} " in line)
+        assert f"PREDICTOR_{name.upper()}" in line
+        assert str(field.description).split(".", maxsplit=1)[0] in line
+    assert command.start("predictor", "--no-such-option").wait() == 2
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')} VALUE"
+
+
+def test_python_m_is_the_same_command(command: Processes) -> None:
+    process = command.start("python", "-m", "predictor", "--version")
+    assert process.wait() == 0
+    assert re.fullmatch(r"predictor \d+\.\d+\.\d+\n", process.output)
+
+
+def test_the_repository_is_where_the_tests_think_it_is() -> None:
+    assert (ROOT / "predictor" / "cli.py").exists()

@@ -1,0 +1,85 @@
+from pathlib import Path
+
+import pytest
+
+from predictor.config import Config
+from predictor.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in Config.model_fields:
+        monkeypatch.delenv(f"PREDICTOR_{name.upper()}", raising=False)
+
+
+def test_the_environment_wins_over_the_env_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".env").write_text("PREDICTOR_WORKERS=3\nPREDICTOR_PORT=9000\nOTHER=1\n")
+    monkeypatch.setenv("PREDICTOR_PORT", "9001")
+    config = Config()
+    assert (config.workers, config.port, config.concurrency) == (3, 9001, 10)
+
+
+def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREDICTOR_REDIS_URL", "")
+    assert Config().redis_url is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "eighty"),
+        ("PORT", "65536"),
+        ("PORT", "-1"),
+        ("WORKERS", "0"),
+        ("WORKERS", "1.5"),
+        ("CONCURRENCY", "0"),
+        ("TIMEOUT", "0"),
+        ("TIMEOUT", "nan"),
+        ("TIMEOUT", "inf"),
+        ("TIMEOUT", "1e400"),
+        ("MOCK_DELAY", "-1"),
+        ("LEASE", "0.1"),
+        ("DRAIN", "soon"),
+        ("MAX_BODY", "1MB"),
+        ("LOG_LEVEL", "loud"),
+        ("LOG_FORMAT", "xml"),
+        ("REDIS_URL", "http://localhost"),
+        ("REDIS_URL", "redis://"),
+        ("REDIS_URL", "redis://localhost:99999"),
+        ("REDIS_URL", "localhost:6379"),
+        ("REDIS_URL", "unix://"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_named(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"PREDICTOR_{name}", value)
+    with pytest.raises(ConfigError, match=f"^PREDICTOR_{name}: ") as caught:
+        Config()
+    assert "\n" not in caught.value.message
+
+
+def test_a_wrong_address_does_not_show_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREDICTOR_REDIS_URL", "http://me:sesame@host")
+    with pytest.raises(ConfigError) as caught:
+        Config()
+    assert "sesame" not in str(caught.value)
+    monkeypatch.setenv("PREDICTOR_REDIS_URL", "redis://me:sesame@host")
+    assert "sesame" not in repr(Config())
+
+
+def test_all_that_is_wrong_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREDICTOR_PORT", "x")
+    monkeypatch.setenv("PREDICTOR_LEASE", "x")
+    with pytest.raises(ConfigError, match=r"PREDICTOR_PORT: .*; PREDICTOR_LEASE: "):
+        Config()
+
+
+def test_the_environment_of_a_child_gives_the_same_settings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = Config(port=1234, timeout=0.5, log_format="json").with_redis_url("redis://:p%40@h/2")
+    for name, value in config.environment().items():
+        monkeypatch.setenv(name, value)
+    assert Config() == config

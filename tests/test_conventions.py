@@ -1,0 +1,83 @@
+"""Rules that are kept by a check, not by care."""
+
+import ast
+import re
+import subprocess
+
+import pytest
+
+from predictor import errors
+from predictor.api.errors import status_of
+from predictor.config import Config
+from predictor.store import wire
+from tests.processes import ROOT
+
+MODULES = sorted((ROOT / "predictor").rglob("*.py"))
+
+
+def _subclasses(kind: type[errors.PredictorError]) -> list[type[errors.PredictorError]]:
+    return [kind, *(deeper for below in kind.__subclasses__() for deeper in _subclasses(below))]
+
+
+def test_functions_fit_on_a_screen() -> None:
+    long = [
+        f"{path.relative_to(ROOT)}: {node.name}"
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (node.end_lineno or 0) - node.lineno >= 40
+    ]
+    assert not long
+
+
+def test_modules_and_the_package_stay_small() -> None:
+    lines = {path: path.read_text().count("\n") for path in MODULES}
+    assert not [path for path, count in lines.items() if count > 400]
+    assert sum(lines.values()) <= 3500
+
+
+@pytest.mark.parametrize("kind", _subclasses(errors.PredictorError))
+def test_every_error_has_a_message_and_a_status(kind: type[errors.PredictorError]) -> None:
+    assert str(kind()) == kind.__doc__
+    assert 400 <= status_of(kind()) < 600
+    assert kind.__name__ in str(errors.__doc__) or kind.__module__ != errors.__name__
+
+
+def test_the_store_can_name_every_failure() -> None:
+    known = set(wire._ERRORS.values())
+    assert known == set(_subclasses(errors.PredictionError))
+    assert len({kind.code for kind in known}) == len(known)
+
+
+@pytest.mark.parametrize("name", Config.model_fields)
+def test_every_setting_is_documented(name: str) -> None:
+    variable = f"PREDICTOR_{name.upper()}"
+    default = Config.model_fields[name].default
+    example = (ROOT / ".env.example").read_text()
+    assert re.search(rf"^#? ?{variable}=", example, re.MULTILINE)
+    if default is not None:
+        assert re.search(rf"^#? ?{variable}={re.escape(str(default))}$", example, re.MULTILINE)
+    assert f"`{variable}`" in (ROOT / "README.md").read_text()
+
+
+def test_nothing_unpickles_or_evaluates() -> None:
+    for path in MODULES:
+        assert not re.search(r"\b(pickle|marshal|eval|exec)\b\s*[.(]", path.read_text()), path
+
+
+def test_no_file_names_a_package_registry() -> None:
+    files = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    hosts = ["pypi" + ".org", "files.python" + "hosted"]
+    for name in files:
+        text = (ROOT / name).read_text(errors="replace")
+        assert not [host for host in hosts if host in text], name
+
+
+def test_every_script_says_what_it_guarantees() -> None:
+    for path in (ROOT / "predictor" / "store").glob("*.lua"):
+        header = path.read_text().partition("\nlocal")[0]
+        assert header.startswith(f"-- {path.stem}: ")
+        assert "-- Guarantees: " in header
+        assert "-- KEYS" in header

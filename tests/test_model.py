@@ -1,0 +1,170 @@
+import asyncio
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from predictor.errors import InvalidInput, ModelFailed, ModelNotLoadable, TimedOut
+from predictor.model import Model, load_model
+from tests.models import raises, results
+from tests.models.callables import shout
+
+
+@pytest.mark.parametrize(
+    ("path", "answer"),
+    [
+        ("tests.models.echo:predict", b'"abc"'),
+        ("tests.models.echo:predict_in_thread", b'"abc"'),
+        ("tests.models.callables:shout", b'"ABC"'),
+        ("tests.models.callables:Namespace.inner", b'"ABC"'),
+        ("tests.models.callables:plain", b'"abc!"'),
+        ("tests.models.callables:partial", b'"abc?"'),
+        ("tests.models.callables:returns_awaitable", b'"cba"'),
+        ("builtins:len", b"3"),
+    ],
+)
+async def test_any_callable_that_takes_a_text_is_a_model(path: str, answer: bytes) -> None:
+    assert await load_model(path).run("abc", 5) == answer
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("tests.models.echo", "must look like package.module:name"),
+        (":predict", "must look like"),
+        ("tests.models.echo:", "must look like"),
+        ("no_such.module:predict", "no module 'no_such' in /"),
+        ("tests.models.nothing:predict", "no module 'tests.models.nothing' in /"),
+        ("tests.models.echo:nothing", r"\(/.*echo.py\) has no 'nothing'"),
+        ("tests.models.echo:predict.deeper", "has no 'predict.deeper'"),
+        ("tests.models.broken:predict", r"ValueError: no weights found \(/.*broken.py, line 3\)"),
+        ("tests.models.needs_missing:predict", "a_package_that_nobody_has.*needs_missing.py"),
+        ("tests.models.callables:number", "is int; name a function"),
+        ("tests.models.callables:Shout", "is the class Shout; name a function"),
+        ("tests.models.callables:needs_two", "cannot be called with one text"),
+        ("..echo:predict", "importing"),
+    ],
+)
+def test_a_path_that_does_not_load_says_what_was_looked_for(path: str, says: str) -> None:
+    with pytest.raises(ModelNotLoadable, match=says) as caught:
+        load_model(path)
+    assert "\n" not in caught.value.message
+    assert repr(path) in caught.value.message
+
+
+@pytest.fixture(params=["predict", "predict_in_thread"])
+def way(request: pytest.FixtureRequest) -> str:
+    """Both ways of running: awaited, and in a thread."""
+    name: str = request.param
+    return name
+
+
+@pytest.mark.parametrize("name", results.GOOD)
+async def test_a_result_is_whatever_json_can_say(way: str, name: str) -> None:
+    import json
+
+    answer = await Model(getattr(results, way)).run(name, 5)
+    assert json.loads(answer) == results.GOOD[name][1]
+
+
+@pytest.mark.parametrize("name", results.BAD)
+async def test_a_result_that_json_cannot_say_fails_with_the_reason(way: str, name: str) -> None:
+    with pytest.raises(ModelFailed, match=r"cannot be written as JSON: .+"):
+        await Model(getattr(results, way)).run(name, 5)
+
+
+@pytest.mark.parametrize("name", raises.RAISES)
+async def test_nothing_that_a_model_raises_escapes(way: str, name: str) -> None:
+    expected = InvalidInput if name == "refused" else ModelFailed
+    with pytest.raises(expected) as caught:
+        await Model(getattr(raises, way)).run(name, 5)
+    assert "secret" not in caught.value.message
+
+
+async def test_a_model_that_takes_too_long_is_canceled() -> None:
+    ended: list[str] = []
+
+    async def slow(text: str) -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.append(text)
+
+    model = Model(slow)
+    with pytest.raises(TimedOut, match=r"0.05 s"):
+        await model.run("a", 0.05)
+    assert ended == ["a"]
+    assert model.abandoned == 0
+
+
+async def test_a_thread_that_takes_too_long_fills_its_slot_until_it_ends() -> None:
+    release = threading.Event()
+    model = Model(lambda text: release.wait(10))
+    with pytest.raises(TimedOut):
+        await model.run("a", 0.05)
+    assert model.abandoned == 1
+    release.set()
+    while model.abandoned:
+        await asyncio.sleep(0.001)
+
+
+async def test_a_coroutine_that_ignores_cancellation_does_not_delay_the_answer() -> None:
+    release = asyncio.Event()
+
+    async def stubborn(text: str) -> None:
+        while not release.is_set():
+            try:
+                await release.wait()
+            except asyncio.CancelledError:
+                continue
+
+    model = Model(stubborn)
+    started = time.monotonic()
+    with pytest.raises(TimedOut):
+        await model.run("a", 0.05)
+    assert time.monotonic() - started < 1
+    assert model.abandoned == 1
+    release.set()
+    while model.abandoned:
+        await asyncio.sleep(0.001)
+
+
+async def test_canceling_a_run_cancels_the_model() -> None:
+    ended = asyncio.Event()
+
+    async def slow(text: str) -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.set()
+
+    run = asyncio.create_task(Model(slow).run("a", 60))
+    await asyncio.sleep(0)
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    await asyncio.wait_for(ended.wait(), 5)
+
+
+async def test_a_thread_does_not_hold_the_event_loop() -> None:
+    model = Model(lambda text: time.sleep(0.3))
+    run = asyncio.create_task(model.run("a", 5))
+    ticks = 0
+    while not run.done():
+        await asyncio.sleep(0.01)
+        ticks += 1
+    assert ticks > 5
+
+
+async def test_what_an_instance_answers_with_call_is_awaited() -> None:
+    thread: list[Any] = []
+
+    class Remember:
+        async def __call__(self, text: str) -> str:
+            thread.append(threading.current_thread())
+            return text
+
+    await Model(Remember()).run("a", 5)
+    assert thread == [threading.main_thread()]
+    assert await Model(shout).run("a", 5) == b'"A"'

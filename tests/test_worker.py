@@ -1,0 +1,169 @@
+"""Real `arq` processes."""
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import redis
+
+from predictor.errors import CANNOT_START
+from tests.processes import Processes, eventually
+
+
+def test_check_tells_whether_a_worker_lives_here(processes: Processes) -> None:
+    assert processes.start_worker("--check").wait() == 1
+    worker = processes.worker()
+    eventually(lambda: processes.start_worker("--check").wait() == 0, "a sign of life")
+    assert worker.stop() == 0
+    assert processes.start_worker("--check").wait() == 1
+
+
+def test_burst_runs_what_is_queued_and_ends(processes: Processes) -> None:
+    api = processes.api()
+    ids = [api.submit("x") for _ in range(25)]
+    worker = processes.start_worker("--burst", mock_delay=0.01)
+    assert worker.wait() == 0
+    assert [api.read(id_).status_code for id_ in ids] == [200] * 25
+
+
+def test_watch_starts_the_changed_model(processes: Processes, tmp_path: Path) -> None:
+    watched = tmp_path / "watched"
+    watched.mkdir()
+    model = watched / "my_model.py"
+    model.write_text("def predict(text):\n    return 'old'\n")
+    api = processes.api()
+    worker = processes.worker(
+        "--watch",
+        str(watched),
+        model="my_model:predict",
+        PYTHONPATH=f"{Path.cwd()}:{watched}",
+        PYTHONDONTWRITEBYTECODE=1,
+    )
+    assert api.outcome(api.submit("x")).json()["output"]["result"] == "old"
+    model.write_text("def predict(text):\n    return 'new'\n")
+    eventually(lambda: worker.output.count("worker ready") == 2, "the second start")
+    assert api.outcome(api.submit("x")).json()["output"]["result"] == "new"
+    assert worker.stop() == 0
+
+
+@pytest.mark.parametrize("model", ["no_such:predict", "tests.models.broken:predict"])
+def test_a_model_that_does_not_load_stops_the_start_with_one_line(
+    processes: Processes, model: str
+) -> None:
+    worker = processes.start_worker(model=model)
+    assert worker.wait() == CANNOT_START
+    lines = [line for line in worker.output.splitlines() if "PREDICTOR_MODEL" in line]
+    assert len(lines) == 1
+    assert "Traceback" not in worker.output
+    api = processes.start_api(0, model=model)
+    assert api.wait() == CANNOT_START
+    assert "Traceback" not in api.output
+    assert "PREDICTOR_MODEL" in api.output
+
+
+def test_a_setting_that_cannot_be_used_stops_the_start_with_one_line(
+    processes: Processes,
+) -> None:
+    for process in (processes.start_worker(timeout="soon"), processes.start_api(0, timeout=-1)):
+        assert process.wait() == CANNOT_START
+        (line,) = process.output.splitlines()
+        assert line.startswith("predictor: PREDICTOR_TIMEOUT: ")
+
+
+@pytest.mark.parametrize("query", ["unknown=1", "socket_timeout=abc"])
+def test_an_option_of_the_address_that_nobody_knows(processes: Processes, query: str) -> None:
+    url = f"redis://localhost:1/0?{query}"
+    for process in (processes.start_worker(redis_url=url), processes.start_api(0, redis_url=url)):
+        assert process.wait() == CANNOT_START
+        (line,) = process.output.splitlines()
+        assert line.startswith("predictor: PREDICTOR_REDIS_URL: ")
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_running_predictions_finish(processes: Processes, signum: int) -> None:
+    api = processes.api()
+    settings = {"model": "tests.models.slow:predict", "concurrency": 1}
+    worker = processes.worker(**settings)
+    running, queued = api.submit("0.5"), api.submit("0.5")
+    eventually(lambda: "running" in _states(processes, running), "the first to run")
+    worker.signal(signum)
+    assert worker.wait() == 0
+    assert api.read(running).status_code == 200
+    assert api.read(queued).status_code == 202
+
+
+def _states(processes: Processes, id_: str) -> str:
+    with redis.Redis.from_url(str(processes._redis_url)) as store:
+        return "running" if store.exists(f"arq:in-progress:{id_}") else "queued"
+
+
+@pytest.mark.parametrize("name", ["predict", "predict_in_thread"])
+def test_what_does_not_finish_in_time_goes_back_untried(
+    processes: Processes, store: "redis.Redis", name: str
+) -> None:
+    api = processes.api()
+    settings = {"model": f"tests.models.slow:{name}", "drain": 0.2}
+    worker = processes.worker(**settings)
+    ids = [api.submit("30") for _ in range(3)]
+    eventually(lambda: store.zcard("predictor:leases") == 3, "all to run")
+    started = time.monotonic()
+    assert worker.stop() == 0
+    assert time.monotonic() - started < 2
+    assert not store.keys("arq:in-progress:*")
+    assert not store.keys("arq:retry:*")
+    assert store.zcard("arq:queue") == 3
+    assert all(api.read(id_).status_code == 202 for id_ in ids)
+
+
+def test_a_model_that_holds_the_event_loop_runs_once(processes: Processes, tmp_path: Path) -> None:
+    starts = tmp_path / "starts"
+    api = processes.api()
+    for _ in range(2):
+        processes.worker(model="tests.models.slow:block", lease=0.5)
+    answer = api.outcome(api.submit(f"1.6 {starts}"))
+    assert answer.status_code == 200
+    assert len(starts.read_text().splitlines()) == 1
+
+
+def test_a_worker_that_was_killed_is_made_good_for(processes: Processes, tmp_path: Path) -> None:
+    starts = tmp_path / "starts"
+    api = processes.api()
+    settings = {"model": "tests.models.slow:predict", "lease": 1}
+    worker = processes.worker(**settings)
+    id_ = api.submit(f"0.5 {starts}")
+    eventually(starts.exists, "the first start")
+    worker.kill()
+    processes.worker(**settings)
+    assert api.outcome(id_).status_code == 200
+    first, second = map(float, starts.read_text().splitlines())
+    assert second - first < 2 + 0.5
+
+
+def test_a_thread_that_ran_out_of_time_holds_its_slot(processes: Processes) -> None:
+    api = processes.api()
+    processes.worker(model="tests.models.slow:predict_in_thread", timeout=0.2, concurrency=1)
+    late, next_ = api.submit("1.5"), api.submit("0")
+    started = time.monotonic()
+    assert api.outcome(late).status_code == 504
+    assert time.monotonic() - started < 1
+    assert api.outcome(next_).status_code == 200
+    assert time.monotonic() - started > 1.4
+
+
+def test_an_idle_worker_and_a_full_one_cost_nothing(processes: Processes) -> None:
+    """At most 0.5 % of a core each, over three seconds."""
+    api = processes.api()
+    idle = processes.worker()
+    before = idle.cpu_ms
+    time.sleep(3)
+    assert idle.cpu_ms - before <= 30
+    assert idle.stop() == 0
+    full = processes.worker(model="tests.models.slow:predict", concurrency=10, drain=0)
+    for _ in range(20):
+        api.submit("60")
+    eventually(lambda: api.read(api.submit("60")).status_code == 202, "the queue")
+    time.sleep(0.5)
+    before = full.cpu_ms
+    time.sleep(3)
+    assert full.cpu_ms - before <= 30
