@@ -9,6 +9,9 @@ import redis
 
 from tests.processes import Api, Processes, eventually
 
+#: Measuring coverage would double the figures.
+FAST = {"COVERAGE_PROCESS_CONFIG": "", "COVERAGE_PROCESS_START": ""}
+
 
 async def _submit(client: httpx.AsyncClient, text: str) -> str:
     answer = await client.post("/predict", json={"input": text}, headers={"Async-Mode": "true"})
@@ -41,16 +44,16 @@ async def test_two_hundred_predictions_on_ten_slots(
     processes: Processes, store: "redis.Redis"
 ) -> None:
     """50 ms each: 1 s of work. All read back right, none twice, none lost, within two seconds."""
-    api = processes.api(log_level="warning")
-    processes.worker(mock_delay=0.05, concurrency=10)
+    api = processes.api(log_level="warning", **FAST)
+    processes.worker(mock_delay=0.05, concurrency=10, **FAST)
     assert min([await _two_hundred(api), await _two_hundred(api)]) < 2
     assert store.keys("arq:retry:*") == []
     assert len(list(store.scan_iter("arq:result:*"))) == 400
 
 
 def test_an_idle_worker_starts_at_once(processes: Processes, store: "redis.Redis") -> None:
-    api = processes.api()
-    processes.worker(model="tests.models.echo:predict")
+    api = processes.api(**FAST)
+    processes.worker(model="tests.models.echo:predict", **FAST)
     taken = []
     for _ in range(30):
         time.sleep(0.03)  # so that the worker is idle
@@ -59,12 +62,12 @@ def test_an_idle_worker_starts_at_once(processes: Processes, store: "redis.Redis
         while not store.exists(key):
             pass
         taken.append(time.time() - submitted)
-    # Both ways through the api, the test's own looks included; 5 ms is for the wake-up alone.
-    assert statistics.median(taken) < 0.02
+    # From the request to the result: the api's part and the test's own looks are in it.
+    assert statistics.median(taken) < 0.01
 
 
 def test_draining_five_thousand_no_ops(processes: Processes, store: "redis.Redis") -> None:
-    """The bar is 0.35 ms of CPU each; measuring coverage costs more than twice as much."""
+    """At most 0.35 ms of the worker's CPU each."""
     from predictor.prediction import new_id
     from predictor.store.predictions import Predictions
 
@@ -74,7 +77,7 @@ def test_draining_five_thousand_no_ops(processes: Processes, store: "redis.Redis
                 await asyncio.gather(*(predictions.submit(new_id(), "x") for _ in range(50)))
 
     asyncio.run(fill())
-    worker = processes.worker(model="tests.models.echo:predict")
+    worker = processes.worker(model="tests.models.echo:predict", **FAST)
     before = worker.cpu_ms
     eventually(lambda: not store.exists("arq:queue"), "an empty queue", 30)
-    assert (worker.cpu_ms - before) / 5000 < 0.35 * 3
+    assert (worker.cpu_ms - before) / 5000 < 0.35
