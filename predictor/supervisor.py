@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import fcntl
+import os
 import signal
 import socket
 import sys
@@ -108,7 +109,9 @@ class Supervisor:
         return Child(
             name,
             [sys.executable, *arguments],
-            self._config.environment() | {"NOTIFY_SOCKET": str(self._scratch / "notify")},
+            os.environ
+            | self._config.environment()
+            | {"NOTIFY_SOCKET": str(self._scratch / "notify")},
             is_ready=is_ready,
             guardian=self._guardian,
             ends_last=name == "embedded store",

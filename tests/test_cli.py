@@ -16,7 +16,7 @@ import pytest
 
 from predictor.config import Config
 from predictor.errors import CANNOT_START
-from tests.processes import ROOT, Api, Process, Processes, eventually, free_port
+from tests.processes import Api, Process, Processes, eventually, free_port
 
 
 @pytest.fixture
@@ -207,11 +207,13 @@ def _option(name: str) -> str:
     return f"--{name.replace('_', '-')} VALUE"
 
 
+def test_models_see_the_environment_of_the_command(command: Processes) -> None:
+    api = _serve(command, model="os:getenv", MY_VARIABLE="mine")
+    assert api.predict("MY_VARIABLE").json()["result"] == "mine"
+    assert api.outcome(api.submit("MY_VARIABLE")).json()["output"]["result"] == "mine"
+
+
 def test_python_m_is_the_same_command(command: Processes) -> None:
     process = command.start("python", "-m", "predictor", "--version")
     assert process.wait() == 0
     assert re.fullmatch(r"predictor \d+\.\d+\.\d+\n", process.output)
-
-
-def test_the_repository_is_where_the_tests_think_it_is() -> None:
-    assert (ROOT / "predictor" / "cli.py").exists()
