@@ -207,13 +207,11 @@ def test_an_id_of_any_bytes_is_an_unknown_one(served: Api, id_: str) -> None:
     assert served.raw(f"GET /predict/{id_} HTTP/1.1".encode()) == (404, UNKNOWN)
 
 
-def test_a_malformed_id_never_reaches_the_store(processes: Processes, store: "redis.Redis") -> None:
-    api = processes.api()
-    calls: Any = store.info("commandstats")
+def test_a_malformed_id_never_reaches_the_store(processes: Processes) -> None:
+    api = processes.api(redis_url="redis://127.0.0.1:1")
+    assert api.read("abc123").status_code == 503
     for id_ in ("a b", "x" * 65, "a/b"):
         assert api.read(id_).status_code == 404
-    after: Any = store.info("commandstats")
-    assert after.get("cmdstat_evalsha") == calls.get("cmdstat_evalsha")
 
 
 @pytest.mark.parametrize(
