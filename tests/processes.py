@@ -33,6 +33,10 @@ def free_port() -> int:
         return port
 
 
+#: For what is to be fast: measuring coverage costs as much again as what it measures.
+UNMEASURED = {"COVERAGE_PROCESS_CONFIG": "", "COVERAGE_PROCESS_START": ""}
+
+
 class Process:
     """One process, its output in a file."""
 
@@ -117,10 +121,7 @@ class Processes:
                 print(f"--- output of {process.pid}\n{process.output}")
 
     def start(self, *command: str, **settings: Any) -> Process:
-        """Start a command; `settings` are PREDICTOR_* without the prefix, others in capitals.
-
-        With `COVERAGE_PROCESS_CONFIG=""` its coverage is not measured, but its speed can be.
-        """
+        """Start a command; `settings` are PREDICTOR_* without the prefix, others in capitals."""
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith("PREDICTOR_")
         }

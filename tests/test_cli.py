@@ -16,7 +16,10 @@ import pytest
 
 from predictor.config import Config
 from predictor.errors import CANNOT_START
-from tests.processes import Api, Process, Processes, eventually, free_port
+from tests.processes import UNMEASURED, Api, Process, Processes, eventually, free_port
+
+#: Every process of a command costs a second to start if it is measured: a few tests are enough.
+MEASURED = {name: os.environ.get(name, "") for name in UNMEASURED}
 
 
 @pytest.fixture
@@ -55,7 +58,7 @@ def _children(process: Process, what: str) -> list[int]:
 
 def _serve(command: Processes, *options: str, **settings: Any) -> Api:
     port = free_port()
-    settings = {"mock_delay": 0.05, "drain": 5} | settings
+    settings = {"mock_delay": 0.05, "drain": 5} | UNMEASURED | settings
     process = command.start("predictor", *options, port=port, **settings)
     eventually(
         lambda: "Predictor serves" in process.output or not process.is_running,
@@ -69,7 +72,7 @@ def _serve(command: Processes, *options: str, **settings: Any) -> Api:
 def test_one_command_serves_both_modes_and_ctrl_c_ends_it(
     command: Processes, tmp_path: Path
 ) -> None:
-    api = _serve(command, workers=2)
+    api = _serve(command, workers=2, **MEASURED)
     assert f"http://127.0.0.1:{api.port}/docs" in api.process.output
     assert api.predict("x").status_code == 200
     assert api.outcome(api.submit("x")).status_code == 200
@@ -93,7 +96,7 @@ def test_what_was_queued_or_finished_is_there_after_the_next_start(command: Proc
 
 
 def test_whatever_dies_is_started_again(command: Processes) -> None:
-    api = _serve(command, lease=1)
+    api = _serve(command, lease=1, **MEASURED)
     kept = api.submit("kept")
     assert api.outcome(kept).status_code == 200
     for name in ("arq predictor.worker", "valkey-server", "predictor.guardian", "uvicorn"):
@@ -128,7 +131,7 @@ def test_nothing_is_left_when_the_command_is_killed(command: Processes, tmp_path
 
 
 def test_a_second_signal_does_not_wait(command: Processes) -> None:
-    api = _serve(command, mock_delay=60, drain=60)
+    api = _serve(command, mock_delay=60, drain=60, **MEASURED)
     id_ = api.submit("x")
     eventually(lambda: api.read(id_).status_code == 202, "acceptance")
     api.process.signal(signal.SIGINT)

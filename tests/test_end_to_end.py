@@ -4,12 +4,10 @@ import asyncio
 import statistics
 import time
 
+import pytest
 import redis
 
-from tests.processes import Api, Processes, eventually
-
-#: Measuring coverage would double the figures.
-FAST = {"COVERAGE_PROCESS_CONFIG": "", "COVERAGE_PROCESS_START": ""}
+from tests.processes import UNMEASURED, Api, Processes, eventually
 
 
 def _two_hundred(api: Api) -> float:
@@ -23,18 +21,20 @@ def _two_hundred(api: Api) -> float:
     return time.monotonic() - started
 
 
+@pytest.mark.alone
 def test_two_hundred_predictions_on_ten_slots(processes: Processes, store: "redis.Redis") -> None:
     """50 ms each: 1 s of work. All read back right, none twice, none lost, within two seconds."""
-    api = processes.api(log_level="warning", **FAST)
-    processes.worker(mock_delay=0.05, concurrency=10, **FAST)
+    api = processes.api(log_level="warning", **UNMEASURED)
+    processes.worker(mock_delay=0.05, concurrency=10, **UNMEASURED)
     assert min(_two_hundred(api), _two_hundred(api)) < 2
     assert store.keys("arq:retry:*") == []
     assert len(list(store.scan_iter("arq:result:*"))) == 400
 
 
+@pytest.mark.alone
 def test_an_idle_worker_starts_at_once(processes: Processes, store: "redis.Redis") -> None:
-    api = processes.api(**FAST)
-    processes.worker(model="tests.models.echo:predict", **FAST)
+    api = processes.api(**UNMEASURED)
+    processes.worker(model="tests.models.echo:predict", **UNMEASURED)
     taken = []
     for _ in range(30):
         time.sleep(0.03)  # so that the worker is idle
@@ -47,6 +47,7 @@ def test_an_idle_worker_starts_at_once(processes: Processes, store: "redis.Redis
     assert statistics.median(taken) < 0.01
 
 
+@pytest.mark.alone
 def test_draining_five_thousand_no_ops(processes: Processes, store: "redis.Redis") -> None:
     """At most 0.35 ms of the worker's CPU each."""
     from predictor.prediction import new_id
@@ -58,7 +59,7 @@ def test_draining_five_thousand_no_ops(processes: Processes, store: "redis.Redis
                 await asyncio.gather(*(predictions.submit(new_id(), "x") for _ in range(50)))
 
     asyncio.run(fill())
-    worker = processes.worker(model="tests.models.echo:predict", **FAST)
+    worker = processes.worker(model="tests.models.echo:predict", **UNMEASURED)
     before = worker.cpu_ms
     eventually(lambda: not store.exists("arq:queue"), "an empty queue", 30)
     assert (worker.cpu_ms - before) / 5000 < 0.35

@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from predictor.errors import CANNOT_START
-from tests.processes import Processes, eventually
+from tests.processes import Api, Processes, eventually
 
 
 def test_check_tells_whether_a_worker_lives_here(processes: Processes) -> None:
@@ -19,20 +19,18 @@ def test_check_tells_whether_a_worker_lives_here(processes: Processes) -> None:
     assert processes.start_worker("--check").wait() == 1
 
 
-def test_burst_runs_what_is_queued_and_ends(processes: Processes) -> None:
-    api = processes.api()
+def test_burst_runs_what_is_queued_and_ends(processes: Processes, api: Api) -> None:
     ids = [api.submit("x") for _ in range(25)]
     worker = processes.start_worker("--burst", mock_delay=0.01)
     assert worker.wait() == 0
     assert [api.read(id_).status_code for id_ in ids] == [200] * 25
 
 
-def test_watch_starts_the_changed_model(processes: Processes, tmp_path: Path) -> None:
+def test_watch_starts_the_changed_model(processes: Processes, api: Api, tmp_path: Path) -> None:
     watched = tmp_path / "watched"
     watched.mkdir()
     model = watched / "my_model.py"
     model.write_text("def predict(text):\n    return 'old'\n")
-    api = processes.api()
     worker = processes.worker(
         "--watch",
         str(watched),
@@ -81,8 +79,9 @@ def test_an_option_of_the_address_that_nobody_knows(processes: Processes, query:
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_lets_running_predictions_finish(processes: Processes, signum: int) -> None:
-    api = processes.api()
+def test_a_signal_lets_running_predictions_finish(
+    processes: Processes, api: Api, signum: int
+) -> None:
     settings = {"model": "tests.models.slow:predict", "concurrency": 1}
     worker = processes.worker(**settings)
     running, queued = api.submit("0.5"), api.submit("0.5")
@@ -100,9 +99,8 @@ def _states(processes: Processes, id_: str) -> str:
 
 @pytest.mark.parametrize("name", ["predict", "predict_in_thread"])
 def test_what_does_not_finish_in_time_goes_back_untried(
-    processes: Processes, store: "redis.Redis", name: str
+    processes: Processes, api: Api, store: "redis.Redis", name: str
 ) -> None:
-    api = processes.api()
     settings = {"model": f"tests.models.slow:{name}", "drain": 0.2}
     worker = processes.worker(**settings)
     ids = [api.submit("30") for _ in range(3)]
@@ -116,9 +114,10 @@ def test_what_does_not_finish_in_time_goes_back_untried(
     assert all(api.read(id_).status_code == 202 for id_ in ids)
 
 
-def test_a_model_that_holds_the_event_loop_runs_once(processes: Processes, tmp_path: Path) -> None:
+def test_a_model_that_holds_the_event_loop_runs_once(
+    processes: Processes, api: Api, tmp_path: Path
+) -> None:
     starts = tmp_path / "starts"
-    api = processes.api()
     for _ in range(2):
         processes.worker(model="tests.models.slow:block", lease=0.5)
     answer = api.outcome(api.submit(f"1.6 {starts}"))
@@ -126,9 +125,10 @@ def test_a_model_that_holds_the_event_loop_runs_once(processes: Processes, tmp_p
     assert len(starts.read_text().splitlines()) == 1
 
 
-def test_a_worker_that_was_killed_is_made_good_for(processes: Processes, tmp_path: Path) -> None:
+def test_a_worker_that_was_killed_is_made_good_for(
+    processes: Processes, api: Api, tmp_path: Path
+) -> None:
     starts = tmp_path / "starts"
-    api = processes.api()
     settings = {"model": "tests.models.slow:predict", "lease": 1}
     worker = processes.worker(**settings)
     id_ = api.submit(f"0.5 {starts}")
@@ -140,8 +140,7 @@ def test_a_worker_that_was_killed_is_made_good_for(processes: Processes, tmp_pat
     assert second - first < 2 + 0.5
 
 
-def test_a_thread_that_ran_out_of_time_holds_its_slot(processes: Processes) -> None:
-    api = processes.api()
+def test_a_thread_that_ran_out_of_time_holds_its_slot(processes: Processes, api: Api) -> None:
     processes.worker(model="tests.models.slow:predict_in_thread", timeout=0.2, concurrency=1)
     late, next_ = api.submit("1.5"), api.submit("0")
     started = time.monotonic()
@@ -151,9 +150,9 @@ def test_a_thread_that_ran_out_of_time_holds_its_slot(processes: Processes) -> N
     assert time.monotonic() - started > 1.4
 
 
-def test_an_idle_worker_and_a_full_one_cost_nothing(processes: Processes) -> None:
+@pytest.mark.alone
+def test_an_idle_worker_and_a_full_one_cost_nothing(processes: Processes, api: Api) -> None:
     """At most 0.5 % of a core each, over three seconds."""
-    api = processes.api()
     idle = processes.worker()
     before = idle.cpu_ms
     time.sleep(3)

@@ -45,8 +45,7 @@ def test_an_async_prediction_is_the_contract_to_the_letter(served: Api) -> None:
     assert served.read(id_).content == done.content, "a result does not change"
 
 
-def test_a_pending_prediction_is_the_contract_to_the_letter(processes: Processes) -> None:
-    api = processes.api()
+def test_a_pending_prediction_is_the_contract_to_the_letter(processes: Processes, api: Api) -> None:
     answer = api.read(api.submit("x"))
     assert answer.status_code == 202
     assert answer.text == '{"error":"Prediction is still being processed."}'
@@ -283,8 +282,7 @@ def test_waiting_too_long_in_the_queue_is_504(processes: Processes) -> None:
     )
 
 
-def test_a_result_is_kept_for_its_time_to_live(processes: Processes) -> None:
-    api = processes.api()
+def test_a_result_is_kept_for_its_time_to_live(processes: Processes, api: Api) -> None:
     processes.worker(mock_delay=0, result_ttl=0.5)
     id_ = api.submit("x")
     assert api.outcome(id_).status_code == 200
@@ -321,9 +319,8 @@ def test_a_client_that_leaves_in_the_middle_of_a_body_does_no_harm(served: Api) 
 
 
 def test_one_call_to_the_store_for_a_submit_and_one_for_a_read(
-    processes: Processes, store: "redis.Redis"
+    processes: Processes, api: Api, store: "redis.Redis"
 ) -> None:
-    api = processes.api()
     api.read(api.submit("to connect, and load the scripts"))
     with store.monitor() as monitor:
         seen: list[dict[str, Any]] = []
