@@ -11,6 +11,9 @@ from predictor.errors import ConfigError
 
 PREFIX = "PREDICTOR_"
 
+#: Of the URL of a primary that Sentinels know.
+SENTINEL_SCHEME = "redis+sentinel"
+
 Seconds = Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -29,8 +32,12 @@ class Config(BaseSettings):
     port: int = Field(8080, ge=0, le=65535, description="Port of the api; 0 takes a free one.")
     redis_url: SecretStr | None = Field(
         default=None,
-        description="Store to use: redis://, rediss:// or unix://. Unset: `predictor` starts an "
-        "embedded one; a process started by hand looks at redis://localhost:6379.",
+        description="Store to use: redis://, rediss://, unix:// or redis+sentinel://. Unset: "
+        "`predictor` starts an embedded one; a process started by hand looks at "
+        "redis://localhost:6379.",
+    )
+    wait_replicas: int = Field(
+        0, ge=0, le=100, description="Replicas that must have a prediction before it is accepted."
     )
     data_dir: Path = Field(
         Path(".predictor"), description="Where the embedded store keeps its files."
@@ -61,6 +68,9 @@ class Config(BaseSettings):
         604800,
         description="Seconds that a prediction may wait in the queue before it fails as expired.",
     )
+    queue_limit: int = Field(
+        10000, ge=0, description="Waiting predictions above which new ones get 503; 0: no limit."
+    )
     result_ttl: Seconds = Field(3600, description="Seconds that a result is kept.")
     max_body: int = Field(1048576, ge=1, description="Largest request body, in bytes.")
     log_level: LogLevel = Field(
@@ -81,17 +91,10 @@ class Config(BaseSettings):
     def _is_redis_url(cls, url: SecretStr | None) -> SecretStr | None:
         if url is None:
             return None
-        try:
-            parts = urlsplit(url.get_secret_value())
-            known = parts.scheme in {"redis", "rediss", "unix"}
-            complete = bool(parts.path if parts.scheme == "unix" else parts.hostname)
-            port = parts.port
-        except ValueError:
-            known = complete = False
-        if not known or not complete or port == 0:
+        if not _is_address(url.get_secret_value()):
             raise ValueError(
-                "must look like redis://[user:password@]host[:port][/database], rediss://… or "
-                "unix:///path/to/socket"
+                "must look like redis://[user:password@]host[:port][/database], rediss://…, "
+                "unix:///path/to/socket or redis+sentinel://host:port,host:port/service"
             )
         return url
 
@@ -106,6 +109,22 @@ class Config(BaseSettings):
     def with_redis_url(self, url: str) -> Self:
         """The same settings with another store."""
         return self.model_copy(update={"redis_url": SecretStr(url)})
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        if parts.scheme == SENTINEL_SCHEME:
+            _, _, hosts = parts.netloc.rpartition("@")
+            name, _, database = parts.path.strip("/").partition("/")
+            each = [urlsplit(f"//{host}") for host in hosts.split(",")]
+            complete = all(host.hostname and host.port != 0 for host in each)
+            return complete and bool(name) and (not database or database.isdecimal())
+        if parts.scheme == "unix":
+            return bool(parts.path)
+        return parts.scheme in {"redis", "rediss"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _text(value: object) -> str:

@@ -4,10 +4,14 @@ PredictorError
 ├── ConfigError             a setting cannot be used: the process does not start
 │   └── ModelNotLoadable    PREDICTOR_MODEL does not name a model that can be loaded
 ├── StoreUnavailable        the store did not confirm: nothing is known to be accepted
+│   └── UnsuitableStore     it is of a kind that would lose predictions
+├── Overloaded              not now: all slots are taken, or the queue is full
+├── AlreadyEnded            it cannot be canceled any more
 └── PredictionError         a prediction ended without a result; stored as `code` and message
     ├── InvalidInput        the model refused its input
     ├── ModelFailed         the model raised, or answered what cannot be written as JSON
     ├── TimedOut            it ran longer than it may
+    ├── Canceled            somebody asked for it to end
     ├── Expired             it waited longer in the queue than it may
     ├── GivenUp             it ended its worker too often
     └── Unreadable          what the store holds for it is not what was written
@@ -45,6 +49,23 @@ class StoreUnavailable(PredictorError):
     """The store cannot be reached; try again."""
 
 
+class UnsuitableStore(StoreUnavailable):
+    """The store would lose predictions."""
+
+
+class Overloaded(PredictorError):
+    """Too much to do; try again later."""
+
+    def __init__(self, message: str | None = None, *, retry_after: float = 1) -> None:
+        """`retry_after`: seconds until another try may succeed."""
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class AlreadyEnded(PredictorError):
+    """Prediction has already ended."""
+
+
 class PredictionError(PredictorError):
     """The prediction failed."""
 
@@ -68,6 +89,12 @@ class TimedOut(PredictionError):
     """The prediction ran out of time."""
 
     code = "timed_out"
+
+
+class Canceled(PredictionError):
+    """Prediction was canceled."""
+
+    code = "canceled"
 
 
 class Expired(PredictionError):

@@ -97,6 +97,11 @@ class Model:
         self._abandoned: set[asyncio.Future[Json]] = set()
 
     @property
+    def can_be_stopped(self) -> bool:
+        """Whether a call ends when it is canceled; a thread does not."""
+        return self._is_async
+
+    @property
     def abandoned(self) -> int:
         """How many calls still run though nobody waits for them any more: each fills a slot."""
         return len(self._abandoned)

@@ -8,22 +8,26 @@ import secrets
 import signal
 import socket
 import sys
+import threading
+from collections.abc import Iterable
 from types import FrameType
 from typing import Any
 
 import uvloop
 from arq.worker import RetryJob, func
+from redis.asyncio import Redis
 
 from predictor.config import Config
-from predictor.errors import CANNOT_START, ConfigError, GivenUp, ModelFailed
+from predictor.errors import CANNOT_START, Canceled, ConfigError, GivenUp, UnsuitableStore
 from predictor.logs import configure_logging
 from predictor.model import Model, load_model
 from predictor.notify import notify_ready
-from predictor.prediction import Json
+from predictor.prediction import Json, PredictionId
 from predictor.store.arq_redis import ClaimingRedis
-from predictor.store.claims import Claims
+from predictor.store.claims import Claims, Terms
 from predictor.store.connection import DEFAULT_URL, arq_settings, connection_pool
 from predictor.store.keys import HEALTH, QUEUE
+from predictor.store.patience import Patience
 from predictor.store.renewal import Renewal
 from predictor.store.wire import FUNCTION
 
@@ -32,112 +36,152 @@ logger = logging.getLogger(__name__)
 #: Seconds between two looks of arq while predictions keep coming: it gathers what comes meanwhile.
 _GATHER = 0.005
 
-#: Seconds past the drain after which arq stops waiting by itself: nothing should be left by then.
-_MARGIN = 5
+#: Seconds past the drain, or past a second signal, after which the process ends whatever holds it.
+_PATIENCE_AT_EXIT = 0.7
+
+#: Seconds that the store has for one answer before it is asked again.
+_STORE_TIMEOUT = 5.0
 
 
 class Worker:
     """One worker process: what arq's hooks and its one function do."""
 
-    def __init__(self, config: Config, redis: ClaimingRedis, url: str) -> None:
+    def __init__(self, config: Config, url: str) -> None:
         self._config = config
         self._model: Model
         self._loop: asyncio.AbstractEventLoop
-        self._claims = redis.claims = Claims(
-            redis,
+        self._patience = Patience()
+        pool = connection_pool(url, socket_timeout=_STORE_TIMEOUT, socket_connect_timeout=1)
+        terms = Terms(
             worker=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
             lease=config.lease,
             queue_ttl=config.queue_ttl,
             result_ttl=config.result_ttl,
+            max_tries=config.max_tries,
+        )
+        self._claims = Claims(
+            Redis(connection_pool=pool),
+            self._patience,
+            terms,
             slots=lambda: config.concurrency - self._model.abandoned,
         )
-        self._renewal = Renewal(url, self._claims, lease=config.lease)
-        self._running: set[asyncio.Task[Any]] = set()
-        self._leaving = False
+        self.redis = ClaimingRedis(pool, self._patience)
+        self.redis.claims = self._claims
+        self._renewal = Renewal(url, self._claims, self._patience, self._on_over)
+        self._running: dict[PredictionId, asyncio.Task[Any]] = {}
+        self._over: set[PredictionId] = set()
+        self._signals = 0
 
     async def start(self, _: dict[Any, Any]) -> None:
-        """Load the model, then say that this worker is ready."""
+        """Look at the store and load the model, then say that this worker is ready."""
         configure_logging(self._config)
         self._loop = asyncio.get_running_loop()
-        try:
-            self._model = load_model(self._config.model)
-        except ConfigError as error:
-            logger.error("%s", error)  # noqa: TRY400 (one line)
-            sys.exit(CANNOT_START)
-        self._renewal.start()
         for signum in (signal.SIGTERM, signal.SIGINT):
             # Beside arq's handler, not instead of it: the loop reads the signal's number from its
             # wake-up pipe, whatever Python-level handler there is.
             signal.signal(signum, self._on_signal)
+        try:
+            even_if_full = await self._claims.open()
+            self._model = load_model(self._config.model)
+        except (ConfigError, UnsuitableStore) as error:
+            logger.error("%s", error)  # noqa: TRY400 (one line)
+            sys.exit(CANNOT_START)
+        self._renewal.start(even_if_full=even_if_full)
         notify_ready()
         logger.info("worker ready: %s, %d at once", self._config.model, self._config.concurrency)
 
     async def predict(self, ctx: dict[Any, Any], text: str) -> Json:
         """arq's job: run the model on `text`. Raises what goes into the result."""
-        if ctx["job_try"] > self._config.max_tries:
-            raise GivenUp
+        id_ = PredictionId(ctx["job_id"])
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 (for the type checker)
-        self._running.add(task)
+        if self._claims.held[id_].is_canceled:
+            raise Canceled
+        if ctx["job_try"] > self._config.max_tries:
+            raise GivenUp
+        self._running[id_] = task
         try:
             return await self._model.run(str(text), self._config.timeout)
         except asyncio.CancelledError:
-            if self._leaving:
-                raise RetryJob from None
-            raise ModelFailed from None
+            if id_ in self._over:
+                raise Canceled from None
+            raise RetryJob from None
         finally:
-            self._running.discard(task)
+            del self._running[id_]
+            self._over.discard(id_)
 
     async def stop(self, _: dict[Any, Any]) -> None:
         """Return what was not finished to the queue."""
-        await self._claims.give_back(*self._claims.held.values())
+        await self._claims.give_back(*list(self._claims.held))
         self._renewal.stop()
-        if "--watch" in sys.argv and not self._leaving:
+        if "--watch" in sys.argv and not self._signals:
             # arq would go on with the modules, and the connection, that it has.
             os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
 
-    def _on_signal(self, _: int, __: FrameType | None) -> None:
-        self._loop.call_soon_threadsafe(self._leave)
+    def _on_over(self, ids: Iterable[PredictionId]) -> None:
+        self._loop.call_soon_threadsafe(self._end, list(ids))
 
-    def _leave(self) -> None:
-        if self._leaving:
-            self._interrupt()
-            return
-        self._leaving = True
+    def _end(self, ids: Iterable[PredictionId]) -> None:
+        """End runs whose outcome nobody waits for any more."""
+        for id_ in ids:
+            if task := self._running.get(id_):
+                self._over.add(id_)
+                task.cancel()
+
+    def _on_signal(self, _: int, __: FrameType | None) -> None:
+        self._signals += 1
+        drain = self._config.drain if self._signals == 1 else 0
+        self._loop.call_soon_threadsafe(self._leave, drain)
+        # The loop may be held by a model, or by a wait that swallowed arq's cancel: a thread sees
+        # to it that the process ends.
+        watchdog = threading.Timer(drain + _PATIENCE_AT_EXIT, self._exit)
+        watchdog.daemon = True
+        watchdog.start()
+
+    def _leave(self, drain: float) -> None:
         self._claims.leave()
-        self._loop.call_later(self._config.drain, self._interrupt)
+        self._patience.end_in(drain + _PATIENCE_AT_EXIT / 2)
+        self._loop.call_later(drain, self._interrupt)
 
     def _interrupt(self) -> None:
         """End what still runs; arq gives back each prediction whose run ends so."""
-        for task in self._running:
+        for task in self._running.values():
             task.cancel()
+
+    def _exit(self) -> None:
+        logger.warning("not done in time: what still runs goes back to the queue")
+        self._renewal.hand_back(also_delete=_health_key())
+        os._exit(0)
+
+
+def _health_key() -> str:
+    return HEALTH + socket.gethostname()
 
 
 def worker_settings(config: Config) -> dict[str, Any]:
     """arq's settings for one worker process. Connects to nothing."""
     url = config.redis_url.get_secret_value() if config.redis_url else DEFAULT_URL
-    redis = ClaimingRedis(connection_pool(url))
-    worker = Worker(config, redis, url)
+    worker = Worker(config, url)
     return {
         "functions": [func(worker.predict, name=FUNCTION)],
         "queue_name": QUEUE,
-        "redis_pool": redis,
-        "job_serializer": redis.job_serializer,
-        "job_deserializer": redis.job_deserializer,
+        "redis_pool": worker.redis,
+        "job_serializer": worker.redis.job_serializer,
+        "job_deserializer": worker.redis.job_deserializer,
         "redis_settings": arq_settings(url),
         "on_startup": worker.start,
         "on_shutdown": worker.stop,
         "poll_delay": _GATHER,
         # The slots are counted by the claims, the time by the model, the tries by `predict`: arq's
-        # own limits only have to be out of the way.
+        # own limits only have to be out of the way. So does its wait at exit, for `_leave` ends it.
         "max_jobs": 2 * config.concurrency + 10,
         "job_timeout": None,
         "max_tries": sys.maxsize,
         "keep_result": config.result_ttl,
         "log_results": False,
-        "job_completion_wait": math.ceil(config.drain) + _MARGIN,
+        "job_completion_wait": math.ceil(config.drain) + 5,
         "health_check_interval": 10,
-        "health_check_key": HEALTH + socket.gethostname(),
+        "health_check_key": _health_key(),
     }
 
 

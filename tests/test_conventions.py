@@ -62,7 +62,9 @@ def test_every_setting_is_documented(name: str) -> None:
 
 def test_nothing_unpickles_or_evaluates() -> None:
     for path in MODULES:
-        assert not re.search(r"\b(pickle|marshal|eval|exec)\b\s*[.(]", path.read_text()), path
+        assert not re.search(r"(?<!\.)\b(pickle|marshal|eval|exec)\b\s*[.(]", path.read_text()), (
+            path
+        )
 
 
 def test_no_file_names_a_package_registry() -> None:

@@ -10,6 +10,7 @@ from fastapi_offline import FastAPIOffline
 from predictor import __version__
 from predictor.api import errors, routes
 from predictor.api.dependencies import State
+from predictor.api.slots import Slots
 from predictor.config import Config
 from predictor.model import load_model
 from predictor.store.connection import DEFAULT_URL
@@ -27,12 +28,19 @@ def create_app(config: Config) -> FastAPI:
     """The api as `config` says, its model loaded. Raises ConfigError."""
     model = load_model(config.model)
     url = config.redis_url.get_secret_value() if config.redis_url else DEFAULT_URL
-    store = Predictions(url, queue_ttl=config.queue_ttl)
+    store = Predictions(
+        url,
+        queue_ttl=config.queue_ttl,
+        result_ttl=config.result_ttl,
+        queue_limit=config.queue_limit,
+        wait_replicas=config.wait_replicas,
+    )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
         async with store as predictions:
-            yield State(config=config, model=model, predictions=predictions)
+            slots = Slots(config.concurrency, lambda: model.abandoned)
+            yield State(config=config, model=model, slots=slots, predictions=predictions)
 
     app = FastAPIOffline(
         title="Predictor",

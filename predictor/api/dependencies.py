@@ -7,8 +7,10 @@ from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 
 from predictor.api.schemas import PredictionRequest
+from predictor.api.slots import Slots
 from predictor.config import Config
 from predictor.model import Model
+from predictor.prediction import PredictionId, parse_id
 from predictor.store.predictions import Predictions
 
 if TYPE_CHECKING:
@@ -22,12 +24,18 @@ class State(TypedDict):
 
     config: Config
     model: Model
+    slots: Slots
     predictions: Predictions
 
 
 def state(request: Request) -> State:
     """The parts that this request is served with."""
     return cast("State", request.scope["state"])
+
+
+def prediction_id(request: Request) -> PredictionId | None:
+    """The id in the path; None where it cannot be one, and the store need not be asked."""
+    return parse_id(request.path_params["prediction_id"])
 
 
 def wants_async(request: Request) -> bool:

@@ -1,6 +1,7 @@
 """Every error in one shape, `{"error": "…"}`, and the code that each kind has."""
 
 import logging
+import math
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request, Response
@@ -16,7 +17,10 @@ STATUS: dict[type[errors.PredictorError], HTTPStatus] = {
     errors.InvalidInput: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.TimedOut: HTTPStatus.GATEWAY_TIMEOUT,
     errors.Expired: HTTPStatus.GATEWAY_TIMEOUT,
+    errors.Canceled: HTTPStatus.GONE,
+    errors.AlreadyEnded: HTTPStatus.CONFLICT,
     errors.StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.Overloaded: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.PredictionError: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.PredictorError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
@@ -52,7 +56,10 @@ async def _predictor_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, errors.PredictorError)  # noqa: S101 (for the type checker)
     if isinstance(error, errors.ModelFailed):
         logger.error("the model failed", exc_info=error)
-    return error_response(status_of(error), error.message)
+    headers = None
+    if isinstance(error, errors.Overloaded):
+        headers = {"Retry-After": str(max(1, math.ceil(error.retry_after)))}
+    return error_response(status_of(error), error.message, headers)
 
 
 async def _http_exception(request: Request, error: Exception) -> Response:

@@ -52,6 +52,14 @@ class PredictionFailed(BaseModel):
     prediction_id: str
 
 
+class PredictionCancellation(BaseModel):
+    """What became of the wish to cancel."""
+
+    prediction_id: str
+    status: str
+    note: str | None = None
+
+
 class Health(BaseModel):
     """The process serves."""
 
@@ -90,6 +98,20 @@ _MODEL_ERRORS = {
     "failed": {"error": "The model failed on this input."},
     "refused": {"error": "The model refused this input."},
     "late": {"error": "The prediction ran out of time (300 s)."},
+}
+
+#: The id in a path, which FastAPI would answer with its own 422 in another shape.
+ID_IN_PATH: dict[str, Any] = {
+    "parameters": [
+        {
+            "name": "prediction_id",
+            "in": "path",
+            "required": True,
+            "description": "As the 202 that accepted the prediction said.",
+            "schema": {"type": "string"},
+            "example": _ID,
+        }
+    ]
 }
 
 #: Parameters and body of POST /predict, which its route reads by itself.
@@ -145,9 +167,11 @@ PREDICT_ANSWERS: dict[int | str, dict[str, Any]] = {
     ),
     500: _answer("The model failed.", Error, failed=_MODEL_ERRORS["failed"]),
     503: _answer(
-        "The store cannot be used (`Async-Mode: true` only).",
+        "The store cannot be used, the queue is full, or all slots are taken.",
         Error,
         headers=_RETRY_AFTER,
+        full={"error": "The queue is full: 10000 predictions wait; try again later."},
+        no_slot={"error": "All 10 slots are taken; try again later, or with Async-Mode: true."},
         no_store={"error": "The store cannot be used (ConnectionError); try again."},
     ),
     504: _answer("The model ran out of time.", Error, late=_MODEL_ERRORS["late"]),
@@ -170,6 +194,11 @@ READ_ANSWERS: dict[int | str, dict[str, Any]] = {
         Error,
         unknown={"error": "Prediction ID not found."},
     ),
+    410: _answer(
+        "It was canceled.",
+        PredictionFailed,
+        canceled={"error": "Prediction was canceled.", "prediction_id": _ID},
+    ),
     422: _answer(
         "The model refused the input.",
         PredictionFailed,
@@ -191,6 +220,26 @@ READ_ANSWERS: dict[int | str, dict[str, Any]] = {
         PredictionFailed,
         late=_MODEL_ERRORS["late"] | {"prediction_id": _ID},
     ),
+}
+
+CANCEL_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: _answer(
+        "It waited, and will not be run.",
+        PredictionCancellation,
+        gone={"prediction_id": _ID, "status": "canceled"},
+    ),
+    202: _answer(
+        "It runs; its worker has been told. The `note` says so where the model cannot be stopped.",
+        PredictionCancellation,
+        told={"prediction_id": _ID, "status": "canceling"},
+    ),
+    404: READ_ANSWERS[404],
+    409: _answer(
+        "It has ended; nothing was changed.",
+        Error,
+        ended={"error": "Prediction has already ended."},
+    ),
+    503: READ_ANSWERS[503],
 }
 
 LIVE_ANSWERS: dict[int | str, dict[str, Any]] = {

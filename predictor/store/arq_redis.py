@@ -6,21 +6,24 @@ the end of a job goes to the store. Commands of arq that are not about one job p
 
 import math
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any, Self
 
 from arq.connections import ArqRedis
 from redis.asyncio import ConnectionPool
 
+from predictor.errors import StoreUnavailable
 from predictor.prediction import PredictionId
 from predictor.store import keys
 from predictor.store.claims import Claim, Claims
+from predictor.store.patience import TROUBLE, Patience
 from predictor.store.wire import decode_job, encode_result
 
 
 class ClaimingRedis(ArqRedis):
-    """arq's client, on claims."""
+    """arq's client, on claims. What arq asks of the store itself is asked until it is answered."""
 
-    def __init__(self, pool: ConnectionPool) -> None:
+    def __init__(self, pool: ConnectionPool, patience: Patience) -> None:
         super().__init__(
             connection_pool=pool,
             job_serializer=encode_result,
@@ -28,6 +31,7 @@ class ClaimingRedis(ArqRedis):
             default_queue_name=keys.QUEUE,
         )
         self.claims: Claims
+        self._patience = patience
         #: Claimed, and not yet taken up by arq: an id must be handed out once, and is not lost if
         #: arq does not start it.
         self._offered: dict[PredictionId, Claim] = {}
@@ -39,10 +43,45 @@ class ClaimingRedis(ArqRedis):
         return [id_.encode() for id_ in self._offered]
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Any:
-        """arq's transactions are each about one job; everything else passes through."""
-        if transaction:
-            return _JobConversation(self.claims, self._offered)
-        return super().pipeline(transaction, shard_hint)
+        """arq's transactions are each about one job; its other pipeline asks how the server is."""
+        return _JobConversation(self.claims, self._offered) if transaction else _Questions(self)
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        """A single command of arq; None if this worker leaves without an answer."""
+        while True:
+            try:
+                answer = await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+            except TROUBLE as error:
+                try:
+                    await self._patience.wait(error)
+                except StoreUnavailable:
+                    return None
+            else:
+                self._patience.over()
+                return answer
+
+
+class _Questions:
+    """The pipeline of arq's `log_redis_info`, command by command: each waits for its answer."""
+
+    def __init__(self, redis: ClaimingRedis) -> None:
+        self._redis = redis
+        self._asked: list[Callable[[], Awaitable[Any]]] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    def info(self, section: str) -> None:
+        self._asked.append(lambda: self._redis.info(section))
+
+    def dbsize(self) -> None:
+        self._asked.append(self._redis.dbsize)
+
+    async def execute(self) -> list[Any]:
+        return [await ask() or {} for ask in self._asked]
 
 
 class _JobConversation:
@@ -118,7 +157,7 @@ class _JobConversation:
         if not self._ending:
             return [claim.job, claim.tries, True]
         if self._result is None:
-            await self._claims.give_back(claim)
+            await self._claims.give_back(claim.id)
         else:
-            await self._claims.finish(claim, self._result)
+            await self._claims.finish(claim.id, self._result)
         return []

@@ -2,63 +2,95 @@
 --
 -- Guarantees: a prediction is given to one worker at a time; what is given is leased and its try
 -- counted in the same step, so nothing is between picking and holding. Predictions whose lease ran
--- out come first, in the order in which they were submitted. Only the store's clock counts.
+-- out come first, in the order in which they were submitted. One that is on its last try, because
+-- its worker died before, gets a worker for itself: if it kills that one too, it takes no other
+-- prediction with it. Only the store's clock counts.
 --
--- KEYS  1 queue  2 leases  3 turns  4 wake
+-- KEYS  1 queue  2 leases  3 turns  4 cancels  5 wake
 -- ARGV  1 job prefix  2 in-progress prefix  3 tries prefix
 --       4 worker  5 lease, ms  6 how many at most  7 bytes of jobs at most (one is always given)
--- Answers { { id, turn, try, job or false }, … }; ids that cannot be one are dropped, answered with
--- try 0.
+--       8 last try  9 how many the worker holds
+--       10 when this was sent, ms by the store's clock as the worker knows it
+--       11 1: also take what others let run out  12 1: sent again, the reply was lost
+-- Answers { now, { id, turn, try, job or false, 1 if canceled }, … }; ids that cannot be one are
+-- dropped, and answered with try 0.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + time[2] / 1000
-local lease_end = now + ARGV[5]
+local worker, lease = ARGV[4], tonumber(ARGV[5])
+local lease_end = now + lease
+-- A store that was down or frozen lets leases run out whose holders only wait to renew them. This
+-- call may have waited with them: they go first.
+local recover = ARGV[11] == '1' and now - ARGV[10] < lease / 4
 
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', '(' .. now, 'LIMIT', 0, 1000)) do
-  local turn = redis.call('HGET', KEYS[3], id)
-  if turn then
-    redis.call('ZADD', KEYS[1], 'XX', turn, id)
-  end
-  redis.call('ZREM', KEYS[2], id)
-  redis.call('HDEL', KEYS[3], id)
+local answer, bytes, more = { math.floor(now) }, 0, false
+
+local function give(id, turn, try, job)
+  answer[#answer + 1] = { id, turn, try, job, redis.call('HEXISTS', KEYS[4], id) }
 end
 
-local claims, bytes, more = {}, 0, false
+local function read(key)
+  local value = redis.pcall('GET', key)
+  return type(value) == 'string' and value
+end
+
+if ARGV[12] == '1' then
+  for _, id in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
+    local holder = read(ARGV[2] .. id)
+    if holder and string.sub(holder, 1, #worker + 1) == worker .. ':' then
+      local turn = redis.call('HGET', KEYS[3], id)
+      give(id, turn, tonumber(string.sub(holder, #worker + 2)), read(ARGV[1] .. id))
+    end
+  end
+  return answer
+end
+
+if recover then
+  local ended = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', '(' .. now, 'LIMIT', 0, 1000)
+  for _, id in ipairs(ended) do
+    local turn = redis.call('HGET', KEYS[3], id)
+    if turn then
+      redis.call('ZADD', KEYS[1], 'XX', turn, id)
+    end
+    redis.call('ZREM', KEYS[2], id)
+    redis.call('HDEL', KEYS[3], id)
+  end
+end
+
+local alone = tonumber(ARGV[9]) == 0
 local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'WITHSCORES', 'LIMIT', 0, ARGV[6])
 for i = 1, #due, 2 do
   local id, turn = due[i], due[i + 1]
   local held = redis.call('PTTL', ARGV[2] .. id)
   if #id > 64 or not string.find(id, '^[%w_-]+$') then
     redis.call('ZREM', KEYS[1], id)
-    claims[#claims + 1] = { id, turn, 0, false }
-  elseif held ~= -2 then
+    answer[#answer + 1] = { id, turn, 0, false, 0 }
+  elseif held >= 0 then
     -- Somebody else's, an arq worker's without leases: look again when it has let go.
-    redis.call('ZADD', KEYS[1], held >= 0 and now + held + 1 or lease_end, id)
-  else
-    local job = redis.pcall('GET', ARGV[1] .. id)
-    if type(job) ~= 'string' then
-      job = false
-    end
+    redis.call('ZADD', KEYS[1], now + held + 1, id)
+  elseif recover or not redis.call('ZSCORE', KEYS[2], id) then
+    local job = read(ARGV[1] .. id)
+    local try = (tonumber(read(ARGV[3] .. id) or 0) or 0) + 1
+    local is_last = try > 1 and try == tonumber(ARGV[8])
     bytes = bytes + (job and #job or 0)
-    if bytes > tonumber(ARGV[7]) and #claims > 0 then
-      more = true
+    more = #answer > 1 and bytes > tonumber(ARGV[7]) or is_last and not (alone and #answer == 1)
+    if more then
       break
     end
-    local try = redis.pcall('INCR', ARGV[3] .. id)
-    if type(try) ~= 'number' then
-      redis.call('SET', ARGV[3] .. id, 1)
-      try = 1
-    end
-    redis.call('EXPIRE', ARGV[3] .. id, 86400)
+    redis.call('SET', ARGV[3] .. id, try, 'EX', 86400)
     redis.call('PERSIST', ARGV[1] .. id)
-    redis.call('SET', ARGV[2] .. id, ARGV[4] .. ':' .. try, 'PX', ARGV[5])
+    redis.call('SET', ARGV[2] .. id, worker .. ':' .. try, 'PX', lease)
     redis.call('ZADD', KEYS[1], lease_end, id)
     redis.call('ZADD', KEYS[2], lease_end, id)
     redis.call('HSET', KEYS[3], id, turn)
-    claims[#claims + 1] = { id, turn, try, job }
+    give(id, turn, try, job)
+    if is_last then
+      more = true
+      break
+    end
   end
 end
 if not more and #due / 2 < tonumber(ARGV[6]) then
   -- Nothing more is due: the tokens that are left would wake workers for nothing.
-  redis.call('DEL', KEYS[4])
+  redis.call('DEL', KEYS[5])
 end
-return claims
+return answer

@@ -3,15 +3,20 @@
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.commands.core import AsyncScript
 
+from predictor.errors import StoreUnavailable
 from predictor.prediction import PredictionId
 from predictor.store import keys
+from predictor.store.patience import TROUBLE, Patience
 from predictor.store.scripts import script
+from predictor.store.server import check_server, version
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +26,19 @@ _CLAIM_BYTES = 8 * 2**20
 #: Seconds after which a wait ends though nothing happened: due predictions may have no token (an
 #: expired lease, another producer), and arq writes its sign of life between two looks.
 _WAIT = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """On what terms a worker holds predictions. Times in seconds."""
+
+    #: names this process and no other
+    worker: str
+    lease: float
+    queue_ttl: float
+    result_ttl: float
+    #: runs before a prediction that kills its worker is given up
+    max_tries: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,35 +54,40 @@ class Claim:
     job: bytes | None
     #: what its in-progress key says while it is ours
     token: str
+    #: somebody asked for it to end before it was claimed
+    is_canceled: bool
 
 
 class Claims:
     """The predictions that one worker holds, at most `slots()` at a time."""
 
     def __init__(
-        self,
-        redis: Redis,
-        *,
-        worker: str,
-        lease: float,
-        queue_ttl: float,
-        result_ttl: float,
-        slots: Callable[[], int],
+        self, redis: Redis, patience: Patience, terms: Terms, slots: Callable[[], int]
     ) -> None:
-        """`worker` names this process and no other; `lease` and the times to live are seconds."""
         self._redis = redis
-        self._worker = worker
-        self._lease_ms = round(lease * 1000)
-        self._queue_ttl_ms = round(queue_ttl * 1000)
-        self._result_ttl_ms = round(result_ttl * 1000)
+        self._patience = patience
+        self.terms = terms
         self._slots = slots
         self._held: dict[PredictionId, Claim] = {}
+        self._is_alone = False
         self._leaving = False
         self._freed = asyncio.Event()
         self._waiting: asyncio.Task[Any] | None = None
-        self._claim = redis.register_script(script("claim"))
-        self._finish = redis.register_script(script("finish"))
-        self._give_back = redis.register_script(script("give_back"))
+        #: what the store's clock is ahead of `time.monotonic`; 0 before its first answer
+        self._clock_ms = 0.0
+        self._started = time.monotonic()
+        self._register(even_if_full=False)
+
+    async def open(self) -> bool:
+        """Look at the server, then be ready to claim. Raises UnsuitableStore.
+
+        Answers whether scripts can run when the store's memory is full.
+        """
+        info = await self._patiently(self._redis.info)
+        check_server(info)
+        even_if_full = version(info) >= (7, 0)
+        self._register(even_if_full=even_if_full)
+        return even_if_full
 
     @property
     def held(self) -> dict[PredictionId, Claim]:
@@ -76,12 +99,14 @@ class Claims:
 
         An empty list means: look again. After `leave` there are no new ones.
         """
-        if not await self._slot_is_free():
-            return []
-        if claims := await self._claim_due():
-            return claims
-        await self._wait_for_work()
-        return await self._claim_due()
+        with contextlib.suppress(StoreUnavailable):
+            if not await self._slot_is_free():
+                return []
+            if claims := await self._claim_due():
+                return claims
+            await self._wait_for_work()
+            return await self._claim_due()
+        return []
 
     def leave(self) -> None:
         """Claim nothing from now on; a wait ends at once."""
@@ -90,46 +115,44 @@ class Claims:
         if self._waiting:
             self._waiting.cancel()
 
-    async def finish(self, claim: Claim, result: bytes) -> bool:
-        """End a prediction with `result`; False if it had ended already, by whomever."""
-        first = await self._finish(
-            keys=[
-                keys.QUEUE,
-                keys.LEASES,
-                keys.TURNS,
-                keys.JOB + claim.id,
-                keys.IN_PROGRESS + claim.id,
-                keys.TRIES + claim.id,
-                keys.RESULT + claim.id,
-            ],
-            args=[claim.id, result, self._result_ttl_ms],
-        )
-        self._let_go(claim)
-        if not first:
-            logger.warning("prediction %s had ended already; this result is dropped", claim.id)
-        return bool(first)
+    async def finish(self, id_: PredictionId, result: bytes) -> None:
+        """End a prediction with `result`, unless it has ended already, by whomever."""
+        finish_keys = [keys.QUEUE, keys.LEASES, keys.TURNS, keys.CANCELS, keys.JOB + id_]
+        finish_keys += [keys.IN_PROGRESS + id_, keys.TRIES + id_, keys.RESULT + id_, keys.PACE]
+        args: list[Any] = [id_, result, round(self.terms.result_ttl * 1000)]
+        with contextlib.suppress(StoreUnavailable):  # leaving without it: it will be run again
+            if not await self._patiently(lambda: self._finish(keys=finish_keys, args=args)):
+                logger.warning("prediction %s had ended already; this result is dropped", id_)
+        self._let_go(id_)
 
-    async def give_back(self, *claims: Claim) -> None:
+    async def give_back(self, *ids: PredictionId) -> None:
         """Return predictions to their places in the queue; the tries do not count."""
-        if claims:
-            await self._give_back(
-                keys=[keys.QUEUE, keys.LEASES, keys.TURNS, keys.WAKE],
-                args=[
-                    keys.JOB,
-                    keys.IN_PROGRESS,
-                    keys.TRIES,
-                    self._queue_ttl_ms,
-                    *(part for claim in claims for part in (claim.id, claim.token)),
-                ],
-            )
-        for claim in claims:
-            self._let_go(claim)
+        if claims := [self._held[id_] for id_ in ids if id_ in self._held]:
+            with contextlib.suppress(StoreUnavailable):  # their leases will run out
+                await self._patiently(
+                    lambda: self._give_back(*give_back_arguments(self.terms, claims))
+                )
+        for id_ in ids:
+            self._let_go(id_)
+
+    def _register(self, *, even_if_full: bool) -> None:
+        def register(name: str) -> AsyncScript:
+            text = script(name, even_if_full=even_if_full)
+            registered: AsyncScript = self._redis.register_script(text)
+            return registered
+
+        self._claim = register("claim")
+        self._finish = register("finish")
+        self._give_back = register("give_back")
 
     def _free(self) -> int:
-        return 0 if self._leaving else self._slots() - len(self._held)
+        if self._leaving or self._is_alone:
+            return 0
+        return self._slots() - len(self._held)
 
-    def _let_go(self, claim: Claim) -> None:
-        self._held.pop(claim.id, None)
+    def _let_go(self, id_: PredictionId) -> None:
+        self._held.pop(id_, None)
+        self._is_alone = self._is_alone and bool(self._held)
         self._freed.set()
 
     async def _slot_is_free(self) -> bool:
@@ -142,39 +165,92 @@ class Claims:
 
     async def _wait_for_work(self) -> None:
         """Until somebody submits, this worker is told to leave, or a second has passed."""
+        began = time.monotonic()
         self._waiting = asyncio.ensure_future(
             self._redis.execute_command("BLPOP", keys.WAKE, _WAIT)
         )
         try:
             await asyncio.wait({self._waiting})
-            if not self._waiting.cancelled():
-                self._waiting.result()
+            if not self._waiting.cancelled() and (error := self._waiting.exception()):
+                await self._meet(error)
         finally:
             self._waiting.cancel()
             self._waiting = None
+        self._patience.noticed(time.monotonic() - began, _WAIT + self.terms.lease / 4)
 
     async def _claim_due(self) -> list[Claim]:
-        if (free := self._free()) <= 0:
-            return []
-        reply = await self._claim(
-            keys=[keys.QUEUE, keys.LEASES, keys.TURNS, keys.WAKE],
-            args=[
-                keys.JOB,
-                keys.IN_PROGRESS,
-                keys.TRIES,
-                self._worker,
-                self._lease_ms,
-                free,
-                _CLAIM_BYTES,
-            ],
+        sent_again = False
+        while (free := self._free()) > 0:
+            try:
+                return self._take(await self._call_claim(free, sent_again=sent_again))
+            except TROUBLE as error:
+                await self._meet(error)
+                sent_again = True
+        return []
+
+    async def _call_claim(self, free: int, *, sent_again: bool) -> list[Any]:
+        terms, now = self.terms, time.monotonic()
+        # After trouble, workers that outlived it get half a lease to renew what is theirs.
+        quiet = now - max(self._started, self._patience.last_trouble)
+        sent_ms = round(now * 1000 + self._clock_ms) if self._clock_ms else 0
+        args: list[Any] = [keys.JOB, keys.IN_PROGRESS, keys.TRIES, terms.worker]
+        args += [
+            round(terms.lease * 1000),
+            free,
+            _CLAIM_BYTES,
+            terms.max_tries,
+            len(self._held),
+            sent_ms,
+        ]
+        args += [int(quiet > terms.lease / 2), int(sent_again)]
+        reply: list[Any] = await self._claim(
+            keys=[keys.QUEUE, keys.LEASES, keys.TURNS, keys.CANCELS, keys.WAKE], args=args
         )
+        self._patience.over()
+        self._patience.noticed(time.monotonic() - now, terms.lease / 4)
+        self._clock_ms = reply[0] - time.monotonic() * 1000
+        return reply
+
+    def _take(self, reply: list[Any]) -> list[Claim]:
         claims = []
-        for id_, turn, tries, job in reply:
+        for id_, turn, tries, job, canceled in reply[1:]:
             if not tries:
                 logger.warning("dropped %r from the queue: it cannot be an id", id_[:100])
                 continue
             name = PredictionId(id_.decode())
-            claim = Claim(name, float(turn), tries, job, f"{self._worker}:{tries}")
+            token = f"{self.terms.worker}:{tries}"
+            claim = Claim(name, float(turn), tries, job, token, bool(canceled))
+            # What it holds already is its own: the lease ran out, and nobody else came.
+            if name not in self._held:
+                claims.append(claim)
             self._held[name] = claim
-            claims.append(claim)
+            self._is_alone |= 1 < tries == self.terms.max_tries
         return claims
+
+    async def _patiently(self, call: Callable[[], Any]) -> Any:
+        """The answer of the store, whenever it comes. Raises StoreUnavailable when leaving."""
+        while True:
+            try:
+                answer = await call()
+            except TROUBLE as error:
+                await self._meet(error)
+            else:
+                self._patience.over()
+                return answer
+
+    async def _meet(self, error: BaseException) -> None:
+        if not isinstance(error, TROUBLE):
+            raise error
+        if "WRONGTYPE" in str(error):
+            with contextlib.suppress(*TROUBLE):
+                heal = self._redis.register_script(script("heal"))
+                removed = await heal(keys=list(keys.TYPES), args=list(keys.TYPES.values()))
+                logger.error("removed keys that somebody had overwritten: %s", removed)
+        await self._patience.wait(error)
+
+
+def give_back_arguments(terms: Terms, claims: list[Claim]) -> tuple[list[str], list[Any]]:
+    """Keys and arguments of give_back.lua."""
+    args: list[Any] = [keys.JOB, keys.IN_PROGRESS, keys.TRIES, round(terms.queue_ttl * 1000)]
+    args += [part for claim in claims for part in (claim.id, claim.token)]
+    return [keys.QUEUE, keys.LEASES, keys.TURNS, keys.WAKE], args

@@ -1,7 +1,7 @@
 -- give_back: returns predictions that a worker will not finish, as if it had never claimed them.
 --
 -- Guarantees: each takes its old place in the queue, its try is not counted, and a worker is woken
--- for it. One that is no longer this worker's is left alone.
+-- for it. One that is no longer this worker's is left alone; repeating it changes nothing.
 --
 -- KEYS  1 queue  2 leases  3 turns  4 wake
 -- ARGV  1 job prefix  2 in-progress prefix  3 tries prefix  4 time to live of a job, ms
@@ -18,11 +18,14 @@ for i = 5, #ARGV, 2 do
     redis.call('DEL', ARGV[2] .. id)
     redis.call('ZREM', KEYS[2], id)
     redis.call('HDEL', KEYS[3], id)
-    if redis.call('DECR', ARGV[3] .. id) < 1 then
+    local tries = tonumber(string.match(token, '(%d+)$')) - 1
+    if tries > 0 then
+      redis.call('SET', ARGV[3] .. id, tries, 'EX', 86400)
+    else
       redis.call('DEL', ARGV[3] .. id)
     end
     redis.call('PEXPIRE', ARGV[1] .. id, ARGV[4])
-    redis.call('LPUSH', KEYS[4], 1)
+    redis.pcall('LPUSH', KEYS[4], 1)
     back = back + 1
   end
 end

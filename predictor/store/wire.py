@@ -12,6 +12,7 @@ from pydantic_core import from_json, to_json
 
 from predictor import errors
 from predictor.prediction import Json, Output
+from predictor.store.keys import QUEUE
 
 #: The name under which the worker registers its one function.
 FUNCTION: Final = "predict"
@@ -64,6 +65,7 @@ _ERRORS: Final = {
         errors.InvalidInput,
         errors.ModelFailed,
         errors.TimedOut,
+        errors.Canceled,
         errors.Expired,
         errors.GivenUp,
         errors.Unreadable,
@@ -105,6 +107,13 @@ def encode_result(result: dict[str, Any]) -> bytes:
         error = _as_prediction_error(outcome, result)
         outcome = to_json({"code": error.code, "message": error.message})
     return b'%b,"r":%b}' % (to_json(result)[:-1], outcome)
+
+
+def encode_canceled(id_: str, now_ms: int) -> bytes:
+    """The result of a prediction that was canceled before a worker took it up."""
+    times = {"et": now_ms, "st": now_ms, "ft": now_ms}
+    result = {"t": 0, "f": FUNCTION, "a": [], "k": {}, "s": False, "q": QUEUE, "id": id_} | times
+    return encode_result(result | {"r": errors.Canceled()})
 
 
 def _as_prediction_error(raised: object, result: dict[str, Any]) -> errors.PredictionError:

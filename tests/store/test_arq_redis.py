@@ -7,13 +7,15 @@ from typing import Any
 import pytest
 import redis
 from arq.worker import RetryJob, Worker, func
+from redis.asyncio import Redis
 
 from predictor.errors import InvalidInput
 from predictor.prediction import Json, PredictionId, State, new_id
 from predictor.store import keys
 from predictor.store.arq_redis import ClaimingRedis, _JobConversation
-from predictor.store.claims import Claims
+from predictor.store.claims import Claims, Terms
 from predictor.store.connection import connection_pool
+from predictor.store.patience import Patience
 from predictor.store.predictions import Predictions
 
 
@@ -21,11 +23,11 @@ class Recorder(ClaimingRedis):
     """Writes down what arq asks."""
 
     def __init__(self, url: str) -> None:
-        super().__init__(connection_pool(url))
+        pool = connection_pool(url)
+        super().__init__(pool, Patience())
         self.asked: list[list[str]] = []
-        self.claims = Claims(
-            self, worker="w", lease=10, queue_ttl=100, result_ttl=100, slots=lambda: 10
-        )
+        terms = Terms(worker="w", lease=10, queue_ttl=100, result_ttl=100, max_tries=3)
+        self.claims = Claims(Redis(connection_pool=pool), Patience(), terms, lambda: 10)
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Any:
         conversation = super().pipeline(transaction, shard_hint)

@@ -1,0 +1,52 @@
+"""How many sync predictions run at once in this process."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from predictor.errors import Overloaded
+
+#: Seconds that a request waits for a slot before it is refused.
+_WAIT = 1.0
+
+
+class Slots:
+    """At most `count` at once; calls that were given up on and still run fill slots, too."""
+
+    def __init__(self, count: int, abandoned: Callable[[], int]) -> None:
+        self._count = count
+        self._abandoned = abandoned
+        self._taken = 0
+        self._freed = asyncio.Condition()
+        #: seconds that a prediction takes, the last ones counting most
+        self._usual = 1.0
+
+    @asynccontextmanager
+    async def take(self) -> AsyncIterator[None]:
+        """Hold a slot. Raises Overloaded if none is free within a second."""
+        await self._wait()
+        self._taken += 1
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._taken -= 1
+            self._usual += 0.2 * (time.monotonic() - began - self._usual)
+            async with self._freed:
+                self._freed.notify()
+
+    async def _wait(self) -> None:
+        if self._is_free():
+            return
+        try:
+            async with asyncio.timeout(_WAIT), self._freed:
+                await self._freed.wait_for(self._is_free)
+        except TimeoutError:
+            raise Overloaded(
+                f"All {self._count} slots are taken; try again later, or with Async-Mode: true.",
+                retry_after=self._usual / self._count,
+            ) from None
+
+    def _is_free(self) -> bool:
+        return self._taken + self._abandoned() < self._count

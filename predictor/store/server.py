@@ -1,0 +1,28 @@
+"""What a server must be like to keep the promise that nothing accepted is lost."""
+
+from typing import Any
+
+from predictor.errors import UnsuitableStore
+
+#: Scripts and commands of Redis 6.2 are used; Valkey says what Redis it equals.
+_OLDEST = (6, 2)
+
+
+def check_server(info: dict[str, Any]) -> None:
+    """Raise UnsuitableStore if INFO shows a server that would lose predictions."""
+    if version(info) < _OLDEST:
+        raise UnsuitableStore(
+            f"The store is version {info.get('redis_version')}; it must be 6.2 or newer."
+        )
+    policy = info.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        raise UnsuitableStore(
+            f"The store would evict predictions: its maxmemory-policy is {policy}; set it to "
+            "noeviction."
+        )
+
+
+def version(info: dict[str, Any]) -> tuple[int, int]:
+    """Major and minor version of the Redis that this server is, or equals."""
+    major, minor, *_ = [*str(info.get("redis_version", "0.0")).split("."), "0"]
+    return int(major), int(minor)
