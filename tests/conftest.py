@@ -86,3 +86,9 @@ def served(valkey: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ap
         api = started.api(mock_delay=0.02)
         started.worker(mock_delay=0.02)
         yield api
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How long, and how, the chaos test rages."""
+    parser.addoption("--chaos-seconds", type=float, default=8)
+    parser.addoption("--chaos-seed", type=int, default=0)

@@ -4,6 +4,7 @@ arq 0.28 asks six times about every job before and after it runs. A claim knows 
 the end of a job goes to the store. Commands of arq that are not about one job pass through.
 """
 
+import logging
 import math
 import time
 from collections.abc import Awaitable, Callable
@@ -11,13 +12,16 @@ from typing import Any, Self
 
 from arq.connections import ArqRedis
 from redis.asyncio import ConnectionPool
+from redis.exceptions import ResponseError
 
 from predictor.errors import StoreUnavailable
 from predictor.prediction import PredictionId
 from predictor.store import keys
 from predictor.store.claims import Claim, Claims
-from predictor.store.patience import TROUBLE, Patience
+from predictor.store.patience import TROUBLE, Patience, describe
 from predictor.store.wire import decode_job, encode_result
+
+logger = logging.getLogger(__name__)
 
 
 class ClaimingRedis(ArqRedis):
@@ -47,10 +51,17 @@ class ClaimingRedis(ArqRedis):
         return _JobConversation(self.claims, self._offered) if transaction else _Questions(self)
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
-        """A single command of arq; None if this worker leaves without an answer."""
+        """A single command of arq, asked until there is an answer.
+
+        None where the store refuses it, as it does a sign of life when its memory is full, and
+        where this worker leaves meanwhile.
+        """
         while True:
             try:
                 answer = await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+            except ResponseError as error:
+                logger.warning("the store refuses %s: %s", args[0], describe(error))
+                return None
             except TROUBLE as error:
                 try:
                     await self._patience.wait(error)

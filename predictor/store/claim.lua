@@ -38,7 +38,7 @@ if ARGV[12] == '1' then
     local holder = read(ARGV[2] .. id)
     if holder and string.sub(holder, 1, #worker + 1) == worker .. ':' then
       local turn = redis.call('HGET', KEYS[3], id)
-      give(id, turn, tonumber(string.sub(holder, #worker + 2)), read(ARGV[1] .. id))
+      give(id, turn or now, tonumber(string.sub(holder, #worker + 2)), read(ARGV[1] .. id))
     end
   end
   return answer
@@ -76,12 +76,13 @@ for i = 1, #due, 2 do
     if more then
       break
     end
+    -- First what fails where somebody overwrote a key: the others are its own.
+    redis.call('HSET', KEYS[3], id, turn)
+    redis.call('ZADD', KEYS[2], lease_end, id)
+    redis.call('ZADD', KEYS[1], lease_end, id)
     redis.call('SET', ARGV[3] .. id, try, 'EX', 86400)
     redis.call('PERSIST', ARGV[1] .. id)
     redis.call('SET', ARGV[2] .. id, worker .. ':' .. try, 'PX', lease)
-    redis.call('ZADD', KEYS[1], lease_end, id)
-    redis.call('ZADD', KEYS[2], lease_end, id)
-    redis.call('HSET', KEYS[3], id, turn)
     give(id, turn, try, job)
     if is_last then
       more = true

@@ -59,7 +59,11 @@ class Patience:
             self._next_line = now + _LOG_EVERY
         if now >= self._deadline:
             raise StoreUnavailable from error
-        await asyncio.sleep(min(self._pause, max(0.0, self._deadline - now)))
+        try:
+            await asyncio.sleep(min(self._pause, max(0.0, self._deadline - now)))
+        except asyncio.CancelledError:
+            self._deadline = now  # only a worker that is leaving cancels a wait
+            raise
         self._pause = min(2 * self._pause, _PAUSE[1])
 
 
