@@ -1,5 +1,6 @@
 """What a route asks of its request: the parts it works with, the input, the mode."""
 
+import asyncio
 from typing import TYPE_CHECKING, TypedDict, cast
 
 from fastapi import HTTPException, Request
@@ -15,6 +16,9 @@ from predictor.store.predictions import Predictions
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
+
+#: Seconds that a body may take to arrive, and the bytes per second that a large one must come at.
+_BODY_SECONDS, _BODY_PACE = 10.0, 1_000_000
 
 _MODES = {"true": True, "false": False}
 
@@ -85,10 +89,15 @@ async def _read_body(request: Request, limit: int) -> bytes:
         raise too_large
     body = bytearray()
     try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > limit:
-                raise too_large
+        async with asyncio.timeout(_BODY_SECONDS + limit / _BODY_PACE):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limit:
+                    raise too_large
+    except TimeoutError:
+        raise HTTPException(
+            408, "The body did not arrive in time; send it again.", {"Connection": "close"}
+        ) from None
     except ClientDisconnect:
         raise HTTPException(400, "The client left before the body was complete.") from None
     return bytes(body)

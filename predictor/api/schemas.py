@@ -149,6 +149,11 @@ PREDICT_ANSWERS: dict[int | str, dict[str, Any]] = {
         not_JSON={"error": "The body is not valid JSON: expected value at line 1 column 1."},
         unclear_mode={"error": "Header Async-Mode must be true or false, not 'maybe'."},
     ),
+    408: _answer(
+        "The body took too long to arrive.",
+        Error,
+        late={"error": "The body did not arrive in time; send it again."},
+    ),
     413: _answer(
         "The body is too large.",
         Error,
