@@ -1,7 +1,7 @@
 -- renew: lengthens the leases that a worker holds.
 --
--- Guarantees: a lease that ran out is taken again if nobody else has the prediction; one that
--- somebody else has is left to them.
+-- Guarantees: a lease that ran out is taken again if nobody else has claimed, or may claim, the
+-- prediction; one that somebody else has, or that was given back, is left alone.
 --
 -- KEYS  1 queue  2 leases  3 turns  4 cancels
 -- ARGV  1 in-progress prefix  2 lease, ms  then id, token, turn for each
@@ -14,7 +14,8 @@ for i = 3, #ARGV, 3 do
   local id, token, turn = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local holder = redis.pcall('GET', ARGV[1] .. id)
   local queued = redis.call('ZSCORE', KEYS[1], id)
-  if queued and (not holder or holder == token) then
+  local ran_out = not holder and redis.call('ZSCORE', KEYS[2], id)
+  if queued and (holder == token or ran_out) then
     redis.call('SET', ARGV[1] .. id, token, 'PX', ARGV[2])
     redis.call('ZADD', KEYS[1], lease_end, id)
     redis.call('ZADD', KEYS[2], lease_end, id)

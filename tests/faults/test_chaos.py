@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from tests.faults.conftest import Farm
-from tests.processes import UNMEASURED, Api, Process, eventually
+from tests.processes import Api, Process, eventually
 
 LEASE = 2.0
 DRAIN = 2.0
@@ -134,7 +134,6 @@ class Chaos:
             drain=DRAIN,
             max_tries=20,
             result_ttl=600,
-            **UNMEASURED,
         )
 
     def _replace_the_dead(self) -> None:

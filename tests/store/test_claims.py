@@ -211,6 +211,23 @@ async def test_given_back_it_keeps_its_place_and_its_tries(
     assert [(claim.id, claim.tries) for claim in again] == [(id_, 1) for id_ in ids]
 
 
+async def test_what_was_given_back_is_not_renewed(
+    predictions: Predictions, worker: Workers, redis_url: str, store: "redis.Redis"
+) -> None:
+    """A renewal that was under way meanwhile must not take it again."""
+    (id_,) = await _submit(predictions, 1)
+    leaving = worker("leaving", lease=0.3)
+    (claim,) = await leaving.claim()
+    await leaving.give_back(id_)
+    leaving.held[id_] = claim  # as the renewal had read it
+    renewal = Renewal(redis_url, leaving, Patience(), lambda ids: None)
+    renewal.start(even_if_full=False)
+    await asyncio.sleep(0.2)
+    renewal.stop()
+    assert not store.exists(keys.IN_PROGRESS + id_)
+    assert [claim.id for claim in await worker("next").claim()] == [id_]
+
+
 async def test_what_another_worker_has_is_not_given_back(
     predictions: Predictions, worker: Workers
 ) -> None:
