@@ -32,6 +32,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Serve a model over HTTP: the api, its workers and, unless PREDICTOR_REDIS_URL "
         "is set, an embedded store. Ctrl-C stops all of them.",
         epilog="Every option is an environment variable, too; .env is read.",
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=28),
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     for name, field in Config.model_fields.items():

@@ -12,7 +12,7 @@ import sys
 import time
 
 #: Seconds between asking a group to end and making it.
-_GRACE = 5.0
+_GRACE = 3.0
 
 
 def guard() -> None:

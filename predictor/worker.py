@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 _GATHER = 0.005
 
 #: Seconds past the drain, or past a second signal, after which the process ends whatever holds it.
-_PATIENCE_AT_EXIT = 0.7
+_PATIENCE_AT_EXIT = 0.5
 
 #: Seconds that the store has for one answer before it is asked again.
 _STORE_TIMEOUT = 5.0

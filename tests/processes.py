@@ -134,7 +134,6 @@ class _Zygote:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=os.environ | UNMEASURED,
             cwd=ROOT,
         )
 
@@ -185,7 +184,10 @@ class Processes:
                 print(f"--- output of {process.pid}\n{process.output}")
 
     def start(self, *command: str, **settings: Any) -> Process:
-        """Start a command; `settings` are PREDICTOR_* without the prefix, others in capitals."""
+        """Start a command; `settings` are PREDICTOR_* without the prefix, others in capitals.
+
+        With UNMEASURED among them it is never forked.
+        """
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith("PREDICTOR_")
         }
@@ -195,7 +197,9 @@ class Processes:
         for name, value in settings.items():
             prefix = "" if name.isupper() else "PREDICTOR_"
             environment[prefix + name.upper()] = str(value)
-        process = self._kind(list(command), environment, self._folder)
+        is_fresh = UNMEASURED.items() <= settings.items()
+        kind = Process if is_fresh else self._kind
+        process = kind(list(command), environment, self._folder)
         self._started.append(process)
         return process
 

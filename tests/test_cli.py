@@ -78,6 +78,10 @@ def test_one_command_serves_both_modes_and_ctrl_c_ends_it(
     assert api.outcome(api.submit("x")).status_code == 200
     assert len(_children(api.process, "arq predictor.worker")) == 2
     assert (tmp_path / ".predictor").stat().st_mode & 0o077 == 0
+    second = command.start("predictor", port=free_port(), **UNMEASURED)
+    assert second.wait() == CANNOT_START
+    assert "is in use by another predictor" in second.output
+    assert api.outcome(api.submit("x")).status_code == 200
     api.process.signal(signal.SIGINT)
     assert api.process.wait() == 0
     assert not _running(tmp_path)
@@ -155,7 +159,7 @@ def test_a_second_signal_does_not_wait(command: Processes) -> None:
 def test_what_cannot_start_ends_the_command_with_its_reason(
     command: Processes, settings: dict[str, Any], says: str
 ) -> None:
-    process = command.start("predictor", **{"port": free_port()} | settings)
+    process = command.start("predictor", **{"port": free_port()} | UNMEASURED | settings)
     assert process.wait(30) == CANNOT_START
     assert says in process.output
     assert "Traceback" not in process.output
@@ -169,14 +173,6 @@ def test_a_port_that_is_taken_ends_the_command(command: Processes) -> None:
     assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in process.output
 
 
-def test_a_data_folder_that_is_in_use_is_left_alone(command: Processes) -> None:
-    api = _serve(command)
-    second = command.start("predictor", port=free_port())
-    assert second.wait() == CANNOT_START
-    assert "is in use by another predictor" in second.output
-    assert api.outcome(api.submit("x")).status_code == 200
-
-
 def test_a_store_of_one_s_own_is_used_instead(redis_url: str, command: Processes) -> None:
     api = _serve(command, redis_url=redis_url)
     assert api.outcome(api.submit("x")).status_code == 200
@@ -184,15 +180,20 @@ def test_a_store_of_one_s_own_is_used_instead(redis_url: str, command: Processes
     assert api.process.stop() == 0
 
 
-def test_a_data_folder_with_a_long_path(command: Processes, tmp_path: Path) -> None:
-    api = _serve(command, data_dir=tmp_path / ("long" * 20) / ("path" * 20))
-    assert api.outcome(api.submit("x")).status_code == 200
+def test_options_environment_and_a_data_folder_with_a_long_path(
+    command: Processes, tmp_path: Path
+) -> None:
+    """An option wins over the environment, which models see, and no socket's path is too long."""
+    api = _serve(
+        command,
+        *("--model", "os:getenv"),
+        model="tests.models.slow:predict",
+        data_dir=tmp_path / ("long" * 20) / ("path" * 20),
+        MY_VARIABLE="mine",
+    )
+    assert api.predict("MY_VARIABLE").json()["result"] == "mine"
+    assert api.outcome(api.submit("MY_VARIABLE")).json()["output"]["result"] == "mine"
     assert api.process.stop() == 0
-
-
-def test_an_option_wins_over_the_environment(command: Processes) -> None:
-    api = _serve(command, "--model", "tests.models.echo:predict", model="tests.models.slow:predict")
-    assert api.predict("echo").json() == {"input": "echo", "result": "echo"}
 
 
 def test_help_names_every_option_and_its_variable(command: Processes) -> None:
@@ -208,12 +209,6 @@ def test_help_names_every_option_and_its_variable(command: Processes) -> None:
 
 def _option(name: str) -> str:
     return f"--{name.replace('_', '-')} VALUE"
-
-
-def test_models_see_the_environment_of_the_command(command: Processes) -> None:
-    api = _serve(command, model="os:getenv", MY_VARIABLE="mine")
-    assert api.predict("MY_VARIABLE").json()["result"] == "mine"
-    assert api.outcome(api.submit("MY_VARIABLE")).json()["output"]["result"] == "mine"
 
 
 def test_python_m_is_the_same_command(command: Processes) -> None:

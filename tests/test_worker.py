@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from predictor.errors import CANNOT_START
-from tests.processes import Api, Processes, eventually
+from tests.processes import UNMEASURED, Api, Processes, eventually
 
 
 def test_check_tells_whether_a_worker_lives_here(processes: Processes) -> None:
@@ -37,6 +37,7 @@ def test_watch_starts_the_changed_model(processes: Processes, api: Api, tmp_path
         model="my_model:predict",
         PYTHONPATH=f"{Path.cwd()}:{watched}",
         PYTHONDONTWRITEBYTECODE=1,
+        **UNMEASURED,  # it starts itself anew
     )
     assert api.outcome(api.submit("x")).json()["output"]["result"] == "old"
     model.write_text("def predict(text):\n    return 'new'\n")

@@ -168,6 +168,7 @@ def test_a_store_that_becomes_read_only_for_a_while(farm: Farm) -> None:
     assert worker.is_running
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_a_worker_that_waits_for_the_store_can_be_stopped(farm: Farm, signum: int) -> None:
     """Before it was ever there, and after it went away."""

@@ -9,6 +9,7 @@ from tests.faults.conftest import Farm
 from tests.processes import eventually
 
 
+@pytest.mark.alone
 def test_row_1_killed_with_five_running_and_three_hundred_queued(farm: Farm) -> None:
     """All run again within the lease and a second, ahead of the younger ones."""
     doomed = farm.worker(concurrency=5)
@@ -30,6 +31,7 @@ def test_row_1_killed_with_five_running_and_three_hundred_queued(farm: Farm) -> 
     assert farm.starts() >= before
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("running", [0, 5])
 def test_row_2_sigterm_idle_and_running_long(farm: Farm, running: int) -> None:
     """Out within the drain and a second, with 0; what was running starts elsewhere at once."""
