@@ -90,5 +90,5 @@ def served(valkey: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ap
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """How long, and how, the chaos test rages."""
-    parser.addoption("--chaos-seconds", type=float, default=8)
+    parser.addoption("--chaos-seconds", type=float, default=6)
     parser.addoption("--chaos-seed", type=int, default=0)
