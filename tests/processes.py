@@ -272,9 +272,9 @@ class Api:
         return int(answer.split()[1]), answer.partition(b"\r\n\r\n")[2].decode()
 
     def outcome(self, prediction_id: str, seconds: float = 20) -> httpx.Response:
-        """The answer once it is no longer pending."""
+        """The answer once it is no longer pending, and the store can tell."""
         answer: httpx.Response = eventually(
-            lambda: (a := self.read(prediction_id)).status_code != 202 and a,
+            lambda: (a := self.read(prediction_id)).status_code not in {202, 503} and a,
             f"an outcome of {prediction_id}",
             seconds,
         )

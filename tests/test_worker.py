@@ -133,7 +133,7 @@ def test_a_worker_that_was_killed_is_made_good_for(
     settings = {"model": "tests.models.slow:predict", "lease": 1}
     worker = processes.worker(**settings)
     id_ = api.submit(f"0.5 {starts}")
-    eventually(starts.exists, "the first start")
+    eventually(lambda: starts.exists() and starts.read_text(), "the first start")
     worker.kill()
     processes.worker(**settings)
     assert api.outcome(id_).status_code == 200
