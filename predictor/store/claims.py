@@ -127,13 +127,15 @@ class Claims:
 
     async def give_back(self, *ids: PredictionId) -> None:
         """Return predictions to their places in the queue; the tries do not count."""
-        if claims := [self._held[id_] for id_ in ids if id_ in self._held]:
+        claims = [self._held[id_] for id_ in ids if id_ in self._held]
+        # Before the store hears of it: a claim that is under way may get one of them anew.
+        for id_ in ids:
+            self._let_go(id_)
+        if claims:
             with contextlib.suppress(StoreUnavailable):  # their leases will run out
                 await self._patiently(
                     lambda: self._give_back(*give_back_arguments(self.terms, claims))
                 )
-        for id_ in ids:
-            self._let_go(id_)
 
     def _register(self, *, even_if_full: bool) -> None:
         def register(name: str) -> AsyncScript:

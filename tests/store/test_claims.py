@@ -1,6 +1,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 import redis
@@ -209,6 +210,27 @@ async def test_given_back_it_keeps_its_place_and_its_tries(
     assert store.ttl(keys.JOB + ids[0]) in range(1, 101)
     again = await worker("next").claim()
     assert [(claim.id, claim.tries) for claim in again] == [(id_, 1) for id_ in ids]
+
+
+async def test_what_is_given_back_can_be_claimed_anew_at_once(
+    predictions: Predictions, worker: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the same worker, too, whose claim is answered before its giving back is."""
+    (id_,) = await _submit(predictions, 1)
+    claims = worker()
+    await claims.claim()
+    again: list[Claim] = []
+    give_back = claims._give_back
+
+    async def answered_late(*arguments: Any) -> Any:
+        reply = await give_back(*arguments)
+        again.extend(await claims._claim_due())
+        return reply
+
+    monkeypatch.setattr(claims, "_give_back", answered_late)
+    await claims.give_back(id_)
+    assert [(claim.id, claim.tries) for claim in again] == [(id_, 1)]
+    assert list(claims.held) == [id_]
 
 
 async def test_what_was_given_back_is_not_renewed(
