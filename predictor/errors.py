@@ -7,6 +7,8 @@ PredictorError
 │   └── UnsuitableStore     it is of a kind that would lose predictions
 ├── Overloaded              not now: all slots are taken, or the queue is full
 ├── AlreadyEnded            it cannot be canceled any more
+├── StillActive             it cannot be erased yet
+├── KeyReused               an idempotency key came with another body before
 └── PredictionError         a prediction ended without a result; stored as `code` and message
     ├── InvalidInput        the model refused its input
     ├── ModelFailed         the model raised, or answered what cannot be written as JSON
@@ -64,6 +66,14 @@ class Overloaded(PredictorError):
 
 class AlreadyEnded(PredictorError):
     """Prediction has already ended."""
+
+
+class StillActive(PredictorError):
+    """Prediction has not ended yet; cancel it first."""
+
+
+class KeyReused(PredictorError):
+    """Header Idempotency-Key was used with another body before; use a new key."""
 
 
 class PredictionError(PredictorError):

@@ -8,7 +8,7 @@ from typing import NewType
 
 from pydantic_core import to_json
 
-from predictor.errors import PredictionError
+from predictor.errors import Canceled, Expired, PredictionError, TimedOut
 
 PredictionId = NewType("PredictionId", str)
 
@@ -28,6 +28,14 @@ def parse_id(text: str) -> PredictionId | None:
     return PredictionId(text) if _ID.fullmatch(text) else None
 
 
+_EVENT_ID = re.compile(r"[0-9]{1,16}-[0-9]{1,16}", re.ASCII)
+
+
+def parse_event_id(text: str) -> str | None:
+    """`text` as the id of an event, or None where it cannot be one."""
+    return text if _EVENT_ID.fullmatch(text) else None
+
+
 class State(StrEnum):
     """How far a prediction has come."""
 
@@ -39,6 +47,20 @@ class State(StrEnum):
     SUCCEEDED = "succeeded"
     #: ended without one; the error says why
     FAILED = "failed"
+    #: somebody asked for it to end
+    CANCELED = "canceled"
+    #: ran longer than it may, or waited longer than it may
+    TIMED_OUT = "timed_out"
+
+    @classmethod
+    def of(cls, error: PredictionError) -> "State":
+        """The state of a prediction that ended with `error`."""
+        match error:
+            case Canceled():
+                return cls.CANCELED
+            case TimedOut() | Expired():
+                return cls.TIMED_OUT
+        return cls.FAILED
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +78,74 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
+class Job:
+    """What is asked for."""
+
+    #: what the client sent
+    input: str
+    #: seconds from its submit until it is no longer wanted; None: any time
+    cancel_after: float | None = None
+    #: URL that is told when it has ended; None: nobody is
+    webhook: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Prediction:
-    """A prediction as the store knows it at one moment."""
+    """A prediction as the store knows it at one moment. Times in seconds since 1970."""
 
     id: PredictionId
     state: State
+    created: float
+    started: float | None = None
+    finished: float | None = None
+    #: how often it was started
+    tries: int = 0
+    #: how many wait before it; None unless it waits
+    place: int | None = None
+    #: seconds until it starts, as far as the pace tells; None if it does not, or it does not wait
+    starts_in: float | None = None
+    #: seconds until it is worth asking again
+    ask_in: float = 1.0
     #: set exactly when it succeeded
     output: Output | None = None
-    #: set exactly when it failed
+    #: set exactly when it ended without one
     error: PredictionError | None = None
+    #: what its model last said of it
+    progress: "Progress | None" = None
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it has not ended: it waits or runs."""
+        return self.state in {State.QUEUED, State.RUNNING}
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run has come."""
+
+    #: from 0 to 1
+    fraction: float
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to a prediction."""
+
+    #: its place in the order of events, as `parse_event_id` takes it
+    id: str
+    kind: "EventKind"
+    data: Json
+
+
+class EventKind(StrEnum):
+    """What can happen to a prediction."""
+
+    #: it waits, or runs: `{"status": "running", "try": 1}`
+    STATUS = "status"
+    #: its model said how far it is: `{"fraction": 0.4, "message": "…"}`
+    PROGRESS = "progress"
+    #: its model had a part of its output: any JSON value
+    OUTPUT = "output"
+    #: it has ended
+    COMPLETED = "completed"

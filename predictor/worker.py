@@ -18,7 +18,7 @@ from arq.worker import RetryJob, func
 from redis.asyncio import Redis
 
 from predictor.config import Config
-from predictor.errors import CANNOT_START, Canceled, ConfigError, GivenUp, UnsuitableStore
+from predictor.errors import CANNOT_START, Canceled, ConfigError, Expired, GivenUp, UnsuitableStore
 from predictor.logs import configure_logging
 from predictor.model import Model, load_model
 from predictor.notify import notify_ready
@@ -90,18 +90,27 @@ class Worker:
         notify_ready()
         logger.info("worker ready: %s, %d at once", self._config.model, self._config.concurrency)
 
-    async def predict(self, ctx: dict[Any, Any], text: str) -> Json:
-        """arq's job: run the model on `text`. Raises what goes into the result."""
+    async def predict(
+        self, ctx: dict[Any, Any], text: str, *, cancel_after: float = math.inf
+    ) -> Json:
+        """arq's job: run the model on `text`. Raises what goes into the result.
+
+        `cancel_after`: seconds from its submit until nobody wants it any more.
+        """
         id_ = PredictionId(ctx["job_id"])
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 (for the type checker)
-        if self._claims.held[id_].is_canceled:
+        claim = self._claims.held[id_]
+        if claim.is_canceled:
             raise Canceled
         if ctx["job_try"] > self._config.max_tries:
             raise GivenUp
+        seconds = min(self._config.timeout, cancel_after - claim.waited)
+        if seconds <= 0:
+            raise Expired
         self._running[id_] = task
         try:
-            return await self._model.run(str(text), self._config.timeout)
+            return await self._model.run(str(text), seconds)
         except asyncio.CancelledError:
             if id_ in self._over:
                 raise Canceled from None

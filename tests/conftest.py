@@ -49,7 +49,8 @@ def redis_url(valkey: str) -> Iterator[str]:
         waiting = set(client.zrange("arq:queue", 0, -1))
         endless = {key for key in client.scan_iter() if client.ttl(key) == -1}
         needed = {b"arq:queue", b"predictor:leases", b"predictor:turns"} if waiting else set()
-        needed |= {b"arq:job:" + id_ for id_ in waiting}
+        kept = (b"arq:job:", b"predictor:events:")
+        needed |= {prefix + id_ for id_ in waiting for prefix in kept}
         assert endless <= needed, f"left for ever: {sorted(endless - needed)}"
 
 
@@ -85,6 +86,16 @@ def served(valkey: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ap
     with Processes(tmp_path_factory.mktemp("served"), f"{valkey}?db=0", Forked) as started:
         api = started.api(mock_delay=0.02)
         started.worker(mock_delay=0.02)
+        yield api
+
+
+@pytest.fixture(scope="session")
+def slow(valkey: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """An api and a worker whose model takes as many seconds as its input says."""
+    with Processes(tmp_path_factory.mktemp("slow"), f"{valkey}?db=2", Forked) as started:
+        model = "tests.models.slow:predict"
+        api = started.api(model=model, concurrency=50)
+        started.worker(model=model, concurrency=50)
         yield api
 
 

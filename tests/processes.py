@@ -253,15 +253,27 @@ class Api:
     def predict(self, text: str) -> httpx.Response:
         return self.client.post("/predict", json={"input": text})
 
-    def submit(self, text: str) -> str:
+    def post(self, text: str, **headers: str) -> httpx.Response:
+        """`headers` with _ for -."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self.client.post("/predict", json={"input": text}, headers=named)
+
+    def submit(self, text: str, **headers: str) -> str:
         """The id of an accepted prediction."""
-        answer = self.client.post("/predict", json={"input": text}, headers={"Async-Mode": "true"})
+        answer = self.post(text, Async_Mode="true", **headers)
         assert answer.status_code == 202, answer.text
         prediction_id: str = answer.json()["prediction_id"]
         return prediction_id
 
-    def read(self, prediction_id: str) -> httpx.Response:
-        return self.client.get(f"/predict/{prediction_id}")
+    def read(self, prediction_id: str, wait: int | None = None) -> httpx.Response:
+        headers = {} if wait is None else {"Prefer": f"wait={wait}"}
+        return self.client.get(f"/predict/{prediction_id}", headers=headers)
+
+    def status(self, prediction_id: str) -> Any:
+        """What is known of a known prediction."""
+        answer = self.client.get(f"/predict/{prediction_id}/status")
+        assert answer.status_code == 200, answer.text
+        return answer.json()
 
     def raw(self, head: bytes, body: bytes = b"") -> tuple[int, str]:
         """Status and body of the answer to a request that no client library would send."""

@@ -50,13 +50,13 @@ def test_an_idle_worker_starts_at_once(processes: Processes, store: "redis.Redis
 @pytest.mark.alone
 def test_draining_five_thousand_no_ops(processes: Processes, store: "redis.Redis") -> None:
     """At most 0.35 ms of the worker's CPU each."""
-    from predictor.prediction import new_id
-    from predictor.store.predictions import Predictions
+    from predictor.prediction import Job, new_id
+    from predictor.store.predictions import Policy, Predictions
 
     async def fill() -> None:
-        async with Predictions(str(processes._redis_url), queue_ttl=100) as predictions:
+        async with Predictions(str(processes._redis_url), Policy(queue_ttl=100)) as predictions:
             for _ in range(100):
-                await asyncio.gather(*(predictions.submit(new_id(), "x") for _ in range(50)))
+                await asyncio.gather(*(predictions.submit(new_id(), Job("x")) for _ in range(50)))
 
     asyncio.run(fill())
     worker = processes.worker(model="tests.models.echo:predict", **UNMEASURED)

@@ -6,15 +6,19 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
+from starlette.middleware import Middleware
 
 from predictor import __version__
 from predictor.api import errors, routes
 from predictor.api.dependencies import State
+from predictor.api.drain import on_stop
+from predictor.api.request_id import RequestId
 from predictor.api.slots import Slots
 from predictor.config import Config
 from predictor.model import load_model
 from predictor.store.connection import DEFAULT_URL
-from predictor.store.predictions import Predictions
+from predictor.store.news import News
+from predictor.store.predictions import Policy, Predictions
 
 _DESCRIPTION = """\
 A model behind HTTP. `POST /predict` answers with the result; with the header `Async-Mode: true` it
@@ -28,19 +32,22 @@ def create_app(config: Config) -> FastAPI:
     """The api as `config` says, its model loaded. Raises ConfigError."""
     model = load_model(config.model)
     url = config.redis_url.get_secret_value() if config.redis_url else DEFAULT_URL
-    store = Predictions(
-        url,
+    policy = Policy(
         queue_ttl=config.queue_ttl,
         result_ttl=config.result_ttl,
         queue_limit=config.queue_limit,
         wait_replicas=config.wait_replicas,
     )
+    store = Predictions(url, policy)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
-        async with store as predictions:
+        async with store as predictions, News(url) as news:
             slots = Slots(config.concurrency, lambda: model.abandoned)
-            yield State(config=config, model=model, slots=slots, predictions=predictions)
+            with on_stop(news.end):
+                yield State(
+                    config=config, model=model, slots=slots, predictions=predictions, news=news
+                )
 
     app = FastAPIOffline(
         title="Predictor",
@@ -49,6 +56,7 @@ def create_app(config: Config) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         lifespan=lifespan,
+        middleware=[Middleware(RequestId)],
         generate_unique_id_function=_operation_id,
     )
     app.include_router(routes.router)

@@ -1,7 +1,9 @@
-"""What a route asks of its request: the parts it works with, the input, the mode."""
+"""What a route asks of its request: the parts it works with, the input, whether it is awaited."""
 
 import asyncio
-from typing import TYPE_CHECKING, TypedDict, cast
+import contextlib
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
 
 from fastapi import HTTPException, Request
 from pydantic import ValidationError
@@ -11,16 +13,21 @@ from predictor.api.schemas import PredictionRequest
 from predictor.api.slots import Slots
 from predictor.config import Config
 from predictor.model import Model
-from predictor.prediction import PredictionId, parse_id
+from predictor.prediction import Prediction, PredictionId, parse_id
+from predictor.store.news import News
 from predictor.store.predictions import Predictions
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
+#: Seconds after which somebody who waits looks again though there was no news.
+_LOOK_EVERY = 5.0
+
 #: Seconds that a body may take to arrive, and the bytes per second that a large one must come at.
 _BODY_SECONDS, _BODY_PACE = 10.0, 1_000_000
 
-_MODES = {"true": True, "false": False}
+
+T = TypeVar("T")
 
 
 class State(TypedDict):
@@ -30,6 +37,7 @@ class State(TypedDict):
     model: Model
     slots: Slots
     predictions: Predictions
+    news: News
 
 
 def state(request: Request) -> State:
@@ -42,17 +50,10 @@ def prediction_id(request: Request) -> PredictionId | None:
     return parse_id(request.path_params["prediction_id"])
 
 
-def wants_async(request: Request) -> bool:
-    """Whether `Async-Mode` says true; never a silent choice where it says something else."""
-    values = {value.strip().lower() for value in request.headers.getlist("async-mode")}
-    if not values:
-        return False
-    if len(values) > 1:
-        raise HTTPException(400, "Header Async-Mode is given twice, with different values.")
-    (value,) = values
-    if value not in _MODES:
-        raise HTTPException(400, f"Header Async-Mode must be true or false, not {value[:40]!r}.")
-    return _MODES[value]
+async def known_prediction(request: Request) -> Prediction | None:
+    """The prediction in the path, as it is now; None if there is none."""
+    id_ = prediction_id(request)
+    return await state(request)["predictions"].read(id_) if id_ else None
 
 
 async def read_input(request: Request) -> str:
@@ -116,3 +117,39 @@ def _sentence(problem: "ErrorDetails") -> str:
         case "model_type":
             return 'The body must be an object, like {"input": "…"}.'
     return f"Field '{field}': {problem['msg']}."
+
+
+async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The outcome of `work`, which is canceled if the client hangs up meanwhile."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_hung_up(request))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise HTTPException(499, "The client left before the answer.")
+        return task.result()
+    finally:
+        task.cancel()
+        gone.cancel()
+
+
+async def _hung_up(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def wait_for_end(parts: State, id_: PredictionId, seconds: float) -> Prediction | None:
+    """The prediction as soon as it has ended, or as it is after so many seconds."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    async with parts["news"].about(id_) as event:
+        while True:
+            event.clear()
+            prediction = await parts["predictions"].read(id_)
+            left = deadline - asyncio.get_running_loop().time()
+            if prediction is None or not prediction.is_active:
+                return prediction
+            if left <= 0 or parts["news"].is_over:
+                return prediction
+            with contextlib.suppress(TimeoutError):
+                # News can get lost while the store is away: look now and then all the same.
+                await asyncio.wait_for(event.wait(), min(left, _LOOK_EVERY))

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Mapping
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request, Response
@@ -19,6 +20,8 @@ STATUS: dict[type[errors.PredictorError], HTTPStatus] = {
     errors.Expired: HTTPStatus.GATEWAY_TIMEOUT,
     errors.Canceled: HTTPStatus.GONE,
     errors.AlreadyEnded: HTTPStatus.CONFLICT,
+    errors.StillActive: HTTPStatus.CONFLICT,
+    errors.KeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.Overloaded: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.PredictionError: HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -31,12 +34,17 @@ def status_of(error: errors.PredictorError) -> HTTPStatus:
     return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
 
 
+def retry_after(seconds: float) -> dict[str, str]:
+    """The header that says when it is worth asking again."""
+    return {"Retry-After": str(max(1, math.ceil(seconds)))}
+
+
 def error_response(
-    status: int, message: str, headers: dict[str, str] | None = None, **more: str
+    status: int, message: str, headers: Mapping[str, str] | None = None, **more: str
 ) -> Response:
     """An answer that says what went wrong."""
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        headers = {"Retry-After": "1"} | (headers or {})
+        headers = retry_after(1) | dict(headers or {})
     return Response(to_json({"error": message} | more), status, headers, "application/json")
 
 
@@ -52,14 +60,18 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _bug)
 
 
-async def _predictor_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, errors.PredictorError)  # noqa: S101 (for the type checker)
+def answer(error: errors.PredictorError, headers: Mapping[str, str] | None = None) -> Response:
+    """The answer to a request that came to `error`."""
     if isinstance(error, errors.ModelFailed):
         logger.error("the model failed", exc_info=error)
-    headers = None
     if isinstance(error, errors.Overloaded):
-        headers = {"Retry-After": str(max(1, math.ceil(error.retry_after)))}
+        headers = retry_after(error.retry_after)
     return error_response(status_of(error), error.message, headers)
+
+
+async def _predictor_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, errors.PredictorError)  # noqa: S101 (for the type checker)
+    return answer(error)
 
 
 async def _http_exception(request: Request, error: Exception) -> Response:

@@ -1,21 +1,37 @@
 """One short function for each endpoint."""
 
+import hashlib
+import time
+
 from fastapi import APIRouter, Request, Response
 from pydantic_core import to_json
 
-from predictor.api.dependencies import prediction_id, read_input, state, wants_async
-from predictor.api.errors import error_response, status_of, unknown_id
+from predictor.api import answers
+from predictor.api.dependencies import (
+    known_prediction,
+    prediction_id,
+    read_input,
+    state,
+    wait_for_end,
+    while_connected,
+)
+from predictor.api.errors import answer, retry_after, unknown_id
+from predictor.api.headers import Wishes, preferences, wishes
 from predictor.api.schemas import (
     CANCEL_ANSWERS,
+    ERASE_ANSWERS,
     ID_IN_PATH,
     LIVE_ANSWERS,
     PREDICT_ANSWERS,
     PREDICT_REQUEST,
     READ_ANSWERS,
+    READ_REQUEST,
     READY_ANSWERS,
+    STATUS_ANSWERS,
 )
-from predictor.prediction import Output, PredictionId, new_id
-from predictor.store.predictions import Cancellation
+from predictor.errors import PredictionError, TimedOut
+from predictor.prediction import Job, Json, Output, new_id
+from predictor.store.predictions import Cancellation, Twin
 
 router = APIRouter()
 
@@ -24,51 +40,114 @@ _CANNOT_BE_STOPPED = (
     "its result is dropped."
 )
 
-_PENDING = {"Retry-After": "1", "Cache-Control": "no-store"}
-
 
 @router.post(
     "/predict", tags=["predictions"], responses=PREDICT_ANSWERS, openapi_extra=PREDICT_REQUEST
 )
 async def predict(request: Request) -> Response:
     """Run the model on an input: at once, or later with the header `Async-Mode: true`."""
-    is_async = wants_async(request)
+    wished = wishes(request.headers)
     text = await read_input(request)
-    if is_async:
-        return await _accept(request, text)
-    parts = state(request)
-    async with parts["slots"].take():
-        result = await parts["model"].run(text, parts["config"].timeout)
-    return _json(Output(text, result).to_json())
+    if wished.is_queued:
+        return await _queue(request, text, wished)
+    return await while_connected(request, _run(request, text, wished))
 
 
-async def _accept(request: Request, text: str) -> Response:
-    id_ = new_id()
-    await state(request)["predictions"].submit(id_, text)
-    body = to_json(
-        {"message": "Request received. Processing asynchronously.", "prediction_id": id_}
-    )
-    location = f"{request.scope.get('root_path', '')}/predict/{id_}"
-    return _json(body, 202, {"Location": location, "Retry-After": "1"})
+async def _run(request: Request, text: str, wished: Wishes) -> Response:
+    parts, began = state(request), time.monotonic()
+    started = began
+    result: Json | PredictionError
+    try:
+        async with parts["slots"].take():
+            started = time.monotonic()
+            seconds = parts["config"].timeout
+            if wished.cancel_after is not None:
+                seconds = min(seconds, wished.cancel_after - (started - began))
+            if seconds <= 0:
+                raise TimedOut
+            result = await parts["model"].run(text, seconds)
+    except PredictionError as error:
+        result = error
+    timing = answers.timing(started - began, time.monotonic() - started)
+    if isinstance(result, PredictionError):
+        return answer(result, timing)
+    return answers.json(Output(text, result).to_json(), 200, timing)
+
+
+async def _queue(request: Request, text: str, wished: Wishes) -> Response:
+    """Accept it; then wait for it, if that is wished, and answer as a sync call would."""
+    parts, twin = state(request), None
+    if wished.idempotency_key:
+        fingerprint = hashlib.sha256(text.encode()).hexdigest()
+        twin = Twin(wished.idempotency_key, fingerprint)
+    job = Job(text, wished.cancel_after)
+    submitted = await parts["predictions"].submit(new_id(), job, twin)
+    id_ = submitted.id
+    headers = {"Location": f"{request.scope.get('root_path', '')}/predict/{id_}"}
+    headers |= wished.preferences.applied()
+    if submitted.is_replay:
+        headers["Idempotency-Replayed"] = "true"
+    ask_in = submitted.ask_in
+    if seconds := wished.wait(parts["config"].timeout):
+        prediction = await while_connected(request, wait_for_end(parts, id_, seconds))
+        if prediction is None:
+            return unknown_id()
+        if not prediction.is_active:
+            body = prediction.output.to_json() if prediction.output else b""
+            return answers.ended(prediction, body, headers)
+        ask_in = prediction.ask_in
+    return answers.accepted(id_, headers | retry_after(ask_in))
 
 
 @router.get(
     "/predict/{prediction_id}",
     tags=["predictions"],
     responses=READ_ANSWERS,
-    openapi_extra=ID_IN_PATH,
+    openapi_extra=READ_REQUEST,
 )
 async def read_prediction(request: Request) -> Response:
     """Read an accepted prediction: 200 done, 202 ask again, anything else will not succeed."""
-    id_ = prediction_id(request)
-    prediction = await state(request)["predictions"].read(id_) if id_ else None
-    if id_ is None or prediction is None:
+    id_, preferred = prediction_id(request), preferences(request.headers)
+    if id_ is None:
         return unknown_id()
-    if prediction.output:
-        return _json(_done(id_, prediction.output))
-    if error := prediction.error:
-        return error_response(status_of(error), error.message, prediction_id=id_)
-    return error_response(202, "Prediction is still being processed.", _PENDING)
+    prediction = await state(request)["predictions"].read(id_)
+    if preferred.wait and prediction and prediction.is_active:
+        waiting = wait_for_end(state(request), id_, preferred.wait)
+        prediction = await while_connected(request, waiting)
+    if prediction is None:
+        return unknown_id()
+    headers = {} if preferred.wait is None else {"Preference-Applied": f"wait={preferred.wait}"}
+    if prediction.is_active:
+        return answers.pending(prediction, headers)
+    body = answers.done(id_, prediction.output) if prediction.output else b""
+    return answers.ended(prediction, body, headers)
+
+
+@router.get(
+    "/predict/{prediction_id}/status",
+    tags=["predictions"],
+    responses=STATUS_ANSWERS,
+    openapi_extra=ID_IN_PATH,
+)
+async def read_status(request: Request) -> Response:
+    """How far a prediction is: 200 for every known one, whatever became of it."""
+    prediction = await known_prediction(request)
+    return answers.status(prediction) if prediction else unknown_id()
+
+
+@router.delete(
+    "/predict/{prediction_id}",
+    tags=["predictions"],
+    status_code=204,
+    responses=ERASE_ANSWERS,
+    openapi_extra=ID_IN_PATH,
+)
+async def erase_prediction(request: Request) -> Response:
+    """Remove the input, the result and the events of a prediction that has ended."""
+    id_ = prediction_id(request)
+    if id_ is None or not await state(request)["predictions"].erase(id_):
+        return unknown_id()
+    return Response(status_code=204)
 
 
 @router.post(
@@ -85,28 +164,20 @@ async def cancel_prediction(request: Request) -> Response:
         return unknown_id()
     body = {"prediction_id": id_, "status": outcome}
     if outcome is Cancellation.GONE:
-        return _json(to_json(body))
+        return answers.json(to_json(body))
     if not state(request)["model"].can_be_stopped:
         body["note"] = _CANNOT_BE_STOPPED
-    return _json(to_json(body), 202)
+    return answers.json(to_json(body), 202)
 
 
 @router.get("/health/live", tags=["health"], responses=LIVE_ANSWERS)
 async def live() -> Response:
     """Whether this process serves, whatever the store does: restart it if not."""
-    return _json(b'{"status":"live"}')
+    return answers.json(b'{"status":"live"}')
 
 
 @router.get("/health/ready", tags=["health"], responses=READY_ANSWERS)
 async def ready(request: Request) -> Response:
     """Whether both kinds of prediction can be asked for: the model is loaded, the store answers."""
     await state(request)["predictions"].check()
-    return _json(b'{"status":"ready"}')
-
-
-def _done(id_: PredictionId, output: Output) -> bytes:
-    return b'{"prediction_id":%b,"output":%b}' % (to_json(id_), output.to_json())
-
-
-def _json(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(body, status, headers, "application/json")
+    return answers.json(b'{"status":"ready"}')

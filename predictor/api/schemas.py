@@ -1,6 +1,7 @@
 """The JSON on the wire, and how /docs describes it."""
 
-from typing import Any
+from datetime import datetime
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
@@ -52,6 +53,31 @@ class PredictionFailed(BaseModel):
     prediction_id: str
 
 
+class Progress(BaseModel):
+    """What the model last said of how far it is."""
+
+    fraction: float
+    message: str
+
+
+class PredictionStatus(BaseModel):
+    """All that is known of a prediction, but its output."""
+
+    prediction_id: str
+    status: Literal["queued", "running", "succeeded", "failed", "canceled", "timed_out"]
+    #: 1 is the next to run; null unless it waits
+    position: int | None
+    estimated_start: datetime | None
+    created: datetime
+    started: datetime | None
+    finished: datetime | None
+    #: how often it was started
+    tries: int
+    progress: Progress | None
+    #: why it ended without an output
+    error: str | None
+
+
 class PredictionCancellation(BaseModel):
     """What became of the wish to cancel."""
 
@@ -84,15 +110,42 @@ _RETRY_AFTER = {
         "schema": {"type": "integer"},
     }
 }
-_NO_STORE = {
-    "Cache-Control": {"description": "`no-store`: it will change.", "schema": {"type": "string"}}
-}
-_LOCATION = {
-    "Location": {
-        "description": "Where the prediction can be read: `/predict/{prediction_id}`.",
-        "schema": {"type": "string"},
+
+
+def _text_header(name: str, description: str) -> dict[str, Any]:
+    return {name: {"description": description, "schema": {"type": "string"}}}
+
+
+_NO_STORE = _text_header("Cache-Control", "`no-store`: it will change.")
+_LOCATION = _text_header(
+    "Location", "Where the prediction can be read: `/predict/{prediction_id}`."
+)
+_TIMING = _text_header(
+    "Server-Timing", "Milliseconds that it waited and ran: `queue;dur=3.1, run;dur=1002.4`."
+)
+_APPLIED = _text_header("Preference-Applied", "Which of the preferences were honoured (RFC 7240).")
+_REPLAYED = _text_header(
+    "Idempotency-Replayed", "`true`: this prediction was asked for before, with the same key."
+)
+
+
+def _parameter(name: str, description: str, example: str, **schema: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "in": "header",
+        "required": False,
+        "description": description,
+        "schema": {"type": "string"} | schema,
+        "example": example,
     }
-}
+
+
+_PREFER_WAIT = _parameter(
+    "Prefer",
+    "`wait=n`: hold the answer until the prediction has ended, at most `n` seconds, 60 at most "
+    "(RFC 7240).",
+    "wait=30",
+)
 
 _MODEL_ERRORS = {
     "failed": {"error": "The model failed on this input."},
@@ -114,17 +167,37 @@ ID_IN_PATH: dict[str, Any] = {
     ]
 }
 
+#: Parameters of GET /predict/{prediction_id}.
+READ_REQUEST: dict[str, Any] = {"parameters": [*ID_IN_PATH["parameters"], _PREFER_WAIT]}
+
 #: Parameters and body of POST /predict, which its route reads by itself.
 PREDICT_REQUEST: dict[str, Any] = {
     "parameters": [
-        {
-            "name": "Async-Mode",
-            "in": "header",
-            "required": False,
-            "description": "`true`: accept now and run later. `false` or absent: answer with the "
-            "result. Case does not matter.",
-            "schema": {"type": "string", "enum": ["true", "false"], "default": "false"},
-        }
+        _parameter(
+            "Async-Mode",
+            "`true`: accept now and run later. `false` or absent: answer with the result. Case "
+            "does not matter.",
+            "true",
+            enum=["true", "false"],
+        ),
+        _parameter(
+            "Prefer",
+            "`respond-async`: as `Async-Mode: true`. `wait=n`: queue it, and answer with the "
+            "result if it ends within `n` seconds, else with the 202 of the same run (RFC 7240).",
+            "wait=5",
+        ),
+        _parameter(
+            "Idempotency-Key",
+            "1 to 255 visible ASCII characters of your choice. The same key and body are the same "
+            "prediction, for as long as it is known: a repeated request never runs twice.",
+            "order-4711",
+        ),
+        _parameter(
+            "Cancel-After",
+            "Time over queue and run, like `30s`, `1m30s` or `500ms`, after which nobody wants it "
+            "any more: it ends with 504, and what expires in the queue is never run.",
+            "30s",
+        ),
     ],
     "requestBody": {
         "required": True,
@@ -133,21 +206,29 @@ PREDICT_REQUEST: dict[str, Any] = {
 }
 
 PREDICT_ANSWERS: dict[int | str, dict[str, Any]] = {
-    200: _answer("The result.", PredictionOutput, sync={"input": _TEXT, "result": "1234"}),
+    200: _answer(
+        "The result.",
+        PredictionOutput,
+        headers=_TIMING | _APPLIED | _REPLAYED,
+        sync={"input": _TEXT, "result": "1234"},
+    ),
     202: _answer(
         "Accepted (`Async-Mode: true`): the store has it, a worker will run it.",
         PredictionAccepted,
-        headers=_LOCATION | _RETRY_AFTER,
+        headers=_LOCATION | _RETRY_AFTER | _APPLIED | _REPLAYED,
         accepted={
             "message": "Request received. Processing asynchronously.",
             "prediction_id": _ID,
         },
     ),
     400: _answer(
-        "The body is not JSON, or `Async-Mode` says neither true nor false.",
+        "The body is not JSON, or a header says what it cannot.",
         Error,
         not_JSON={"error": "The body is not valid JSON: expected value at line 1 column 1."},
         unclear_mode={"error": "Header Async-Mode must be true or false, not 'maybe'."},
+        unclear_time={
+            "error": "Header Cancel-After must be a time like 30s, 1m30s or 500ms, at most 720h."
+        },
     ),
     408: _answer(
         "The body took too long to arrive.",
@@ -165,9 +246,13 @@ PREDICT_ANSWERS: dict[int | str, dict[str, Any]] = {
         not_declared={"error": "Send the body as JSON, with Content-Type: application/json."},
     ),
     422: _answer(
-        "The body has the wrong shape, or the model refuses the input.",
+        "The body has the wrong shape, the model refuses the input, or the idempotency key was "
+        "used with another body.",
         Error,
         missing={"error": "Field 'input' is missing."},
+        reused={
+            "error": "Header Idempotency-Key was used with another body before; use a new key."
+        },
         refused=_MODEL_ERRORS["refused"],
     ),
     500: _answer("The model failed.", Error, failed=_MODEL_ERRORS["failed"]),
@@ -186,12 +271,13 @@ READ_ANSWERS: dict[int | str, dict[str, Any]] = {
     200: _answer(
         "It succeeded.",
         PredictionDone,
+        headers=_TIMING | _APPLIED,
         done={"prediction_id": _ID, "output": {"input": _TEXT, "result": "5678"}},
     ),
     202: _answer(
         "It waits in the queue or runs: ask again.",
         Error,
-        headers=_RETRY_AFTER | _NO_STORE,
+        headers=_RETRY_AFTER | _NO_STORE | _APPLIED,
         pending={"error": "Prediction is still being processed."},
     ),
     404: _answer(
@@ -225,6 +311,39 @@ READ_ANSWERS: dict[int | str, dict[str, Any]] = {
         PredictionFailed,
         late=_MODEL_ERRORS["late"] | {"prediction_id": _ID},
     ),
+}
+
+STATUS_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: _answer(
+        "Known, whatever became of it. `Retry-After` while it has not ended.",
+        PredictionStatus,
+        headers=_RETRY_AFTER | _NO_STORE,
+        running={
+            "prediction_id": _ID,
+            "status": "running",
+            "position": None,
+            "estimated_start": None,
+            "created": "2026-11-23T09:00:00.000Z",
+            "started": "2026-11-23T09:00:01.500Z",
+            "finished": None,
+            "tries": 1,
+            "progress": {"fraction": 0.4, "message": "4 of 10 pages"},
+            "error": None,
+        },
+    ),
+    404: READ_ANSWERS[404],
+    503: READ_ANSWERS[503],
+}
+
+ERASE_ANSWERS: dict[int | str, dict[str, Any]] = {
+    204: {"description": "Its input, its result and its events are gone."},
+    404: READ_ANSWERS[404],
+    409: _answer(
+        "It waits or runs: cancel it first.",
+        Error,
+        active={"error": "Prediction has not ended yet; cancel it first."},
+    ),
+    503: READ_ANSWERS[503],
 }
 
 CANCEL_ANSWERS: dict[int | str, dict[str, Any]] = {

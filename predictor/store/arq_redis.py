@@ -30,7 +30,7 @@ class ClaimingRedis(ArqRedis):
     def __init__(self, pool: ConnectionPool, patience: Patience) -> None:
         super().__init__(
             connection_pool=pool,
-            job_serializer=encode_result,
+            job_serializer=self._encode_result,
             job_deserializer=decode_job,
             default_queue_name=keys.QUEUE,
         )
@@ -39,6 +39,14 @@ class ClaimingRedis(ArqRedis):
         #: Claimed, and not yet taken up by arq: an id must be handed out once, and is not lost if
         #: arq does not start it.
         self._offered: dict[PredictionId, Claim] = {}
+
+    def _encode_result(self, result: dict[str, Any]) -> bytes:
+        # One clock for all times: the store's.
+        if claim := self.claims.held.get(PredictionId(str(result["id"]))):
+            created = int(max(0.0, min(claim.turn, claim.started)))
+            finished = max(claim.started, self.claims.now_ms)
+            result |= {"et": created, "st": claim.started, "ft": finished}
+        return encode_result(result)
 
     async def zrangebyscore(self, *_: Any, **__: Any) -> list[bytes]:
         """arq's look for due jobs: what it did not take up last time, else new claims."""

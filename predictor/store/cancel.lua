@@ -4,8 +4,9 @@
 -- ends it, even if its worker never hears of it. The mark goes with the prediction: nothing is left
 -- that could touch another.
 --
--- KEYS  1 queue  2 leases  3 turns  4 cancels  5 job  6 in-progress  7 tries  8 result
--- ARGV  1 id  2 result that says it was canceled  3 time to live of the result, ms  4 told prefix
+-- Uses announce, settle
+-- KEYS  1 to 13 as settle
+-- ARGV  1 to 4 as settle, the result one that says it was canceled  5 told prefix
 -- Answers 'gone', 'told', 'done' with the result that there is, or nil for an unknown id.
 local result = redis.pcall('GET', KEYS[8])
 if result then
@@ -17,15 +18,14 @@ end
 local holder = redis.pcall('GET', KEYS[6])
 if type(holder) == 'string' then
   redis.call('HSET', KEYS[4], ARGV[1], 1)
-  local told = ARGV[4] .. string.gsub(holder, ':%d+$', '')
+  local told = ARGV[5] .. string.gsub(holder, ':%d+:%d+$', '')
   redis.pcall('LPUSH', told, ARGV[1])
   redis.pcall('PEXPIRE', told, 60000)
   return { 'told' }
 end
-redis.call('SET', KEYS[8], ARGV[2], 'PX', ARGV[3])
-redis.call('ZREM', KEYS[1], ARGV[1])
-redis.call('DEL', KEYS[5], KEYS[6], KEYS[7])
-redis.call('ZREM', KEYS[2], ARGV[1])
-redis.call('HDEL', KEYS[3], ARGV[1])
-redis.call('HDEL', KEYS[4], ARGV[1])
+-- Only the store knows when it was submitted.
+local turn = tonumber(redis.call('ZSCORE', KEYS[1], ARGV[1]))
+turn = math.max(0, math.min(turn, 253402300799000))
+ARGV[2] = string.gsub(ARGV[2], '"et":0', string.format('"et":%d', turn), 1)
+settle()
 return { 'gone' }

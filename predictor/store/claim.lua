@@ -6,14 +6,16 @@
 -- its worker died before, gets a worker for itself: if it kills that one too, it takes no other
 -- prediction with it. Only the store's clock counts.
 --
+-- Uses announce
 -- KEYS  1 queue  2 leases  3 turns  4 cancels  5 wake
 -- ARGV  1 job prefix  2 in-progress prefix  3 tries prefix
 --       4 worker  5 lease, ms  6 how many at most  7 bytes of jobs at most (one is always given)
 --       8 last try  9 how many the worker holds
 --       10 when this was sent, ms by the store's clock as the worker knows it
 --       11 1: also take what others let run out  12 1: sent again, the reply was lost
--- Answers { now, { id, turn, try, job or false, 1 if canceled }, … }; ids that cannot be one are
--- dropped, and answered with try 0.
+--       13 events prefix  14 run prefix
+-- Answers { now, { id, turn, try, job or false, 1 if canceled, in-progress value }, … }; ids that
+-- cannot be one are dropped, and answered with try 0.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + time[2] / 1000
 local worker, lease = ARGV[4], tonumber(ARGV[5])
@@ -24,8 +26,8 @@ local recover = ARGV[11] == '1' and now - ARGV[10] < lease / 4
 
 local answer, bytes, more = { math.floor(now) }, 0, false
 
-local function give(id, turn, try, job)
-  answer[#answer + 1] = { id, turn, try, job, redis.call('HEXISTS', KEYS[4], id) }
+local function give(id, turn, try, job, token)
+  answer[#answer + 1] = { id, turn, try, job, redis.call('HEXISTS', KEYS[4], id), token }
 end
 
 local function read(key)
@@ -38,7 +40,8 @@ if ARGV[12] == '1' then
     local holder = read(ARGV[2] .. id)
     if holder and string.sub(holder, 1, #worker + 1) == worker .. ':' then
       local turn = redis.call('HGET', KEYS[3], id)
-      give(id, turn or now, tonumber(string.sub(holder, #worker + 2)), read(ARGV[1] .. id))
+      local try = tonumber(string.match(holder, ':(%d+):%d+$'))
+      give(id, turn or now, try, read(ARGV[1] .. id), holder)
     end
   end
   return answer
@@ -63,7 +66,7 @@ for i = 1, #due, 2 do
   local held = redis.call('PTTL', ARGV[2] .. id)
   if #id > 64 or not string.find(id, '^[%w_-]+$') then
     redis.call('ZREM', KEYS[1], id)
-    answer[#answer + 1] = { id, turn, 0, false, 0 }
+    answer[#answer + 1] = { id, turn, 0, false, 0, '' }
   elseif held >= 0 then
     -- Somebody else's, an arq worker's without leases: look again when it has let go.
     redis.call('ZADD', KEYS[1], now + held + 1, id)
@@ -82,8 +85,12 @@ for i = 1, #due, 2 do
     redis.call('ZADD', KEYS[1], lease_end, id)
     redis.call('SET', ARGV[3] .. id, try, 'EX', 86400)
     redis.call('PERSIST', ARGV[1] .. id)
-    redis.call('SET', ARGV[2] .. id, worker .. ':' .. try, 'PX', lease)
-    give(id, turn, try, job)
+    local token = string.format('%s:%d:%d', worker, try, now)
+    redis.call('SET', ARGV[2] .. id, token, 'PX', lease)
+    redis.call('PERSIST', ARGV[13] .. id)
+    redis.call('DEL', ARGV[14] .. id)
+    announce(ARGV[13] .. id, 'status', string.format('{"status":"running","try":%d}', try))
+    give(id, turn, try, job, token)
     if is_last then
       more = true
       break

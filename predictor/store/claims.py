@@ -52,10 +52,20 @@ class Claim:
     tries: int
     #: as arq stores it; None where it has expired
     job: bytes | None
-    #: what its in-progress key says while it is ours
+    #: what its in-progress key says while it is ours: worker:try:start
     token: str
     #: somebody asked for it to end before it was claimed
     is_canceled: bool
+
+    @property
+    def started(self) -> int:
+        """When this run began, ms since 1970 by the store's clock."""
+        return int(self.token.rpartition(":")[2])
+
+    @property
+    def waited(self) -> float:
+        """Seconds from its submit to this run, by the store's clock."""
+        return (self.started - self.turn) / 1000
 
 
 class Claims:
@@ -94,6 +104,11 @@ class Claims:
         """What this worker holds now."""
         return self._held
 
+    @property
+    def now_ms(self) -> int:
+        """The store's clock, as far as this worker knows it; ms since 1970."""
+        return round(time.monotonic() * 1000 + self._clock_ms)
+
     async def claim(self) -> list[Claim]:
         """New claims, as many as are due and there are slots for; waits a moment for both.
 
@@ -117,9 +132,8 @@ class Claims:
 
     async def finish(self, id_: PredictionId, result: bytes) -> None:
         """End a prediction with `result`, unless it has ended already, by whomever."""
-        finish_keys = [keys.QUEUE, keys.LEASES, keys.TURNS, keys.CANCELS, keys.JOB + id_]
-        finish_keys += [keys.IN_PROGRESS + id_, keys.TRIES + id_, keys.RESULT + id_, keys.PACE]
-        args: list[Any] = [id_, result, round(self.terms.result_ttl * 1000)]
+        finish_keys = [*keys.to_settle(id_), keys.PACE]
+        args: list[Any] = [id_, result, *keys.lives(self.terms.result_ttl), self._held[id_].started]
         with contextlib.suppress(StoreUnavailable):  # leaving without it: it will be run again
             if not await self._patiently(lambda: self._finish(keys=finish_keys, args=args)):
                 logger.warning("prediction %s had ended already; this result is dropped", id_)
@@ -194,7 +208,7 @@ class Claims:
         terms, now = self.terms, time.monotonic()
         # After trouble, workers that outlived it get half a lease to renew what is theirs.
         quiet = now - max(self._started, self._patience.last_trouble)
-        sent_ms = round(now * 1000 + self._clock_ms) if self._clock_ms else 0
+        sent_ms = self.now_ms if self._clock_ms else 0
         args: list[Any] = [keys.JOB, keys.IN_PROGRESS, keys.TRIES, terms.worker]
         args += [
             round(terms.lease * 1000),
@@ -204,7 +218,7 @@ class Claims:
             len(self._held),
             sent_ms,
         ]
-        args += [int(quiet > terms.lease / 2), int(sent_again)]
+        args += [int(quiet > terms.lease / 2), int(sent_again), keys.EVENTS, keys.RUN]
         reply: list[Any] = await self._claim(
             keys=[keys.QUEUE, keys.LEASES, keys.TURNS, keys.CANCELS, keys.WAKE], args=args
         )
@@ -215,13 +229,12 @@ class Claims:
 
     def _take(self, reply: list[Any]) -> list[Claim]:
         claims = []
-        for id_, turn, tries, job, canceled in reply[1:]:
+        for id_, turn, tries, job, canceled, token in reply[1:]:
             if not tries:
                 logger.warning("dropped %r from the queue: it cannot be an id", id_[:100])
                 continue
             name = PredictionId(id_.decode())
-            token = f"{self.terms.worker}:{tries}"
-            claim = Claim(name, float(turn), tries, job, token, bool(canceled))
+            claim = Claim(name, float(turn), tries, job, token.decode(), bool(canceled))
             # What it holds already is its own: the lease ran out, and nobody else came.
             if name not in self._held:
                 claims.append(claim)
@@ -254,5 +267,6 @@ class Claims:
 def give_back_arguments(terms: Terms, claims: list[Claim]) -> tuple[list[str], list[Any]]:
     """Keys and arguments of give_back.lua."""
     args: list[Any] = [keys.JOB, keys.IN_PROGRESS, keys.TRIES, round(terms.queue_ttl * 1000)]
+    args += [keys.EVENTS, round((terms.queue_ttl + terms.result_ttl) * 1000)]
     args += [part for claim in claims for part in (claim.id, claim.token)]
     return [keys.QUEUE, keys.LEASES, keys.TURNS, keys.WAKE], args

@@ -31,8 +31,38 @@ WAKE = "predictor:wake"
 #: ours: list of ids for one worker to look at, whose name follows. A hint: CANCELS is the truth.
 #: Lives for a minute.
 TOLD = "predictor:told:"
-#: ours: hash, how many predictions end per second. Lives for ten minutes past the last end.
+#: ours: hash, how many predictions end per second, and how long they run. Lives for ten minutes
+#: past the last end.
 PACE = "predictor:pace"
+#: ours: hash of the id and the fingerprint of a request; the key's digest follows. Lives as long as
+#: its prediction may wait and be kept.
+IDEMPOTENCY = "predictor:idempotency:"
+#: ours: stream of what happened to a prediction, and channel on which it is said that something
+#: did. Lives as the job does, then as the result.
+EVENTS = "predictor:events:"
+#: ours: hash of a run's last progress, and of which run and event that is. Lives as EVENTS.
+RUN = "predictor:run:"
+#: ours: hash of what is to be delivered where, and what came of it. Lives for a day past the end of
+#: the prediction, at least.
+WEBHOOK = "predictor:webhook:"
+#: ours: sorted set, id → when its webhook is due, ms. Members go when it is delivered or given up.
+DELIVERIES = "predictor:deliveries"
+#: ours: list of tokens, one for each new delivery at most. A hint, as WAKE.
+DELIVER = "predictor:deliver"
+
+#: Seconds after which what was to be delivered is given up.
+DELIVERY_TTL = 86400.0
 
 #: What each of our shared keys, and the queue, must be.
 TYPES = {QUEUE: "zset", LEASES: "zset", TURNS: "hash", CANCELS: "hash", WAKE: "list", PACE: "hash"}
+
+
+def to_settle(id_: str) -> list[str]:
+    """What settle.lua works on."""
+    ours = [LEASES, TURNS, CANCELS, JOB + id_, IN_PROGRESS + id_, TRIES + id_, RESULT + id_]
+    return [QUEUE, *ours, EVENTS + id_, RUN + id_, WEBHOOK + id_, DELIVERIES, DELIVER]
+
+
+def lives(result_ttl: float) -> tuple[int, int]:
+    """How long settle.lua keeps a result, and what is to be delivered; ms."""
+    return round(result_ttl * 1000), round((DELIVERY_TTL + result_ttl) * 1000)

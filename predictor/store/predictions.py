@@ -1,6 +1,8 @@
-"""The api's side of the store: submit, read, cancel. Fails within two seconds rather than wait."""
+"""The api's side of the store: submit, read, cancel, erase. Fails within two seconds."""
 
+import math
 import time
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Self
 
@@ -9,23 +11,29 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from predictor.errors import AlreadyEnded, Canceled, Expired, Overloaded, StoreUnavailable
-from predictor.prediction import Output, Prediction, PredictionId, State
+from predictor.errors import (
+    AlreadyEnded,
+    Canceled,
+    Expired,
+    KeyReused,
+    Overloaded,
+    StillActive,
+    StoreUnavailable,
+)
+from predictor.prediction import Job, Output, Prediction, PredictionId, State
 from predictor.store import keys
 from predictor.store.connection import connection_pool
+from predictor.store.pace import Pace, until_end, until_place, until_start
 from predictor.store.patience import TROUBLE, describe
 from predictor.store.scripts import script
 from predictor.store.server import check_server
-from predictor.store.wire import decode_result, encode_canceled, encode_job
+from predictor.store.wire import decode_progress, decode_result, encode_canceled, encode_job
 
 #: Seconds that the store has for one answer.
 _PATIENCE = 0.9
 
 #: Connections of one process; a call takes a tenth of a millisecond.
 _CONNECTIONS = 64
-
-#: Seconds to wait before a full queue is asked again: where nothing ended lately, and at most.
-_RETRY_UNKNOWN, _RETRY_MOST = 10.0, 600.0
 
 
 class Cancellation(StrEnum):
@@ -37,22 +45,44 @@ class Cancellation(StrEnum):
     TOLD = "canceling"
 
 
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How the store treats what is submitted. Times in seconds."""
+
+    queue_ttl: float = 604800
+    result_ttl: float = 3600
+    #: how many may wait; 0: any number
+    queue_limit: int = 0
+    #: replicas that must have a prediction before it is accepted
+    wait_replicas: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Twin:
+    """What makes two requests the same: a key of the client's, and what it asked for."""
+
+    key_digest: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """A prediction that the store has."""
+
+    id: PredictionId
+    #: it was there before: the answer to its idempotent twin
+    is_replay: bool
+    #: seconds until it is worth asking for the result
+    ask_in: float
+
+
 class Predictions:
     """Predictions as clients see them. Every method is one round trip and safe to repeat.
 
     They raise StoreUnavailable when the store did not confirm.
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        queue_ttl: float,
-        result_ttl: float = 3600,
-        queue_limit: int = 0,
-        wait_replicas: int = 0,
-    ) -> None:
-        """Times in seconds; `queue_limit` 0: any number; `wait_replicas`: before it is accepted."""
+    def __init__(self, url: str, policy: Policy) -> None:
         self._redis: Redis = Redis(
             connection_pool=connection_pool(
                 url,
@@ -64,13 +94,11 @@ class Predictions:
                 retry_on_error=[RedisConnectionError],
             ),
         )
-        self._queue_ttl_ms = round(queue_ttl * 1000)
-        self._result_ttl_ms = round(result_ttl * 1000)
-        self._queue_limit = queue_limit
-        self._wait_replicas = wait_replicas
+        self._policy = policy
         self._submit = self._redis.register_script(script("submit"))
         self._read = self._redis.register_script(script("read"))
         self._cancel = self._redis.register_script(script("cancel"))
+        self._erase = self._redis.register_script(script("erase"))
 
     async def __aenter__(self) -> Self:
         return self
@@ -78,59 +106,76 @@ class Predictions:
     async def __aexit__(self, *_: object) -> None:
         await self._redis.aclose(close_connection_pool=True)
 
-    async def submit(self, id_: PredictionId, text: str) -> None:
-        """Put a prediction on `text` into the queue: when this returns, the store has it.
+    async def submit(self, id_: PredictionId, job: Job, twin: Twin | None = None) -> Submitted:
+        """Put a prediction into the queue, or find its twin: when this returns, the store has it.
 
-        Raises Overloaded when too many wait.
+        Raises Overloaded when too many wait, KeyReused when the key belongs to another request.
         """
-        submit_keys = [keys.QUEUE, keys.LEASES, keys.JOB + id_, keys.RESULT + id_]
-        submit_keys += [keys.WAKE, keys.PACE]
-        job = encode_job(text, time.time_ns() // 10**6)
-        args = [id_, job, self._queue_ttl_ms, self._queue_limit]
-        if self._wait_replicas:
+        submit_keys = [keys.QUEUE, keys.LEASES, keys.WAKE, keys.PACE, keys.EVENTS + id_]
+        submit_keys += [keys.WEBHOOK + id_, keys.IDEMPOTENCY + twin.key_digest if twin else ""]
+        policy = self._policy
+        waits = min(policy.queue_ttl, job.cancel_after or math.inf)
+        lives = policy.queue_ttl + policy.result_ttl
+        args: list[Any] = [id_, encode_job(job, _now_ms()), max(1, round(waits * 1000))]
+        args += [policy.queue_limit, twin.fingerprint if twin else "", round(lives * 1000)]
+        args += [job.webhook or "", keys.JOB, keys.RESULT]
+        if policy.wait_replicas:
             reply = await self._submit_to_replicas(id_, submit_keys, args)
         else:
             reply = await self._run(self._submit, submit_keys, args)
-        if not reply[0]:
-            pace = float(reply[1]) if reply[1] else _RETRY_UNKNOWN
-            raise Overloaded(
-                f"The queue is full: {self._queue_limit} predictions wait; try again later.",
-                retry_after=min(pace, _RETRY_MOST),
-            )
+        what, known_id, now_ms, place, *pace_fields = reply
+        pace = Pace.read(now_ms, pace_fields)
+        match what:
+            case b"full":
+                raise Overloaded(
+                    f"The queue is full: {policy.queue_limit} predictions wait; try again later.",
+                    retry_after=until_place(pace),
+                )
+            case b"mismatch":
+                raise KeyReused
+        ask_in = until_end(place, 0, pace)
+        return Submitted(PredictionId(known_id.decode()), what == b"replayed", ask_in)
 
     async def read(self, id_: PredictionId) -> Prediction | None:
         """The prediction as it is now; None if the store does not know it."""
-        read_keys = [keys.QUEUE, keys.JOB + id_, keys.IN_PROGRESS + id_, keys.RESULT + id_]
-        match await self._run(self._read, read_keys, [id_]):
+        read_keys = [keys.QUEUE, keys.TURNS, keys.JOB + id_, keys.IN_PROGRESS + id_]
+        read_keys += [keys.TRIES + id_, keys.RESULT + id_, keys.PACE, keys.RUN + id_]
+        reply = await self._run(self._read, read_keys, [id_])
+        match reply:
             case None:
                 return None
-            case [b"done", bytes(data)]:
-                outcome = decode_result(data)
-            case [b"expired"]:
-                outcome = Expired()
-            case [state]:
-                return Prediction(id_, State(state.decode()))
-        if isinstance(outcome, Output):
-            return Prediction(id_, State.SUCCEEDED, output=outcome)
-        return Prediction(id_, State.FAILED, error=outcome)
+            case [b"done", progress, bytes(data)]:
+                return replace(_ended(id_, data), progress=decode_progress(progress))
+        state, progress, *fields = reply
+        return replace(_active(id_, state.decode(), fields), progress=decode_progress(progress))
 
     async def cancel(self, id_: PredictionId) -> Cancellation | None:
         """End a prediction, or ask its worker to; None if the store does not know it.
 
         Raises AlreadyEnded. Canceling what was canceled is no error.
         """
-        cancel_keys = [keys.QUEUE, keys.LEASES, keys.TURNS, keys.CANCELS, keys.JOB + id_]
-        cancel_keys += [keys.IN_PROGRESS + id_, keys.TRIES + id_, keys.RESULT + id_]
-        result = encode_canceled(id_, time.time_ns() // 10**6)
-        args = [id_, result, self._result_ttl_ms, keys.TOLD]
-        match await self._run(self._cancel, cancel_keys, args):
+        result = encode_canceled(id_, _now_ms())
+        args = [id_, result, *keys.lives(self._policy.result_ttl), keys.TOLD]
+        match await self._run(self._cancel, keys.to_settle(id_), args):
             case None:
                 return None
             case [b"told"]:
                 return Cancellation.TOLD
-            case [b"done", bytes(data)] if not isinstance(decode_result(data), Canceled):
+            case [b"done", bytes(data)] if not isinstance(decode_result(data).outcome, Canceled):
                 raise AlreadyEnded
         return Cancellation.GONE
+
+    async def erase(self, id_: PredictionId) -> bool:
+        """Remove the input and the result of a prediction that has ended; False if there is none.
+
+        Raises StillActive.
+        """
+        erase_keys = [keys.QUEUE, keys.DELIVERIES, keys.RESULT + id_, keys.JOB + id_]
+        erase_keys += [keys.EVENTS + id_, keys.RUN + id_, keys.WEBHOOK + id_]
+        outcome = await self._run(self._erase, erase_keys, [id_])
+        if outcome == b"active":
+            raise StillActive
+        return outcome is not None
 
     async def check(self) -> None:
         """Return if the store answers and can be trusted. Raises UnsuitableStore if it cannot."""
@@ -143,19 +188,18 @@ class Predictions:
     async def _submit_to_replicas(
         self, id_: PredictionId, submit_keys: list[str], args: list[Any]
     ) -> Any:
+        wanted = self._policy.wait_replicas
         try:
             async with self._redis.pipeline(transaction=False) as pipe:
                 pipe.eval(script("submit"), len(submit_keys), *submit_keys, *args)
                 # Replicas are waited for on the connection that wrote.
-                pipe.wait(self._wait_replicas, round(_PATIENCE * 800))
+                pipe.wait(wanted, round(_PATIENCE * 800))
                 reply, replicas = await pipe.execute()
         except TROUBLE as error:
             raise _unavailable(error) from error
-        if reply[0] and replicas < self._wait_replicas:
+        if reply[0] == b"accepted" and replicas < wanted:
             await self.cancel(id_)
-            raise StoreUnavailable(
-                f"Only {replicas} of {self._wait_replicas} replicas confirmed; try again."
-            )
+            raise StoreUnavailable(f"Only {replicas} of {wanted} replicas confirmed; try again.")
         return reply
 
     async def _run(self, lua: Any, script_keys: list[str], args: list[Any]) -> Any:
@@ -163,6 +207,37 @@ class Predictions:
             return await lua(keys=script_keys, args=args)
         except TROUBLE as error:
             raise _unavailable(error) from error
+
+
+def _ended(id_: PredictionId, data: bytes) -> Prediction:
+    result = decode_result(data)
+    times = (result.created, result.started, result.finished, result.tries)
+    if isinstance(result.outcome, Output):
+        return Prediction(id_, State.SUCCEEDED, *times, output=result.outcome)
+    return Prediction(id_, State.of(result.outcome), *times, error=result.outcome)
+
+
+def _active(id_: PredictionId, state: str, fields: list[Any]) -> Prediction:
+    now_ms, turn, place, tries, holder, *pace_fields = fields
+    pace = Pace.read(now_ms, pace_fields)
+    created = max(0.0, min(float(turn), now_ms)) / 1000
+    count = int(tries) if tries.isdigit() else 0
+    match state:
+        case "expired":
+            return Prediction(id_, State.TIMED_OUT, created, tries=count, error=Expired())
+        case "queued":
+            starts_in, ask_in = until_start(place, pace), until_end(place, 0, pace)
+            return Prediction(
+                id_, State.QUEUED, created, None, None, count, place, starts_in, ask_in
+            )
+    began = holder.rpartition(b":")[2]
+    started = int(began) / 1000 if began.isdigit() else now_ms / 1000
+    ask_in = until_end(0, now_ms / 1000 - started, pace)
+    return Prediction(id_, State.RUNNING, created, started, tries=count, ask_in=ask_in)
+
+
+def _now_ms() -> int:
+    return round(time.time() * 1000)
 
 
 def _unavailable(error: Exception) -> StoreUnavailable:

@@ -2,21 +2,41 @@
 --
 -- Guarantees: a prediction between two states is never seen in neither.
 --
--- KEYS  1 queue  2 job  3 in-progress  4 result
+-- KEYS  1 queue  2 turns  3 job  4 in-progress  5 tries  6 result  7 pace  8 run
 -- ARGV  1 id
--- Answers the result's bytes, or 'running', 'queued', 'expired' (in the queue, its job gone), or nil.
-local result = redis.pcall('GET', KEYS[4])
+-- Answers { 'done', progress, result }, or { 'running' | 'queued' | 'expired', progress, now, turn,
+-- place in the queue, tries, in-progress value, pace … }; expired: in the queue, its job gone. nil
+-- for an unknown id.
+local progress = redis.pcall('HGET', KEYS[8], 'progress')
+if type(progress) ~= 'string' then
+  progress = ''
+end
+local result = redis.pcall('GET', KEYS[6])
 if result then
-  return { 'done', type(result) == 'string' and result or '' }
+  return { 'done', progress, type(result) == 'string' and result or '' }
 end
-if redis.call('EXISTS', KEYS[3]) == 1 then
-  return { 'running' }
+local score = redis.call('ZSCORE', KEYS[1], ARGV[1])
+if not score then
+  return nil
 end
-local queued = redis.call('ZSCORE', KEYS[1], ARGV[1])
-if queued and redis.call('EXISTS', KEYS[2]) == 1 then
-  return { 'queued' }
+local state = 'queued'
+local holder = redis.pcall('GET', KEYS[4])
+if holder then
+  state = 'running'
+elseif redis.call('EXISTS', KEYS[3]) == 0 then
+  state = 'expired'
 end
-if queued then
-  return { 'expired' }
-end
-return nil
+local time = redis.call('TIME')
+local tries = redis.pcall('GET', KEYS[5])
+local turn = redis.pcall('HGET', KEYS[2], ARGV[1])
+local pace = redis.pcall('HMGET', KEYS[7], 'count', 'at', 'since', 'run')
+return {
+  state,
+  progress,
+  math.floor(time[1] * 1000 + time[2] / 1000),
+  type(turn) == 'string' and turn or score,
+  redis.call('ZRANK', KEYS[1], ARGV[1]),
+  type(tries) == 'string' and tries or '0',
+  type(holder) == 'string' and holder or '',
+  pace[1], pace[2], pace[3], pace[4],
+}

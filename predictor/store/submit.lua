@@ -1,32 +1,62 @@
--- submit: puts a prediction into the queue, or finds that it is there already.
+-- submit: puts a prediction into the queue, or finds that it, or its idempotent twin, is there.
 --
 -- Guarantees: all of it or nothing is written; repeating it with the same id, because a reply was
--- lost, changes nothing and answers the same. One waiting worker is woken.
+-- lost, changes nothing and answers the same. One idempotency key belongs to one prediction, however
+-- many submit it at once, for as long as that one is known. One waiting worker is woken.
 --
--- KEYS  1 queue  2 leases  3 job  4 result  5 wake  6 pace
+-- Uses announce
+-- KEYS  1 queue  2 leases  3 wake  4 pace  5 events  6 webhook  7 idempotency key, '' for none
 -- ARGV  1 id  2 job as JSON  3 time to live of the job, ms  4 how many may wait, 0: any number
--- Answers { 1 }, or { 0, seconds until one ends, as text, '' if none did lately } if too many wait.
-if redis.call('EXISTS', KEYS[3], KEYS[4]) > 0 or redis.call('ZSCORE', KEYS[1], ARGV[1]) then
-  return { 1 }
-end
--- To the microsecond, or those of one millisecond would stand in the order of their ids.
+--       5 fingerprint of the request  6 time to live of what goes with it, ms  7 webhook's URL or ''
+--       8 job prefix  9 result prefix
+-- Answers { what, id, now, place in the queue, pace … }, what: 'accepted', 'replayed' with the id of
+-- the twin, 'mismatch' (the key belongs to another request), or 'full'.
 local time = redis.call('TIME')
+-- To the microsecond, or those of one millisecond would stand in the order of their ids.
 local now = time[1] * 1000 + time[2] / 1000
+
+local function answer(what, id)
+  local pace = redis.pcall('HMGET', KEYS[4], 'count', 'at', 'since', 'run')
+  local rank = redis.call('ZRANK', KEYS[1], id)
+  return { what, id, math.floor(now), rank or 0, pace[1], pace[2], pace[3], pace[4] }
+end
+
+local function is_known(id)
+  return redis.call('EXISTS', ARGV[8] .. id, ARGV[9] .. id) > 0
+    or redis.call('ZSCORE', KEYS[1], id)
+end
+
+if KEYS[7] ~= '' then
+  local twin = redis.pcall('HMGET', KEYS[7], 'id', 'fingerprint')
+  if twin[1] and is_known(twin[1]) then
+    if twin[2] ~= ARGV[5] then
+      return answer('mismatch', ARGV[1])
+    end
+    return answer(twin[1] == ARGV[1] and 'accepted' or 'replayed', twin[1])
+  end
+end
+if is_known(ARGV[1]) then
+  return answer('accepted', ARGV[1])
+end
 local limit = tonumber(ARGV[4])
 if limit > 0 and redis.call('ZCARD', KEYS[1]) - redis.call('ZCARD', KEYS[2]) >= limit then
-  local pace = redis.pcall('HMGET', KEYS[6], 'count', 'at', 'since')
-  local count, at, since = tonumber(pace[1]), tonumber(pace[2]), tonumber(pace[3])
-  if not (count and at and since) then
-    return { 0, '' }
-  end
-  local seconds = now / 1000
-  local share = 1 - math.exp((since - seconds) / 60)
-  return { 0, tostring(60 * share / (count * math.exp((at - seconds) / 60))) }
+  return answer('full', ARGV[1])
 end
-redis.call('SET', KEYS[3], ARGV[2], 'PX', ARGV[3])
+redis.call('SET', ARGV[8] .. ARGV[1], ARGV[2], 'PX', ARGV[3])
 redis.call('ZADD', KEYS[1], now, ARGV[1])
-if redis.pcall('LPUSH', KEYS[5], 1) == 1 then
-  redis.call('PEXPIRE', KEYS[5], 60000)
+announce(KEYS[5], 'status', '{"status":"queued"}')
+redis.call('PEXPIRE', KEYS[5], ARGV[6])
+if ARGV[7] ~= '' then
+  redis.call('HSET', KEYS[6], 'url', ARGV[7])
+  redis.call('PEXPIRE', KEYS[6], ARGV[6])
 end
-redis.pcall('LTRIM', KEYS[5], 0, 999)
-return { 1 }
+if KEYS[7] ~= '' then
+  redis.call('DEL', KEYS[7])
+  redis.call('HSET', KEYS[7], 'id', ARGV[1], 'fingerprint', ARGV[5])
+  redis.call('PEXPIRE', KEYS[7], ARGV[6])
+end
+if redis.pcall('LPUSH', KEYS[3], 1) == 1 then
+  redis.call('PEXPIRE', KEYS[3], 60000)
+end
+redis.pcall('LTRIM', KEYS[3], 0, 999)
+return answer('accepted', ARGV[1])

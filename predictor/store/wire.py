@@ -4,6 +4,7 @@ What is in Redis may have been written by anybody who can reach it: nothing read
 before its shape, types and ranges are checked.
 """
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 from arq.worker import JobExecutionFailed
@@ -11,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
 
 from predictor import errors
-from predictor.prediction import Json, Output
+from predictor.prediction import Job, Json, Output, Progress
 from predictor.store.keys import QUEUE
 
 #: The name under which the worker registers its one function.
@@ -25,13 +26,20 @@ class _Strict(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
 
+class _Terms(_Strict):
+    """What arq hands to the function by name."""
+
+    #: seconds from its submit until it is no longer wanted
+    cancel_after: Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)] | None = None
+
+
 class _Job(_Strict):
     """arq's job: try, function, positional and named arguments, time of submit."""
 
     t: Annotated[int, Field(ge=0, le=10**6)] | None
     f: Annotated[str, Field(max_length=100)]
     a: Annotated[list[str], Field(min_length=1, max_length=1)]
-    k: Annotated[dict[str, Any], Field(max_length=0)]
+    k: _Terms
     et: _Ms
 
 
@@ -57,6 +65,7 @@ class _Result(_Strict):
 
 
 _failure = TypeAdapter(_Failure)
+_progress = TypeAdapter(Progress)
 
 _ERRORS: Final = {
     error.code: error
@@ -82,9 +91,22 @@ class Text(str):
         return f"<{len(self)} characters>"
 
 
-def encode_job(text: str, submitted_ms: int) -> bytes:
-    """The job that runs the model on `text`."""
-    return to_json({"t": None, "f": FUNCTION, "a": [text], "k": {}, "et": submitted_ms})
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a prediction ended. Times in seconds since 1970."""
+
+    outcome: Output | errors.PredictionError
+    created: float
+    #: None: it never was
+    started: float | None
+    finished: float
+    tries: int
+
+
+def encode_job(job: Job, submitted_ms: int) -> bytes:
+    """The job as arq stores it."""
+    terms = {"cancel_after": job.cancel_after} if job.cancel_after else {}
+    return to_json({"t": None, "f": FUNCTION, "a": [job.input], "k": terms, "et": submitted_ms})
 
 
 def decode_job(data: bytes) -> dict[str, Any]:
@@ -93,7 +115,8 @@ def decode_job(data: bytes) -> dict[str, Any]:
         job = _Job.model_validate_json(data)
     except ValidationError as error:
         raise ValueError(f"not a job: {_reason(error)}") from None
-    return {"t": job.t, "f": job.f, "a": (Text(job.a[0]),), "k": {}, "et": job.et}
+    terms = job.k.model_dump(exclude_none=True)
+    return {"t": job.t, "f": job.f, "a": (Text(job.a[0]),), "k": terms, "et": job.et}
 
 
 def encode_result(result: dict[str, Any]) -> bytes:
@@ -111,7 +134,7 @@ def encode_result(result: dict[str, Any]) -> bytes:
 
 def encode_canceled(id_: str, now_ms: int) -> bytes:
     """The result of a prediction that was canceled before a worker took it up."""
-    times = {"et": now_ms, "st": now_ms, "ft": now_ms}
+    times = {"et": 0, "st": now_ms, "ft": now_ms}  # cancel.lua fills in when it was submitted
     result = {"t": 0, "f": FUNCTION, "a": [], "k": {}, "s": False, "q": QUEUE, "id": id_} | times
     return encode_result(result | {"r": errors.Canceled()})
 
@@ -124,17 +147,36 @@ def _as_prediction_error(raised: object, result: dict[str, Any]) -> errors.Predi
     return errors.Unreadable()
 
 
-def decode_result(data: bytes) -> Output | errors.PredictionError:
+def decode_result(data: bytes) -> Result:
     """What a stored result says; Unreadable if it is none of ours."""
     try:
         result = _Result.model_validate(from_json(data, allow_inf_nan=False))
-        if not result.s:
+        outcome: Output | errors.PredictionError
+        if result.s:
+            (text,) = result.a
+            outcome = Output(text, Json(to_json(result.r)))
+        else:
             failure = _failure.validate_python(result.r)
-            return _ERRORS.get(failure.code, errors.PredictionError)(failure.message)
-        (text,) = result.a
-        return Output(text, Json(to_json(result.r)))
+            outcome = _ERRORS.get(failure.code, errors.PredictionError)(failure.message)
     except ValueError:  # ValidationError is one
-        return errors.Unreadable()
+        return Result(errors.Unreadable(), 0, None, 0, 0)
+    created, started, finished = (ms / 1000 for ms in (result.et, result.st, result.ft))
+    if result.t == 0 or isinstance(outcome, errors.Expired):
+        return Result(outcome, created, None, finished, max(0, result.t - 1))
+    return Result(outcome, created, started, finished, result.t)
+
+
+def encode_progress(progress: Progress) -> bytes:
+    """`{"fraction": …, "message": …}`"""
+    return to_json({"fraction": progress.fraction, "message": progress.message})
+
+
+def decode_progress(data: bytes) -> Progress | None:
+    """What is stored of a run's progress; None where that is nothing, or not ours."""
+    try:
+        return _progress.validate_json(data)
+    except ValidationError:
+        return None
 
 
 def _reason(error: ValidationError) -> str:

@@ -28,6 +28,8 @@ def test_every_answer_of_every_route_has_an_example(schema: Any) -> None:
         for method, operation in operations.items():
             for status, answer in operation["responses"].items():
                 where = f"{method} {path} {status}"
+                if status == "204":
+                    continue
                 examples = answer["content"]["application/json"]["examples"]
                 assert examples, where
                 assert answer["description"], where
@@ -52,7 +54,7 @@ def test_the_contract_is_what_the_examples_show(schema: Any) -> None:
 
 def test_headers_and_body_of_the_request_are_described(schema: Any) -> None:
     post = schema["paths"]["/predict"]["post"]
-    (mode,) = post["parameters"]
+    mode = post["parameters"][0]
     assert (mode["name"], mode["in"], mode["required"]) == ("Async-Mode", "header", False)
     body = post["requestBody"]["content"]["application/json"]["schema"]
     assert body["properties"]["input"]["type"] == "string"

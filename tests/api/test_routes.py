@@ -220,7 +220,7 @@ def test_a_malformed_id_never_reaches_the_store(processes: Processes) -> None:
         ("GET", "/", 404, "nothing at this path"),
         ("PUT", "/predict", 405, "PUT is not allowed here; use POST."),
         ("GET", "/predict", 405, "GET is not allowed here; use POST."),
-        ("DELETE", "/predict/abc123", 405, "DELETE is not allowed here"),
+        ("PUT", "/predict/abc123", 405, "PUT is not allowed here"),
         ("POST", "/health/live", 405, "POST is not allowed here"),
     ],
 )

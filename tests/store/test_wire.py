@@ -8,7 +8,7 @@ from arq.jobs import deserialize_job, deserialize_result, serialize_result
 from arq.worker import JobExecutionFailed
 
 from predictor import errors
-from predictor.prediction import Json, Output
+from predictor.prediction import Job, Json, Output
 from predictor.store.wire import decode_job, decode_result, encode_job, encode_result
 
 
@@ -38,12 +38,12 @@ def _result(outcome: Any, **changes: Any) -> bytes:
 
 
 def test_arq_reads_the_jobs_that_we_write() -> None:
-    job = deserialize_job(encode_job("ü", 1_700_000_000_000), deserializer=decode_job)
+    job = deserialize_job(encode_job(Job("ü"), 1_700_000_000_000), deserializer=decode_job)
     assert (job.function, job.args, job.kwargs) == ("predict", ("ü",), {})
 
 
 def test_a_log_line_about_a_job_does_not_show_its_input() -> None:
-    (text,) = decode_job(encode_job("secret", 1))["a"]
+    (text,) = decode_job(encode_job(Job("secret"), 1))["a"]
     assert repr(text) == "<6 characters>"
     assert str(text) == "secret"
 
@@ -84,7 +84,7 @@ def test_what_is_not_a_job_of_ours_is_not_believed(data: bytes) -> None:
 @pytest.mark.parametrize("json_value", [b'"1"', b"null", b"[1,2]", b'{"a":{"b":1.5}}'])
 def test_a_result_is_read_as_it_was_written(json_value: bytes) -> None:
     data = _result(Json(json_value))
-    assert decode_result(data) == Output("in", Json(json_value))
+    assert decode_result(data).outcome == Output("in", Json(json_value))
     assert deserialize_result(data, deserializer=json.loads).result == json.loads(json_value)
 
 
@@ -98,14 +98,14 @@ def test_a_result_is_read_as_it_was_written(json_value: bytes) -> None:
     ],
 )
 def test_a_failure_is_read_as_it_was_written(error: errors.PredictionError) -> None:
-    read = decode_result(_result(error, success=False))
+    read = decode_result(_result(error, success=False)).outcome
     assert type(read) is type(error)
     assert str(read) == str(error)
 
 
 def test_what_arq_says_of_an_expired_job_is_our_expired() -> None:
     data = _result(JobExecutionFailed("job expired"), success=False, args=())
-    assert isinstance(decode_result(data), errors.Expired)
+    assert isinstance(decode_result(data).outcome, errors.Expired)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_what_arq_says_of_an_expired_job_is_our_expired() -> None:
 )
 def test_anything_else_that_arq_says_is_unreadable(raised: BaseException) -> None:
     data = _result(raised, success=False)
-    assert isinstance(decode_result(data), errors.Unreadable)
+    assert isinstance(decode_result(data).outcome, errors.Unreadable)
     assert b"secret" not in data
 
 
@@ -135,11 +135,11 @@ HOSTILE_RESULTS = [
 
 @pytest.mark.parametrize("data", HOSTILE_RESULTS)
 def test_what_is_not_a_result_of_ours_is_unreadable(data: bytes) -> None:
-    assert isinstance(decode_result(data), errors.Unreadable)
+    assert isinstance(decode_result(data).outcome, errors.Unreadable)
 
 
 def test_a_failure_of_a_later_version_is_still_a_failure() -> None:
     data = _result(errors.GivenUp("Why."), success=False).replace(b'"given_up"', b'"new_code"')
-    error = decode_result(data)
+    error = decode_result(data).outcome
     assert type(error) is errors.PredictionError
     assert error.message == "Why."

@@ -1,0 +1,35 @@
+"""The moment at which a server is told to stop: whoever waits for news then is sent away."""
+
+import asyncio
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+@contextmanager
+def on_stop(call: Callable[[], None]) -> Iterator[None]:
+    """Have `call` called in this loop at SIGTERM and SIGINT, beside the server's own handlers.
+
+    A server waits for its requests when it is told to stop, and those that wait for a prediction
+    would hold it up. Outside of the main thread, where no signal arrives, nothing happens.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    before = {signum: signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT)}
+
+    def on_signal(signum: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(call)
+        if callable(handler := before[signal.Signals(signum)]):
+            handler(signum, frame)
+
+    for signum in before:
+        signal.signal(signum, on_signal)
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)

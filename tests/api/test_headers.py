@@ -1,0 +1,113 @@
+import pytest
+from fastapi import HTTPException
+from starlette.datastructures import Headers
+
+from predictor.api.headers import Preferences, last_event_id, preferences, wishes
+
+
+def _headers(*pairs: tuple[str, str]) -> Headers:
+    return Headers(raw=[(name.encode(), value.encode("latin-1")) for name, value in pairs])
+
+
+NONE = Preferences()
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (["wait=5"], Preferences(wait=5)),
+        (["WAIT = 5"], Preferences(wait=5)),
+        (['wait="5"'], Preferences(wait=5)),
+        (["wait=5; foo=bar"], Preferences(wait=5)),
+        (["respond-async, wait=5"], Preferences(respond_async=True, wait=5)),
+        (["respond-async", "wait=5"], Preferences(respond_async=True, wait=5)),
+        (["wait=5, wait=50"], Preferences(wait=5)),
+        (["wait=5", "wait=50"], Preferences(wait=5)),
+        (["wait=100"], Preferences(wait=60)),
+        (["wait=0"], Preferences(wait=0)),
+        (["return=minimal, handling=strict"], NONE),
+        (['foo="a, wait=5"'], NONE),
+        ([""], NONE),
+        ([",;=,"], NONE),
+        (["wait"], NONE),
+        (["wait="], NONE),
+        (["wait=-1"], NONE),
+        (["wait=1e308"], NONE),
+        (["wait=0x10"], NONE),
+        (["wait=1.5"], NONE),
+        (["wait=٣".encode().decode("latin-1")], NONE),
+        (["wait=" + "9" * 10_000], NONE),
+        (['"' * 10_000], NONE),
+    ],
+)
+def test_preferences(values: list[str], expected: Preferences) -> None:
+    assert preferences(_headers(*(("prefer", value) for value in values))) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [("30s", 30), ("1m30s", 90), ("500ms", 0.5), ("1.5h", 5400), (" 2S ", 2), ("720h", 2592000)],
+)
+def test_cancel_after(value: str, seconds: float) -> None:
+    assert wishes(_headers(("cancel-after", value))).cancel_after == seconds
+
+
+NONSENSE = ["", " ", "-1", "1e308", "0x10", "ü", "0s", "30", "s", "721h", "1s 2", "9" * 10_000]
+
+
+@pytest.mark.parametrize("value", NONSENSE)
+def test_a_time_that_is_none_is_refused(value: str) -> None:
+    with pytest.raises(HTTPException, match="Cancel-After must be a time like 30s"):
+        wishes(_headers(("cancel-after", value)))
+
+
+@pytest.mark.parametrize("value", ["", " ", '""', "ü", "a\tb", "x" * 256, "x" * 10_000])
+def test_a_key_that_is_none_is_refused(value: str) -> None:
+    with pytest.raises(HTTPException, match="Idempotency-Key must be 1 to 255 visible ASCII"):
+        wishes(_headers(("idempotency-key", value)))
+
+
+def test_a_key_may_stand_in_quotes() -> None:
+    """The draft says so, and most clients do not know."""
+    bare = wishes(_headers(("idempotency-key", "a b")))
+    quoted = wishes(_headers(("idempotency-key", '"a b"')))
+    assert bare.idempotency_key == quoted.idempotency_key
+    assert bare.idempotency_key != wishes(_headers(("idempotency-key", "a"))).idempotency_key
+
+
+@pytest.mark.parametrize("name", ["cancel-after", "idempotency-key", "webhook-url"])
+def test_a_header_that_is_given_twice_is_refused(name: str) -> None:
+    with pytest.raises(HTTPException, match="is given twice"):
+        wishes(_headers((name, "1s"), (name, "1s")))
+
+
+@pytest.mark.parametrize(
+    ("mode", "prefer", "is_queued", "wait"),
+    [
+        (None, "", False, 300),
+        ("false", "respond-async", False, 300),
+        (None, "respond-async", True, 0),
+        (None, "respond-async, wait=5", True, 5),
+        ("true", "wait=5", True, 0),
+        ("false", "wait=5", True, 5),
+        (None, "wait=0", True, 0),
+    ],
+)
+def test_the_mode_has_the_last_word(
+    mode: str | None, prefer: str, is_queued: bool, wait: float
+) -> None:
+    pairs = [("prefer", prefer)] + ([("async-mode", mode)] if mode else [])
+    read = wishes(_headers(*pairs))
+    assert (read.is_queued, read.wait(300)) == (is_queued, wait)
+
+
+@pytest.mark.parametrize("value", ["-1", "1e308", "0x10", "x" * 10_000, "1-2-3", "ü", "1-", "٣-٣"])
+def test_an_event_id_that_no_stream_sent_is_refused(value: str) -> None:
+    raw = value.encode().decode("latin-1")
+    with pytest.raises(HTTPException, match="Last-Event-ID must be an id that this stream sent"):
+        last_event_id(_headers(("last-event-id", raw)))
+
+
+def test_an_empty_event_id_is_the_beginning() -> None:
+    assert last_event_id(_headers(("last-event-id", ""))) == ""
+    assert last_event_id(_headers(("last-event-id", "1795424058989-0"))) == "1795424058989-0"

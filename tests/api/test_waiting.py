@@ -1,0 +1,271 @@
+"""Waiting without polling, and what else is known of a prediction while it is on its way."""
+
+import asyncio
+import re
+import signal
+import socket
+import statistics
+import threading
+import time
+from datetime import datetime
+from typing import Any
+
+import httpx
+import pytest
+import redis
+
+from tests.processes import UNMEASURED, Api, Processes, eventually
+
+
+def test_a_get_waits_for_the_end(slow: Api) -> None:
+    began = time.monotonic()
+    answer = slow.read(slow.submit("0.3"), wait=10)
+    assert answer.status_code == 200
+    assert answer.json()["output"] == {"input": "0.3", "result": "0.3"}
+    assert answer.headers["preference-applied"] == "wait=10"
+    assert 0.3 <= time.monotonic() - began < 2
+
+
+def test_a_get_waits_no_longer_than_it_is_told(slow: Api) -> None:
+    id_ = slow.submit("3")
+    began = time.monotonic()
+    answer = slow.read(id_, wait=1)
+    assert answer.status_code == 202
+    assert answer.text == '{"error":"Prediction is still being processed."}'
+    assert 1 <= time.monotonic() - began < 2
+    assert slow.client.post(f"/predict/{id_}/cancel").status_code == 202
+    assert slow.read(id_, wait=10).status_code == 410, "a cancel is an end, too"
+
+
+def test_unknown_ids_and_ended_predictions_are_not_waited_for(slow: Api) -> None:
+    id_ = slow.submit("0")
+    slow.outcome(id_)
+    began = time.monotonic()
+    assert slow.read("unknown", wait=30).status_code == 404
+    assert slow.read(id_, wait=30).status_code == 200
+    assert time.monotonic() - began < 2
+
+
+def test_a_post_that_waits_answers_as_a_sync_call(slow: Api) -> None:
+    answer = slow.post("0.2", Prefer="wait=10")
+    assert answer.status_code == 200
+    assert answer.json() == {"input": "0.2", "result": "0.2"}
+    assert answer.headers["preference-applied"] == "wait=10"
+    kept = slow.client.get(answer.headers["location"])
+    assert kept.json()["output"] == answer.json(), "the same run can be read again"
+
+
+def test_a_post_that_takes_too_long_becomes_async(slow: Api, tmp_path: Any) -> None:
+    starts = tmp_path / "starts"
+    answer = slow.post(f"1.5 {starts}", Prefer="wait=1")
+    assert answer.status_code == 202
+    assert answer.json()["message"] == "Request received. Processing asynchronously."
+    assert answer.headers["preference-applied"] == "wait=1"
+    assert int(answer.headers["retry-after"]) >= 1
+    assert slow.read(answer.json()["prediction_id"], wait=10).status_code == 200
+    assert len(starts.read_text().splitlines()) == 1, "never a second run"
+
+
+def test_respond_async_is_the_standard_name(slow: Api) -> None:
+    answer = slow.post("0", Prefer="respond-async")
+    assert answer.status_code == 202
+    assert answer.headers["preference-applied"] == "respond-async"
+    assert "preference-applied" not in slow.post("0", Async_Mode="true").headers
+
+
+def _channels(store: "redis.Redis") -> set[bytes]:
+    channels: Any = store.pubsub_channels("predictor:events:*")
+    return set(channels)
+
+
+def _subscribers(store: "redis.Redis") -> list[dict[str, str]]:
+    """The connections that wait for news of the client's own database."""
+    own = str(store.connection_pool.connection_kwargs["db"])
+    clients: Any = store.client_list("pubsub")
+    return [client for client in clients if client["db"] == own]
+
+
+async def test_many_waiters_share_one_connection(api: Api, store: "redis.Redis") -> None:
+    """The store sees one subscriber for all of them, and each gets its own answer."""
+    ids = [api.submit("x") for _ in range(100)]
+    channels = {f"predictor:events:{id_}".encode() for id_ in ids}
+    limits, base = httpx.Limits(max_connections=None), str(api.client.base_url)
+    async with httpx.AsyncClient(base_url=base, limits=limits, timeout=30) as client:
+        wait = {"Prefer": "wait=20"}
+        waiting = [
+            asyncio.create_task(client.get(f"/predict/{id_}", headers=wait)) for id_ in ids * 2
+        ]
+        while not channels <= _channels(store):
+            await asyncio.sleep(0.01)
+        assert len(_subscribers(store)) == 1
+        for id_ in ids:
+            assert (await client.post(f"/predict/{id_}/cancel")).status_code == 200
+        answers = await asyncio.gather(*waiting)
+    assert {answer.status_code for answer in answers} == {410}
+    assert [answer.json()["prediction_id"] for answer in answers] == ids * 2
+    assert not channels & _channels(store)
+
+
+@pytest.mark.alone
+def test_a_waiter_hears_of_the_end_at_once(processes: Processes) -> None:
+    settings: dict[str, Any] = {"model": "tests.models.slow:now", **UNMEASURED}
+    api, _ = processes.api(**settings), processes.worker(**settings)
+    api.read(api.submit("0.05"), wait=10)
+    late = []
+    for _ in range(15):
+        answer = api.read(api.submit("0.05"), wait=10)
+        late.append(time.time() - float(answer.json()["output"]["result"]))
+    assert statistics.median(late) < 0.010, late
+
+
+def test_who_hangs_up_frees_what_it_held(processes: Processes) -> None:
+    api = processes.api(model="tests.models.slow:predict", concurrency=1)
+    body = b'{"input":"30"}'
+    with socket.create_connection(("127.0.0.1", api.port)) as client:
+        client.sendall(
+            b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+        )
+        eventually(lambda: api.predict("0").status_code == 503, "the one slot is taken")
+    assert api.predict("0").status_code == 200
+
+
+def test_a_stop_does_not_wait_for_waiters(processes: Processes) -> None:
+    api = processes.api()
+    answers: list[int] = []
+    id_ = api.submit("x")
+    waiter = threading.Thread(target=lambda: answers.append(api.read(id_, wait=60).status_code))
+    waiter.start()
+    with redis.Redis.from_url(str(processes._redis_url)) as store:
+        eventually(lambda: store.pubsub_channels("predictor:events:*"), "somebody waits")
+        began = time.monotonic()
+        api.process.signal(signal.SIGTERM)
+        api.process.wait()
+        assert time.monotonic() - began < 2
+        waiter.join()
+        assert answers == [202]
+
+
+def test_a_waiter_outlives_a_loss_of_its_connection(slow: Api, valkey: str) -> None:
+    id_ = slow.submit("0.5")
+    answers: list[int] = []
+    waiter = threading.Thread(target=lambda: answers.append(slow.read(id_, wait=20).status_code))
+    waiter.start()
+    with redis.Redis.from_url(f"{valkey}?db=2") as store:
+        eventually(lambda: f"predictor:events:{id_}".encode() in _channels(store), "it waits")
+        for client in _subscribers(store):
+            store.client_kill_filter(_id=client["id"])
+    began = time.monotonic()
+    waiter.join()
+    assert answers == [200]
+    assert time.monotonic() - began < 3
+
+
+def test_the_status_says_what_is_known(slow: Api) -> None:
+    id_ = slow.submit("0.4")
+    running = eventually(lambda: (s := slow.status(id_))["status"] == "running" and s, "it runs")
+    assert running["position"] is None
+    assert running["finished"] is None
+    assert running["tries"] == 1
+    assert slow.read(id_, wait=10).status_code == 200
+    done = slow.status(id_)
+    assert (done["status"], done["error"]) == ("succeeded", None)
+    created, started, finished = (
+        datetime.fromisoformat(done[name]) for name in ("created", "started", "finished")
+    )
+    assert started.isoformat() == datetime.fromisoformat(running["started"]).isoformat()
+    assert 0 <= (started - created).total_seconds() < 0.3
+    assert 0.4 <= (finished - started).total_seconds() < 0.8
+
+
+def test_the_status_of_those_that_wait(api: Api) -> None:
+    first, second = api.submit("x"), api.submit("y")
+    assert api.status(first)["position"] == 1
+    status = api.status(second)
+    assert (status["status"], status["position"], status["tries"]) == ("queued", 2, 0)
+    assert (status["started"], status["estimated_start"]) == (None, None)
+    api.client.post(f"/predict/{first}/cancel")
+    canceled = api.status(first)
+    assert (canceled["status"], canceled["started"]) == ("canceled", None)
+    assert canceled["error"] == "Prediction was canceled."
+    assert canceled["created"] <= canceled["finished"]
+    assert api.status(second)["position"] == 1
+
+
+def test_how_long_to_wait_follows_from_the_pace(processes: Processes) -> None:
+    settings: dict[str, Any] = {"model": "tests.models.slow:predict", "concurrency": 1}
+    api, _ = processes.api(**settings), processes.worker(**settings)
+    for _ in range(4):
+        api.read(api.submit("0.5"), wait=10)
+    ids = [api.submit("0.5") for _ in range(10)]
+    answer = api.client.get(f"/predict/{ids[-1]}/status")
+    starts = datetime.fromisoformat(answer.json()["estimated_start"]).timestamp() - time.time()
+    assert 2 < starts < 12
+    assert 3 <= int(answer.headers["retry-after"]) < 14
+    assert int(api.read(ids[0]).headers["retry-after"]) == 1
+
+
+def test_a_finished_answer_says_where_the_time_went(slow: Api) -> None:
+    def timing(answer: httpx.Response) -> tuple[float, float]:
+        match = re.fullmatch(
+            r"queue;dur=([\d.]+), run;dur=([\d.]+)", answer.headers["server-timing"]
+        )
+        assert match
+        return float(match[1]), float(match[2])
+
+    queue, run = timing(slow.read(slow.submit("0.3"), wait=10))
+    assert queue < 200
+    assert 300 <= run < 600
+    queue, run = timing(slow.post("0.3"))
+    assert queue < 50
+    assert 300 <= run < 600
+    assert timing(slow.post("not a number"))[1] < 100, "a failure is an end, too"
+
+
+def test_a_deadline_holds_over_queue_and_run(slow: Api, api: Api) -> None:
+    late = slow.submit("5", Cancel_After="300ms")
+    assert slow.read(late, wait=10).status_code == 504
+    assert slow.status(late)["status"] == "timed_out"
+    assert slow.post("5", Cancel_After="200ms").status_code == 504
+    waiting = api.submit("x", Cancel_After="100ms")
+    eventually(lambda: api.read(waiting).status_code == 504, "it expires with nobody there")
+    assert api.status(waiting)["status"] == "timed_out"
+
+
+def test_what_expires_in_the_queue_never_runs(processes: Processes, tmp_path: Any) -> None:
+    api, starts = processes.api(), tmp_path / "starts"
+    late = [api.submit(f"0 {starts}", Cancel_After="100ms") for _ in range(3)]
+    last = api.submit(f"0 {starts}", Cancel_After="1h")
+    eventually(lambda: api.read(late[-1]).status_code == 504, "the deadline is past")
+    processes.worker(model="tests.models.slow:predict")
+    assert api.read(last, wait=10).status_code == 200
+    assert len(starts.read_text().splitlines()) == 1
+    assert {api.read(id_).status_code for id_ in late} == {504}
+    assert api.status(late[0])["started"] is None
+
+
+def test_erasing(slow: Api, valkey: str) -> None:
+    id_ = slow.submit("0.5")
+    assert slow.client.delete(f"/predict/{id_}").status_code == 409
+    slow.read(id_, wait=10)
+    assert slow.client.delete(f"/predict/{id_}").status_code == 204
+    assert slow.read(id_).text == '{"error":"Prediction ID not found."}'
+    assert slow.client.get(f"/predict/{id_}/status").status_code == 404
+    assert slow.client.delete(f"/predict/{id_}").status_code == 404
+    assert slow.client.delete("/predict/no-such-id").status_code == 404
+    with redis.Redis.from_url(f"{valkey}?db=2") as store:
+        assert not list(store.scan_iter(f"*{id_}*"))
+
+
+@pytest.mark.parametrize("value", ["abc-123", "a" * 128, "Root=1-67891233-abcdef"])
+def test_a_request_keeps_its_id(slow: Api, value: str) -> None:
+    answer = slow.client.get("/health/live", headers={"X-Request-ID": value})
+    assert answer.headers["x-request-id"] == value
+
+
+@pytest.mark.parametrize("value", ["", "ü", "a b", "x" * 129, "x" * 10_000, "<script>"])
+def test_a_request_without_a_usable_id_gets_one(slow: Api, value: str) -> None:
+    headers = {b"X-Request-ID": value.encode()}
+    ids = {slow.client.get("/nothing", headers=headers).headers["x-request-id"] for _ in range(2)}
+    assert len(ids) == 2
+    assert all(re.fullmatch(r"[0-9a-f]{32}", id_) for id_ in ids)
