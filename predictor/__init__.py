@@ -1,7 +1,8 @@
 """Predictor: a model behind HTTP, answered at once or later. A model's author imports from here."""
 
 from predictor.errors import InvalidInput
+from predictor.run import Run
 
-__all__ = ["InvalidInput", "__version__"]
+__all__ = ["InvalidInput", "Run", "__version__"]
 
 __version__ = "0.1.0"

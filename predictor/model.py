@@ -10,14 +10,14 @@ import importlib
 import inspect
 import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from pydantic_core import PydanticSerializationError, from_json, to_json
-
 from predictor.errors import ModelFailed, ModelNotLoadable, PredictionError, TimedOut
-from predictor.prediction import Json
+from predictor.prediction import Json, encode_json, new_id
+from predictor.run import Run
 
 #: Seconds that a call which ran out of time gets to clean up before it is left to itself.
 _GRACE = 0.1
@@ -70,14 +70,14 @@ def _import_failed(module_name: str, path: str, error: BaseException) -> ModelNo
     )
 
 
-def _check_call(target: Any, path: str) -> Callable[[str], Any]:
+def _check_call(target: Any, path: str) -> Callable[..., Any]:
     if not callable(target) or inspect.isclass(target):
         kind = f"the class {target.__name__}" if inspect.isclass(target) else type(target).__name__
         raise ModelNotLoadable(
             f"PREDICTOR_MODEL: {path!r} is {kind}; name a function or a callable object"
         )
     try:
-        inspect.signature(target).bind("")
+        inspect.signature(target).bind("", *([None] if _takes_run(target) else []))
     except TypeError as error:
         raise ModelNotLoadable(
             f"PREDICTOR_MODEL: {path!r} cannot be called with one text: {error}"
@@ -87,11 +87,25 @@ def _check_call(target: Any, path: str) -> Callable[[str], Any]:
     return target  # type: ignore[no-any-return]
 
 
+def _takes_run(target: Callable[..., Any]) -> bool:
+    """Whether its second parameter is for the run: it must be given, or is called `run`."""
+    try:
+        parameters = list(inspect.signature(target).parameters.values())
+    except ValueError:
+        return False
+    kinds = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
+    if len(parameters) < 2 or parameters[1].kind not in kinds:
+        return False
+    return parameters[1].default is inspect.Parameter.empty or parameters[1].name == "run"
+
+
 class Model:
     """A loaded model. An `async def` is awaited; anything else runs in a thread of its own."""
 
-    def __init__(self, function: Callable[[str], Any]) -> None:
+    def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
+        #: whether it has a second parameter, for the run
+        self.takes_run = _takes_run(function)
         call = getattr(function, "__call__", function)  # noqa: B004 (the method, to look at it)
         self._is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
         self._abandoned: set[asyncio.Future[Json]] = set()
@@ -106,13 +120,21 @@ class Model:
         """How many calls still run though nobody waits for them any more: each fills a slot."""
         return len(self._abandoned)
 
-    async def run(self, text: str, timeout: float) -> Json:  # noqa: ASYNC109 (part of the contract)
+    async def run(
+        self,
+        text: str,
+        timeout: float,  # noqa: ASYNC109 (part of the contract)
+        run: Run | None = None,
+    ) -> Json:
         """What the model makes of `text`, as JSON, within `timeout` seconds.
+
+        `run`: for a model that takes one; without it, what it says is heard by nobody.
 
         Raises InvalidInput where the model says so, TimedOut, and ModelFailed for whatever else
         goes wrong in it. When this call is canceled so is an `async def`; a thread cannot be.
         """
-        call = self._start(text)
+        run = run or Run(new_id(), time.time() + timeout)
+        call = self._start((text, run) if self.takes_run else (text,))
         try:
             await asyncio.wait({call}, timeout=timeout)
             if not call.done():
@@ -126,13 +148,14 @@ class Model:
                 call.cancel()
             raise
         finally:
+            run.revoke()
             if not call.done():
                 self._abandon(call)
 
-    def _start(self, text: str) -> asyncio.Future[Json]:
+    def _start(self, arguments: tuple[Any, ...]) -> asyncio.Future[Json]:
         if self._is_async:
-            return asyncio.ensure_future(_call(self._function, text))
-        return _call_in_thread(self._function, text)
+            return asyncio.ensure_future(_call(self._function, arguments))
+        return _call_in_thread(self._function, arguments)
 
     def _abandon(self, call: asyncio.Future[Json]) -> None:
         self._abandoned.add(call)
@@ -152,9 +175,9 @@ def _see(call: asyncio.Future[Json]) -> None:
         call.exception()
 
 
-async def _call(function: Callable[[str], Awaitable[Any]], text: str) -> Json:
+async def _call(function: Callable[..., Awaitable[Any]], arguments: tuple[Any, ...]) -> Json:
     try:
-        return encode_result(await function(text))
+        return encode_json(await function(*arguments))
     except (PredictionError, asyncio.CancelledError):
         raise
     except BaseException as error:
@@ -162,7 +185,9 @@ async def _call(function: Callable[[str], Awaitable[Any]], text: str) -> Json:
         raise ModelFailed from error
 
 
-def _call_in_thread(function: Callable[[str], Any], text: str) -> asyncio.Future[Json]:
+def _call_in_thread(
+    function: Callable[..., Any], arguments: tuple[Any, ...]
+) -> asyncio.Future[Json]:
     """Call `function` in a thread; the future is done when the thread is.
 
     A daemon thread, and none of a pool: one that never ends must keep neither the process from
@@ -180,10 +205,10 @@ def _call_in_thread(function: Callable[[str], Any], text: str) -> asyncio.Future
     def work() -> None:
         outcome: Json | PredictionError
         try:
-            value = function(text)
+            value = function(*arguments)
             if inspect.isawaitable(value):  # a decorated `async def`, say
                 value = asyncio.run_coroutine_threadsafe(_await(value), loop).result()
-            outcome = encode_result(value)
+            outcome = encode_json(value)
         except PredictionError as error:
             outcome = error
         except BaseException as error:
@@ -198,24 +223,3 @@ def _call_in_thread(function: Callable[[str], Any], text: str) -> asyncio.Future
 
 async def _await(value: Awaitable[Any]) -> Any:
     return await value
-
-
-def encode_result(value: Any) -> Json:
-    """`value` as JSON that can be read back: what pydantic can write, and arrays by `tolist()`.
-
-    Raises ModelFailed with the reason: no JSON value, NaN or infinite, too deep, too long a number.
-    """
-    try:
-        encoded = to_json(value, fallback=_plain)
-        from_json(b"[%b]" % encoded, allow_inf_nan=False)
-    except (PydanticSerializationError, ValueError, RecursionError) as error:
-        reason = str(error).removeprefix("Error serializing to JSON: ")
-        raise ModelFailed(f"The model's result cannot be written as JSON: {reason}") from error
-    return Json(encoded)
-
-
-def _plain(value: Any) -> Any:
-    """NumPy's and PyTorch's arrays and scalars, without importing either."""
-    if callable(tolist := getattr(value, "tolist", None)):
-        return tolist()
-    raise TypeError(f"a {type(value).__name__} is not a JSON value")

@@ -1,6 +1,7 @@
 """Runs predictions: what `arq predictor.worker.Settings` starts. Knows no HTTP and no key."""
 
 import asyncio
+import functools
 import logging
 import math
 import os
@@ -9,6 +10,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterable
 from types import FrameType
 from typing import Any
@@ -19,10 +21,12 @@ from redis.asyncio import Redis
 
 from predictor.config import Config
 from predictor.errors import CANNOT_START, Canceled, ConfigError, Expired, GivenUp, UnsuitableStore
+from predictor.feed import Feed
 from predictor.logs import configure_logging
 from predictor.model import Model, load_model
 from predictor.notify import notify_ready
 from predictor.prediction import Json, PredictionId
+from predictor.run import Run
 from predictor.store.arq_redis import ClaimingRedis
 from predictor.store.claims import Claims, Terms
 from predictor.store.connection import DEFAULT_URL, arq_settings, connection_pool
@@ -110,7 +114,7 @@ class Worker:
             raise Expired
         self._running[id_] = task
         try:
-            return await self._model.run(str(text), seconds)
+            return await self._run(id_, str(text), seconds)
         except asyncio.CancelledError:
             if id_ in self._over:
                 raise Canceled from None
@@ -118,6 +122,15 @@ class Worker:
         finally:
             del self._running[id_]
             self._over.discard(id_)
+
+    async def _run(self, id_: PredictionId, text: str, seconds: float) -> Json:
+        if not self._model.takes_run:
+            return await self._model.run(text, seconds)
+        feed = Feed(functools.partial(self._claims.emit, id_))
+        try:
+            return await self._model.run(text, seconds, Run(id_, time.time() + seconds, feed.say))
+        finally:
+            await feed.end()
 
     async def stop(self, _: dict[Any, Any]) -> None:
         """Return what was not finished to the queue."""

@@ -1,4 +1,6 @@
 import asyncio
+import json
+import math
 import threading
 import time
 from typing import Any
@@ -7,6 +9,8 @@ import pytest
 
 from predictor.errors import InvalidInput, ModelFailed, ModelNotLoadable, TimedOut
 from predictor.model import Model, load_model
+from predictor.prediction import PredictionId
+from predictor.run import Run
 from tests.models import raises, results
 from tests.models.callables import shout
 
@@ -42,7 +46,7 @@ async def test_any_callable_that_takes_a_text_is_a_model(path: str, answer: byte
         ("tests.models.needs_missing:predict", "a_package_that_nobody_has.*needs_missing.py"),
         ("tests.models.callables:number", "is int; name a function"),
         ("tests.models.callables:Shout", "is the class Shout; name a function"),
-        ("tests.models.callables:needs_two", "cannot be called with one text"),
+        ("tests.models.callables:needs_three", "cannot be called with one text"),
         ("..echo:predict", "importing"),
     ],
 )
@@ -168,3 +172,35 @@ async def test_what_an_instance_answers_with_call_is_awaited() -> None:
     await Model(Remember()).run("a", 5)
     assert thread == [threading.main_thread()]
     assert await Model(shout).run("a", 5) == b'"A"'
+
+
+async def test_a_second_parameter_is_given_the_run() -> None:
+    said: list[tuple[str, bytes]] = []
+
+    def say(kind: str, data: bytes) -> None:
+        said.append((kind, data))
+
+    run = Run(PredictionId("abc"), 5.0, say)
+    assert await load_model("tests.models.talks:predict").run("1", 1, run) == b'"abc"'
+    assert said == [("output", b"0"), ("progress", b'{"fraction":1.0,"message":"1 of 1"}')]
+    assert run.canceled, "nobody waits any more"
+    assert await load_model("tests.models.talks:optional").run("1", 1, run) == b"0.7"
+
+
+@pytest.mark.parametrize(
+    ("fraction", "told"), [(-1, 0.0), (2, 1.0), (math.inf, 1.0), (True, 1.0), (1, 1.0)]
+)
+def test_progress_is_from_0_to_1(fraction: float, told: float) -> None:
+    said: list[bytes] = []
+    Run(PredictionId("x"), 0, lambda _, data: said.append(data)).progress(fraction, "x" * 5000)
+    assert json.loads(said[0]) == {"fraction": told, "message": "x" * 1000}
+
+
+def test_progress_and_output_that_are_none_are_told_to_the_author() -> None:
+    run = Run(PredictionId("x"), 0)
+    with pytest.raises(ValueError, match="not NaN"):
+        run.progress(math.nan)
+    with pytest.raises(TypeError):
+        run.progress("half")  # type: ignore[arg-type]
+    with pytest.raises(ModelFailed, match="cannot be written as JSON"):
+        run.output(object())

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 #: Seconds after which somebody who waits looks again though there was no news.
-_LOOK_EVERY = 5.0
+LOOK_EVERY = 5.0
 
 #: Seconds that a body may take to arrive, and the bytes per second that a large one must come at.
 _BODY_SECONDS, _BODY_PACE = 10.0, 1_000_000
@@ -152,4 +152,4 @@ async def wait_for_end(parts: State, id_: PredictionId, seconds: float) -> Predi
                 return prediction
             with contextlib.suppress(TimeoutError):
                 # News can get lost while the store is away: look now and then all the same.
-                await asyncio.wait_for(event.wait(), min(left, _LOOK_EVERY))
+                await asyncio.wait_for(event.wait(), min(left, LOOK_EVERY))

@@ -29,6 +29,10 @@ STATUS: dict[type[errors.PredictorError], HTTPStatus] = {
 }
 
 
+class NothingMore(Exception):
+    """All events have been sent before; a browser comes back until it is told so."""
+
+
 def status_of(error: errors.PredictorError) -> HTTPStatus:
     """The status code that says what `error` is."""
     return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
@@ -57,6 +61,7 @@ def install(app: FastAPI) -> None:
     """Answer every error of `app`, the framework's own too, in the one shape."""
     app.add_exception_handler(errors.PredictorError, _predictor_error)
     app.add_exception_handler(HTTPException, _http_exception)
+    app.add_exception_handler(NothingMore, _nothing_more)
     app.add_exception_handler(Exception, _bug)
 
 
@@ -85,6 +90,10 @@ async def _http_exception(request: Request, error: Exception) -> Response:
     elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         message = f"{request.method} is not allowed here; use {headers.get('Allow', 'another')}."
     return error_response(error.status_code, message, headers)
+
+
+async def _nothing_more(_: Request, __: Exception) -> Response:
+    return Response(status_code=204)
 
 
 async def _bug(_: Request, __: Exception) -> Response:

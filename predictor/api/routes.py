@@ -2,8 +2,11 @@
 
 import hashlib
 import time
+from collections.abc import AsyncIterator
+from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic_core import to_json
 
 from predictor.api import answers
@@ -15,11 +18,11 @@ from predictor.api.dependencies import (
     wait_for_end,
     while_connected,
 )
-from predictor.api.errors import answer, retry_after, unknown_id
-from predictor.api.headers import Wishes, preferences, wishes
-from predictor.api.schemas import (
+from predictor.api.descriptions import (
     CANCEL_ANSWERS,
     ERASE_ANSWERS,
+    EVENTS_ANSWERS,
+    EVENTS_REQUEST,
     ID_IN_PATH,
     LIVE_ANSWERS,
     PREDICT_ANSWERS,
@@ -29,6 +32,9 @@ from predictor.api.schemas import (
     READY_ANSWERS,
     STATUS_ANSWERS,
 )
+from predictor.api.errors import answer, retry_after, unknown_id
+from predictor.api.events import follow, resume_point
+from predictor.api.headers import Wishes, preferences, wishes
 from predictor.errors import PredictionError, TimedOut
 from predictor.prediction import Job, Json, Output, new_id
 from predictor.store.predictions import Cancellation, Twin
@@ -133,6 +139,21 @@ async def read_status(request: Request) -> Response:
     """How far a prediction is: 200 for every known one, whatever became of it."""
     prediction = await known_prediction(request)
     return answers.status(prediction) if prediction else unknown_id()
+
+
+@router.get(
+    "/predict/{prediction_id}/events",
+    tags=["predictions"],
+    response_class=EventSourceResponse,
+    responses=EVENTS_ANSWERS,
+    openapi_extra=EVENTS_REQUEST,
+)
+async def read_events(
+    request: Request, after: Annotated[str, Depends(resume_point)]
+) -> AsyncIterator[ServerSentEvent]:
+    """What happens to a prediction, as it happens: Server-Sent Events, until it has ended."""
+    async for event in follow(request, after):
+        yield event
 
 
 @router.delete(

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
 from predictor.errors import StoreUnavailable
-from predictor.prediction import PredictionId
+from predictor.prediction import Json, PredictionId
 from predictor.store import keys
 from predictor.store.patience import TROUBLE, Patience
 from predictor.store.scripts import script
@@ -39,6 +39,11 @@ class Terms:
     result_ttl: float
     #: runs before a prediction that kills its worker is given up
     max_tries: int
+
+    @property
+    def kept_ms(self) -> int:
+        """How long what goes with a prediction that waits is kept."""
+        return round((self.queue_ttl + self.result_ttl) * 1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +144,18 @@ class Claims:
                 logger.warning("prediction %s had ended already; this result is dropped", id_)
         self._let_go(id_)
 
+    async def emit(self, id_: PredictionId, first: int, said: list[tuple[str, Json]]) -> None:
+        """Write what the run of a prediction that this worker holds has said.
+
+        `first`: the number of the first of these events in this run.
+        """
+        if claim := self._held.get(id_):
+            emit_keys = [keys.QUEUE, keys.IN_PROGRESS + id_, keys.EVENTS + id_, keys.RUN + id_]
+            args: list[Any] = [id_, claim.token, first, self.terms.kept_ms]
+            args += [part for each in said for part in each]
+            with contextlib.suppress(StoreUnavailable):  # leaving without it
+                await self._patiently(lambda: self._emit(keys=emit_keys, args=args))
+
     async def give_back(self, *ids: PredictionId) -> None:
         """Return predictions to their places in the queue; the tries do not count."""
         claims = [self._held[id_] for id_ in ids if id_ in self._held]
@@ -159,6 +176,7 @@ class Claims:
 
         self._claim = register("claim")
         self._finish = register("finish")
+        self._emit = register("emit")
         self._give_back = register("give_back")
 
     def _free(self) -> int:
@@ -267,6 +285,6 @@ class Claims:
 def give_back_arguments(terms: Terms, claims: list[Claim]) -> tuple[list[str], list[Any]]:
     """Keys and arguments of give_back.lua."""
     args: list[Any] = [keys.JOB, keys.IN_PROGRESS, keys.TRIES, round(terms.queue_ttl * 1000)]
-    args += [keys.EVENTS, round((terms.queue_ttl + terms.result_ttl) * 1000)]
+    args += [keys.EVENTS, terms.kept_ms]
     args += [part for claim in claims for part in (claim.id, claim.token)]
     return [keys.QUEUE, keys.LEASES, keys.TURNS, keys.WAKE], args

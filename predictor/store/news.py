@@ -33,6 +33,7 @@ class News:
         self._waiting: dict[str, set[asyncio.Event]] = {}
         self._pubsub: PubSub | None = None
         self._changing = asyncio.Lock()
+        self._leaving: set[asyncio.Task[None]] = set()
         self._listener: asyncio.Task[None] | None = None
         #: nobody should wait for more: the process is to end
         self.is_over = False
@@ -47,6 +48,8 @@ class News:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        if self._leaving:
+            await asyncio.wait(self._leaving)
         if self._listener:
             self._listener.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -74,7 +77,10 @@ class News:
             waiting.discard(event)
             if not waiting and self._waiting.get(channel) is waiting:
                 del self._waiting[channel]
-                await self._unsubscribe(channel)
+                # Not here: who waited may be canceled, and could not wait for this.
+                leaving = asyncio.create_task(self._unsubscribe(channel))
+                self._leaving.add(leaving)
+                leaving.add_done_callback(self._leaving.discard)
 
     async def _listen(self) -> None:
         while True:

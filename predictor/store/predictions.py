@@ -4,7 +4,7 @@ import math
 import time
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -20,7 +20,16 @@ from predictor.errors import (
     StillActive,
     StoreUnavailable,
 )
-from predictor.prediction import Job, Output, Prediction, PredictionId, State
+from predictor.prediction import (
+    Event,
+    EventKind,
+    Job,
+    Json,
+    Output,
+    Prediction,
+    PredictionId,
+    State,
+)
 from predictor.store import keys
 from predictor.store.connection import connection_pool
 from predictor.store.pace import Pace, until_end, until_place, until_start
@@ -31,6 +40,9 @@ from predictor.store.wire import decode_progress, decode_result, encode_canceled
 
 #: Seconds that the store has for one answer.
 _PATIENCE = 0.9
+
+#: Events that are read at once.
+MOST_EVENTS: Final = 100
 
 #: Connections of one process; a call takes a tenth of a millisecond.
 _CONNECTIONS = 64
@@ -148,6 +160,18 @@ class Predictions:
                 return replace(_ended(id_, data), progress=decode_progress(progress))
         state, progress, *fields = reply
         return replace(_active(id_, state.decode(), fields), progress=decode_progress(progress))
+
+    async def events(self, id_: PredictionId, after: str) -> list[Event]:
+        """What happened to a prediction after the event `after`; MOST_EVENTS at most."""
+        since = f"({after}" if after else "-"
+        try:
+            found = await self._redis.xrange(keys.EVENTS + id_, since, "+", count=MOST_EVENTS)
+        except TROUBLE as error:
+            raise _unavailable(error) from error
+        return [
+            Event(event_id.decode(), EventKind(fields[b"event"].decode()), Json(fields[b"data"]))
+            for event_id, fields in found
+        ]
 
     async def cancel(self, id_: PredictionId) -> Cancellation | None:
         """End a prediction, or ask its worker to; None if the store does not know it.

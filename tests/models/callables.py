@@ -31,5 +31,5 @@ partial = functools.partial(plain, suffix="?")
 number = 3
 
 
-def needs_two(text: str, other: str) -> str:
+def needs_three(text: str, run: object, other: str) -> str:
     return text + other

@@ -383,3 +383,23 @@ async def test_scores_at_the_ends_of_the_scale_do_no_harm(
     early, never = await _submit(predictions, 2)
     store.zadd(keys.QUEUE, {early: "-inf", never: "+inf"})
     assert [claim.id for claim in await worker().claim()] == [early]
+
+
+async def test_an_event_is_written_once_and_by_who_holds_it(
+    predictions: Predictions, worker: Workers
+) -> None:
+    (id_,) = await _submit(predictions, 1)
+    late, quick = worker("late", lease=0.3), worker("quick", lease=5)
+    await late.claim()
+    await late.emit(id_, 1, [("output", Json(b"1")), ("progress", Json(b"{}"))])
+    await late.emit(id_, 1, [("output", Json(b"1")), ("progress", Json(b"{}"))])
+    await late.emit(id_, 2, [("progress", Json(b"{}")), ("output", Json(b"2"))])
+    await _recover(quick)
+    await late.emit(id_, 4, [("output", Json(b"late"))])
+    await quick.emit(id_, 1, [("output", Json(b"3"))])
+    await quick.finish(id_, _result("quick"))
+    await late.emit(id_, 5, [("output", Json(b"later"))])
+    events = await predictions.events(id_, "")
+    assert [event.data for event in events if event.kind == "output"] == [b"1", b"2", b"3"]
+    assert [event.kind for event in events][-1] == "completed"
+    assert await predictions.events(id_, events[-2].id) == events[-1:]

@@ -1,0 +1,366 @@
+"""How /docs describes each endpoint: its headers, its answers, and an example of each."""
+
+from typing import Any
+
+from predictor.api.schemas import (
+    EXAMPLE,
+    Error,
+    Health,
+    PredictionAccepted,
+    PredictionCancellation,
+    PredictionDone,
+    PredictionFailed,
+    PredictionOutput,
+    PredictionRequest,
+    PredictionStatus,
+)
+
+_ID = "5f0c3a1e9b7d4c62a8f1e2d3c4b5a697"
+
+
+def _answer(
+    description: str, model: Any, *, headers: Any = None, **examples: Any
+) -> dict[str, Any]:
+    named = {name.replace("_", " "): {"value": value} for name, value in examples.items()}
+    return {
+        "description": description,
+        "model": model,
+        "content": {"application/json": {"examples": named}},
+        **({"headers": headers} if headers else {}),
+    }
+
+
+_RETRY_AFTER = {
+    "Retry-After": {
+        "description": "Seconds to wait before the next try.",
+        "schema": {"type": "integer"},
+    }
+}
+
+
+def _text_header(name: str, description: str) -> dict[str, Any]:
+    return {name: {"description": description, "schema": {"type": "string"}}}
+
+
+_NO_STORE = _text_header("Cache-Control", "`no-store`: it will change.")
+_LOCATION = _text_header(
+    "Location", "Where the prediction can be read: `/predict/{prediction_id}`."
+)
+_TIMING = _text_header(
+    "Server-Timing", "Milliseconds that it waited and ran: `queue;dur=3.1, run;dur=1002.4`."
+)
+_APPLIED = _text_header("Preference-Applied", "Which of the preferences were honoured (RFC 7240).")
+_REPLAYED = _text_header(
+    "Idempotency-Replayed", "`true`: this prediction was asked for before, with the same key."
+)
+
+
+def _parameter(name: str, description: str, example: str, **schema: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "in": "header",
+        "required": False,
+        "description": description,
+        "schema": {"type": "string"} | schema,
+        "example": example,
+    }
+
+
+_PREFER_WAIT = _parameter(
+    "Prefer",
+    "`wait=n`: hold the answer until the prediction has ended, at most `n` seconds, 60 at most "
+    "(RFC 7240).",
+    "wait=30",
+)
+
+_MODEL_ERRORS = {
+    "failed": {"error": "The model failed on this input."},
+    "refused": {"error": "The model refused this input."},
+    "late": {"error": "The prediction ran out of time (300 s)."},
+}
+
+#: The id in a path, which FastAPI would answer with its own 422 in another shape.
+ID_IN_PATH: dict[str, Any] = {
+    "parameters": [
+        {
+            "name": "prediction_id",
+            "in": "path",
+            "required": True,
+            "description": "As the 202 that accepted the prediction said.",
+            "schema": {"type": "string"},
+            "example": _ID,
+        }
+    ]
+}
+
+#: Parameters of GET /predict/{prediction_id}.
+READ_REQUEST: dict[str, Any] = {"parameters": [*ID_IN_PATH["parameters"], _PREFER_WAIT]}
+
+#: Parameters and body of POST /predict, which its route reads by itself.
+PREDICT_REQUEST: dict[str, Any] = {
+    "parameters": [
+        _parameter(
+            "Async-Mode",
+            "`true`: accept now and run later. `false` or absent: answer with the result. Case "
+            "does not matter.",
+            "true",
+            enum=["true", "false"],
+        ),
+        _parameter(
+            "Prefer",
+            "`respond-async`: as `Async-Mode: true`. `wait=n`: queue it, and answer with the "
+            "result if it ends within `n` seconds, else with the 202 of the same run (RFC 7240).",
+            "wait=5",
+        ),
+        _parameter(
+            "Idempotency-Key",
+            "1 to 255 visible ASCII characters of your choice. The same key and body are the same "
+            "prediction, for as long as it is known: a repeated request never runs twice.",
+            "order-4711",
+        ),
+        _parameter(
+            "Cancel-After",
+            "Time over queue and run, like `30s`, `1m30s` or `500ms`, after which nobody wants it "
+            "any more: it ends with 504, and what expires in the queue is never run.",
+            "30s",
+        ),
+    ],
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": PredictionRequest.model_json_schema()}},
+    },
+}
+
+PREDICT_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: _answer(
+        "The result.",
+        PredictionOutput,
+        headers=_TIMING | _APPLIED | _REPLAYED,
+        sync={"input": EXAMPLE, "result": "1234"},
+    ),
+    202: _answer(
+        "Accepted (`Async-Mode: true`): the store has it, a worker will run it.",
+        PredictionAccepted,
+        headers=_LOCATION | _RETRY_AFTER | _APPLIED | _REPLAYED,
+        accepted={
+            "message": "Request received. Processing asynchronously.",
+            "prediction_id": _ID,
+        },
+    ),
+    400: _answer(
+        "The body is not JSON, or a header says what it cannot.",
+        Error,
+        not_JSON={"error": "The body is not valid JSON: expected value at line 1 column 1."},
+        unclear_mode={"error": "Header Async-Mode must be true or false, not 'maybe'."},
+        unclear_time={
+            "error": "Header Cancel-After must be a time like 30s, 1m30s or 500ms, at most 720h."
+        },
+    ),
+    408: _answer(
+        "The body took too long to arrive.",
+        Error,
+        late={"error": "The body did not arrive in time; send it again."},
+    ),
+    413: _answer(
+        "The body is too large.",
+        Error,
+        too_large={"error": "The body is larger than 1048576 bytes (PREDICTOR_MAX_BODY)."},
+    ),
+    415: _answer(
+        "The body is not declared as JSON.",
+        Error,
+        not_declared={"error": "Send the body as JSON, with Content-Type: application/json."},
+    ),
+    422: _answer(
+        "The body has the wrong shape, the model refuses the input, or the idempotency key was "
+        "used with another body.",
+        Error,
+        missing={"error": "Field 'input' is missing."},
+        reused={
+            "error": "Header Idempotency-Key was used with another body before; use a new key."
+        },
+        refused=_MODEL_ERRORS["refused"],
+    ),
+    500: _answer("The model failed.", Error, failed=_MODEL_ERRORS["failed"]),
+    503: _answer(
+        "The store cannot be used, the queue is full, or all slots are taken.",
+        Error,
+        headers=_RETRY_AFTER,
+        full={"error": "The queue is full: 10000 predictions wait; try again later."},
+        no_slot={"error": "All 10 slots are taken; try again later, or with Async-Mode: true."},
+        no_store={"error": "The store cannot be used (ConnectionError); try again."},
+    ),
+    504: _answer("The model ran out of time.", Error, late=_MODEL_ERRORS["late"]),
+}
+
+READ_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: _answer(
+        "It succeeded.",
+        PredictionDone,
+        headers=_TIMING | _APPLIED,
+        done={"prediction_id": _ID, "output": {"input": EXAMPLE, "result": "5678"}},
+    ),
+    202: _answer(
+        "It waits in the queue or runs: ask again.",
+        Error,
+        headers=_RETRY_AFTER | _NO_STORE | _APPLIED,
+        pending={"error": "Prediction is still being processed."},
+    ),
+    404: _answer(
+        "Unknown: never accepted, no longer kept, or not an id at all.",
+        Error,
+        unknown={"error": "Prediction ID not found."},
+    ),
+    410: _answer(
+        "It was canceled.",
+        PredictionFailed,
+        canceled={"error": "Prediction was canceled.", "prediction_id": _ID},
+    ),
+    422: _answer(
+        "The model refused the input.",
+        PredictionFailed,
+        refused=_MODEL_ERRORS["refused"] | {"prediction_id": _ID},
+    ),
+    500: _answer(
+        "The model failed, or its worker died each time.",
+        PredictionFailed,
+        failed=_MODEL_ERRORS["failed"] | {"prediction_id": _ID},
+    ),
+    503: _answer(
+        "The store cannot be used: nothing is known of the prediction.",
+        Error,
+        headers=_RETRY_AFTER,
+        no_store={"error": "The store cannot be used (ConnectionError); try again."},
+    ),
+    504: _answer(
+        "It ran out of time, in the queue or while it ran.",
+        PredictionFailed,
+        late=_MODEL_ERRORS["late"] | {"prediction_id": _ID},
+    ),
+}
+
+STATUS_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: _answer(
+        "Known, whatever became of it. `Retry-After` while it has not ended.",
+        PredictionStatus,
+        headers=_RETRY_AFTER | _NO_STORE,
+        running={
+            "prediction_id": _ID,
+            "status": "running",
+            "position": None,
+            "estimated_start": None,
+            "created": "2026-11-23T09:00:00.000Z",
+            "started": "2026-11-23T09:00:01.500Z",
+            "finished": None,
+            "tries": 1,
+            "progress": {"fraction": 0.4, "message": "4 of 10 pages"},
+            "error": None,
+        },
+    ),
+    404: READ_ANSWERS[404],
+    503: READ_ANSWERS[503],
+}
+
+#: Parameters of GET /predict/{prediction_id}/events.
+EVENTS_REQUEST: dict[str, Any] = {
+    "parameters": [
+        *ID_IN_PATH["parameters"],
+        _parameter(
+            "Last-Event-ID",
+            "The id of the last event that you have: go on after it. Browsers send it themselves.",
+            "1795424058989-0",
+        ),
+    ]
+}
+
+
+def _beside_a_stream(answer: dict[str, Any]) -> dict[str, Any]:
+    """FastAPI would describe the body of an error as a stream, too."""
+    schema = {"$ref": f"#/components/schemas/{answer['model'].__name__}"}
+    content = answer["content"]["application/json"] | {"schema": schema}
+    more = {key: value for key, value in answer.items() if key != "model"}
+    return more | {"content": {"application/json": content}}
+
+
+_EVENTS = """\
+event: status
+data: {"status":"running","try":1}
+id: 1795424058991-0
+
+event: progress
+data: {"fraction":0.4,"message":"4 of 10 pages"}
+id: 1795424059500-0
+
+event: output
+data: "Once upon"
+id: 1795424059600-0
+
+event: completed
+data: {"status":"succeeded","output":{"input":"…","result":"5678"}}
+id: 1795424060000-0
+
+"""
+
+EVENTS_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "`status` (`queued`, or `running` with the number of the try), `progress` "
+        "and `output` as the model says them, and `completed` with the output or the error; then "
+        "the stream ends. It can be resumed, and read again for as long as the result is kept.",
+        "content": {"text/event-stream": {"example": _EVENTS}},
+    },
+    204: {"description": "It has ended, and there is nothing after `Last-Event-ID`."},
+    400: _beside_a_stream(
+        _answer(
+            "`Last-Event-ID` is none.",
+            Error,
+            no_id={"error": "Header Last-Event-ID must be an id that this stream sent."},
+        )
+    ),
+    404: _beside_a_stream(READ_ANSWERS[404]),
+    503: _beside_a_stream(READ_ANSWERS[503]),
+}
+
+ERASE_ANSWERS: dict[int | str, dict[str, Any]] = {
+    204: {"description": "Its input, its result and its events are gone."},
+    404: READ_ANSWERS[404],
+    409: _answer(
+        "It waits or runs: cancel it first.",
+        Error,
+        active={"error": "Prediction has not ended yet; cancel it first."},
+    ),
+    503: READ_ANSWERS[503],
+}
+
+CANCEL_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: _answer(
+        "It waited, and will not be run.",
+        PredictionCancellation,
+        gone={"prediction_id": _ID, "status": "canceled"},
+    ),
+    202: _answer(
+        "It runs; its worker has been told. The `note` says so where the model cannot be stopped.",
+        PredictionCancellation,
+        told={"prediction_id": _ID, "status": "canceling"},
+    ),
+    404: READ_ANSWERS[404],
+    409: _answer(
+        "It has ended; nothing was changed.",
+        Error,
+        ended={"error": "Prediction has already ended."},
+    ),
+    503: READ_ANSWERS[503],
+}
+
+LIVE_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: _answer("The process serves.", Health, live={"status": "live"})
+}
+
+READY_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: _answer("Both kinds of prediction can be asked for.", Health, ready={"status": "ready"}),
+    503: _answer(
+        "Asynchronous predictions cannot be accepted, and why.",
+        Error,
+        headers=_RETRY_AFTER,
+        no_store={"error": "The store cannot be used (ConnectionError); try again."},
+    ),
+}

@@ -1,0 +1,77 @@
+import asyncio
+import threading
+
+import pytest
+
+from predictor.feed import Feed, Said
+from predictor.prediction import EventKind, Json
+
+
+class Sink:
+    """Where a feed ends: what arrived, when, and under which number."""
+
+    def __init__(self) -> None:
+        self.said: Said = []
+        self.times: list[float] = []
+        self.open = asyncio.Event()
+        self.open.set()
+
+    async def __call__(self, first: int, said: Said) -> None:
+        assert first == len(self.said) + 1
+        await self.open.wait()
+        self.said += said
+        self.times += [asyncio.get_running_loop().time() for kind, _ in said if kind == "progress"]
+
+
+@pytest.fixture
+async def sink() -> Sink:
+    return Sink()
+
+
+async def test_outputs_from_a_thread_arrive_in_order(sink: Sink) -> None:
+    feed = Feed(sink)
+
+    def talk() -> None:
+        for number in range(1000):
+            feed.say(EventKind.OUTPUT, Json(b"%d" % number))
+
+    thread = threading.Thread(target=talk)
+    thread.start()
+    await asyncio.to_thread(thread.join)
+    await feed.end()
+    assert [data for _, data in sink.said] == [b"%d" % number for number in range(1000)]
+
+
+async def test_progress_keeps_its_pace_and_the_last_is_sent(sink: Sink) -> None:
+    feed = Feed(sink)
+    for number in range(60):
+        feed.say(EventKind.PROGRESS, Json(b"%d" % number))
+        await asyncio.sleep(0.005)
+    feed.say(EventKind.PROGRESS, Json(b"last"))
+    await feed.end()
+    gaps = [later - earlier for earlier, later in zip(sink.times, sink.times[1:], strict=False)]
+    assert len(gaps) >= 2
+    assert min(gaps[:-1]) >= 0.1, "but for the last"
+    assert sink.said[-1] == (EventKind.PROGRESS, b"last")
+
+
+async def test_the_end_waits_for_what_is_under_way(sink: Sink) -> None:
+    feed = Feed(sink)
+    sink.open.clear()
+    feed.say(EventKind.OUTPUT, Json(b"1"))
+    await asyncio.sleep(0)
+    feed.say(EventKind.OUTPUT, Json(b"2"))
+    ending = asyncio.create_task(feed.end())
+    await asyncio.sleep(0.01)
+    assert not ending.done()
+    sink.open.set()
+    await ending
+    assert [data for _, data in sink.said] == [b"1", b"2"]
+
+
+async def test_what_is_said_after_the_end_is_ignored(sink: Sink) -> None:
+    feed = Feed(sink)
+    await feed.end()
+    feed.say(EventKind.OUTPUT, Json(b"1"))
+    await asyncio.sleep(0.01)
+    assert not sink.said
