@@ -41,5 +41,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _help(name: str, field: FieldInfo) -> str:
-    default = "unset" if field.default is None else field.default
+    default = str("" if field.default is None else field.default) or "unset"
     return f"{field.description} [{PREFIX}{name.upper()}, default {default}]".replace("%", "%%")

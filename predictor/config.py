@@ -1,5 +1,6 @@
 """Every setting: its environment variable, type, default and one sentence; read once."""
 
+import base64
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -7,6 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from predictor.allowlist import Allowed, entries
 from predictor.errors import ConfigError
 
 PREFIX = "PREDICTOR_"
@@ -73,6 +75,14 @@ class Config(BaseSettings):
     )
     result_ttl: Seconds = Field(3600, description="Seconds that a result is kept.")
     max_body: int = Field(1048576, ge=1, description="Largest request body, in bytes.")
+    webhook_secrets: SecretStr = Field(
+        SecretStr(""), description="Secrets, whsec_…, comma-separated; each signs every webhook."
+    )
+    webhook_allow: str = Field(
+        "",
+        description="Hosts and networks, comma-separated, that webhooks may call by plain http and "
+        "where they are not public.",
+    )
     log_level: LogLevel = Field(
         "info", description="What is worth a line: debug, info, warning, error."
     )
@@ -97,6 +107,27 @@ class Config(BaseSettings):
                 "unix:///path/to/socket or redis+sentinel://host:port,host:port/service"
             )
         return url
+
+    @field_validator("webhook_secrets")
+    @classmethod
+    def _are_signing_secrets(cls, secrets: SecretStr) -> SecretStr:
+        if not all(_is_signing_secret(secret) for secret in entries(secrets.get_secret_value())):
+            raise ValueError(
+                "must be whsec_ and the base64 of 24 to 64 random bytes, comma-separated; "
+                'make one with: echo "whsec_$(openssl rand -base64 32)"'
+            )
+        return secrets
+
+    @field_validator("webhook_allow")
+    @classmethod
+    def _is_allowlist(cls, text: str) -> str:
+        Allowed.parse(text)
+        return text
+
+    @property
+    def signing_secrets(self) -> list[str]:
+        """What signs a webhook: every one of them, so that secrets can be exchanged."""
+        return entries(self.webhook_secrets.get_secret_value())
 
     def environment(self) -> dict[str, str]:
         """These settings as environment variables, for a process that is to have the same."""
@@ -125,6 +156,15 @@ def _is_address(url: str) -> bool:
         return parts.scheme in {"redis", "rediss"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
+
+
+def _is_signing_secret(secret: str) -> bool:
+    encoded = secret.removeprefix("whsec_")
+    try:
+        key = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
+    except ValueError:
+        return False
+    return encoded != secret and 24 <= len(key) <= 64
 
 
 def _text(value: object) -> str:

@@ -9,6 +9,7 @@ PredictorError
 ├── AlreadyEnded            it cannot be canceled any more
 ├── StillActive             it cannot be erased yet
 ├── KeyReused               an idempotency key came with another body before
+├── WebhookRefused          Webhook-Url cannot be called, or must not be
 └── PredictionError         a prediction ended without a result; stored as `code` and message
     ├── InvalidInput        the model refused its input
     ├── ModelFailed         the model raised, or answered what cannot be written as JSON
@@ -74,6 +75,10 @@ class StillActive(PredictorError):
 
 class KeyReused(PredictorError):
     """Header Idempotency-Key was used with another body before; use a new key."""
+
+
+class WebhookRefused(PredictorError):
+    """Webhook-Url cannot be called, or must not be."""
 
 
 class PredictionError(PredictorError):

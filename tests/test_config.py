@@ -5,6 +5,8 @@ import pytest
 from predictor.config import Config
 from predictor.errors import ConfigError
 
+SECRET = "whsec_" + "c2VzYW1l" * 4
+
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -49,6 +51,15 @@ def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> N
         ("REDIS_URL", "redis://localhost:99999"),
         ("REDIS_URL", "localhost:6379"),
         ("REDIS_URL", "unix://"),
+        ("WEBHOOK_SECRETS", "sesame"),
+        ("WEBHOOK_SECRETS", "c2VzYW1l" * 4),
+        ("WEBHOOK_SECRETS", "whsec_"),
+        ("WEBHOOK_SECRETS", "whsec_" + "c2VzYW1l" * 3),
+        ("WEBHOOK_SECRETS", "whsec_" + "c2VzYW1l" * 11),
+        ("WEBHOOK_SECRETS", "whsec_" + "c2VzYW1_" * 4),
+        ("WEBHOOK_SECRETS", f"{SECRET},whsec_x"),
+        ("WEBHOOK_ALLOW", "http://localhost"),
+        ("WEBHOOK_ALLOW", "10.0.0.0/33"),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named(
@@ -69,6 +80,16 @@ def test_a_wrong_address_does_not_show_its_password(monkeypatch: pytest.MonkeyPa
     assert "sesame" not in repr(Config())
 
 
+def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREDICTOR_WEBHOOK_SECRETS", f"{SECRET}, {SECRET}AA==,")
+    assert Config().signing_secrets == [SECRET, f"{SECRET}AA=="]
+    assert "c2VzYW1l" not in repr(Config())
+    monkeypatch.setenv("PREDICTOR_WEBHOOK_SECRETS", f"{SECRET}!")
+    with pytest.raises(ConfigError, match="make one with: echo") as caught:
+        Config()
+    assert "c2VzYW1l" not in str(caught.value)
+
+
 def test_all_that_is_wrong_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREDICTOR_PORT", "x")
     monkeypatch.setenv("PREDICTOR_LEASE", "x")
@@ -79,7 +100,8 @@ def test_all_that_is_wrong_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_environment_of_a_child_gives_the_same_settings(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    config = Config(port=1234, timeout=0.5, log_format="json").with_redis_url("redis://:p%40@h/2")
+    config = Config(port=1234, timeout=0.5, log_format="json", webhook_secrets=SECRET)
+    config = config.with_redis_url("redis://:p%40@h/2")
     for name, value in config.environment().items():
         monkeypatch.setenv(name, value)
     assert Config() == config

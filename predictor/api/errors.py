@@ -22,6 +22,7 @@ STATUS: dict[type[errors.PredictorError], HTTPStatus] = {
     errors.AlreadyEnded: HTTPStatus.CONFLICT,
     errors.StillActive: HTTPStatus.CONFLICT,
     errors.KeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.WebhookRefused: HTTPStatus.BAD_REQUEST,
     errors.StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.Overloaded: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.PredictionError: HTTPStatus.INTERNAL_SERVER_ERROR,

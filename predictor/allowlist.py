@@ -1,0 +1,57 @@
+"""The hosts and networks that an operator names: what PREDICTOR_WEBHOOK_ALLOW says."""
+
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+from typing import Self
+
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_NAME = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}")
+
+#: What ends in a number is an address to most resolvers: 127.1, 0x7f.1, 2130706433.
+_NUMBER = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)")
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """Hosts by their exact name, and networks; an address is a network of one."""
+
+    hosts: frozenset[str] = frozenset()
+    networks: tuple[IPv4Network | IPv6Network, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """What a comma-separated text names. Raises ValueError."""
+        hosts: set[str] = set()
+        networks: list[IPv4Network | IPv6Network] = []
+        for entry in entries(text):
+            try:
+                networks.append(ip_network(entry.strip("[]")))
+            except ValueError:
+                hosts.add(host_name(entry))
+        return cls(frozenset(hosts), tuple(networks))
+
+    def contains(self, address: IPv4Address | IPv6Address) -> bool:
+        """Whether one of the networks does."""
+        return any(address in network for network in self.networks)
+
+
+def entries(text: str) -> list[str]:
+    """What stands between the commas."""
+    return [entry for part in text.split(",") if (entry := part.strip())]
+
+
+def host_name(text: str) -> str:
+    """`text` as one writes a host: lower case, IDNA, no dot at the end. Raises ValueError."""
+    given = text.lower().removesuffix(".")
+    with suppress(UnicodeError):
+        name = given.encode("idna").decode("ascii")
+        # Python's IDNA, older than that of the web, takes ß for ss: another host.
+        is_exact = name == given or name.encode().decode("idna") == given
+        if is_exact and len(name) < 254 and _NAME.fullmatch(name) and not _NUMBER.fullmatch(name):
+            return name
+    raise ValueError(
+        f"{text!r} cannot be used; possible are a host (hooks.example.com), an address (127.0.0.1, "
+        "::1) and a network (10.0.0.0/8), comma-separated"
+    )

@@ -1,0 +1,169 @@
+"""One attempt to deliver a webhook, signed as https://www.standardwebhooks.com says."""
+
+import asyncio
+import calendar
+import email.utils
+import logging
+import ssl
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal, Self
+
+import httpx
+from standardwebhooks import Webhook
+
+from predictor import __version__
+from predictor.allowlist import Allowed
+from predictor.errors import WebhookRefused
+from predictor.webhooks.target import parse_target, permitted_addresses
+
+logger = logging.getLogger(__name__)
+
+#: The longest that a receiver may put off the next attempt, in seconds.
+_LONGEST_RETRY_AFTER = 24 * 3600.0
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What happened. `at` and `seconds`: when it began, since 1970, and how long it took."""
+
+    at: float
+    seconds: float
+    outcome: Literal["delivered", "gone", "failed"]
+    status: int | None = None
+    error: str | None = None
+    retry_after: float | None = None
+
+
+class Sender:
+    """Sends webhooks. Every connection is new and goes to an address that was just checked.
+
+    It uses a transport, not a client: that follows no redirect, keeps no cookie, asks no proxy.
+    """
+
+    def __init__(
+        self,
+        allowed: Allowed,
+        secrets: Sequence[str],
+        *,
+        limit: float = 15.0,
+        trust: ssl.SSLContext | None = None,
+    ) -> None:
+        """`limit`: seconds for one attempt. `trust`: by default, certifi's or SSL_CERT_FILE's."""
+        self._allowed = allowed
+        self._keys = [Webhook(secret) for secret in secrets]
+        self._limit = limit
+        self._transport = httpx.AsyncHTTPTransport(
+            verify=trust or httpx.create_ssl_context(),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._transport.aclose()
+
+    async def send(self, url: str, webhook_id: str, body: bytes) -> Attempt:
+        """Try once. Raises nothing but a cancellation."""
+        at, began = time.time(), time.monotonic()
+        try:
+            async with asyncio.timeout(self._limit):
+                headers = self._headers(webhook_id, int(at), body)
+                response = await self._post(parse_target(url), headers, body)
+        except Exception as error:
+            said = _sentence(error, self._limit)
+            return Attempt(at, time.monotonic() - began, "failed", error=said)
+        return _answered(response, at, time.monotonic() - began)
+
+    def _headers(self, webhook_id: str, at: int, body: bytes) -> dict[str, str]:
+        moment, text = datetime.fromtimestamp(at, UTC), body.decode()
+        signatures = [key.sign(webhook_id, moment, text) for key in self._keys]
+        headers = {
+            "user-agent": f"predictor/{__version__}",
+            "connection": "close",
+            "content-type": "application/json",
+            "webhook-id": webhook_id,
+            "webhook-timestamp": str(at),
+        }
+        return headers | ({"webhook-signature": " ".join(signatures)} if signatures else {})
+
+    async def _post(self, url: httpx.URL, headers: dict[str, str], body: bytes) -> httpx.Response:
+        """The head of the answer of the first address that can be reached.
+
+        The certificate must name the host that the URL does, not the address.
+        """
+        extensions = {
+            "sni_hostname": url.raw_host.decode("ascii"),
+            "timeout": {"connect": self._limit / 3},
+        }
+        failure: Exception = WebhookRefused("The host that Webhook-Url names cannot be found.")
+        for address in await permitted_addresses(url, self._allowed):
+            request = httpx.Request(
+                "POST",
+                url.copy_with(host=str(address)),
+                headers={"host": url.netloc.decode("ascii")} | headers,
+                content=body,
+                extensions=extensions,
+            )
+            try:
+                response = await self._transport.handle_async_request(request)
+            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+                failure = error
+            else:
+                await response.aclose()
+                return response
+        raise failure
+
+
+def _answered(response: httpx.Response, at: float, seconds: float) -> Attempt:
+    status = response.status_code
+    if response.is_success:
+        return Attempt(at, seconds, "delivered", status)
+    if status == 410:
+        return Attempt(at, seconds, "gone", status, "It answered 410: it wants no more.")
+    error = f"It answered {status}"
+    error += "; redirects are not followed." if response.has_redirect_location else "."
+    wait = _retry_after(response.headers.get("retry-after", ""), at + seconds)
+    return Attempt(at, seconds, "failed", status, error, wait)
+
+
+def _retry_after(text: str, now: float) -> float | None:
+    """Seconds, from a number of them or an HTTP date; None for what is neither."""
+    wait = None
+    if text.isascii() and text.isdigit():
+        wait = float(text)
+    else:
+        with suppress(ValueError, OverflowError):
+            wait = calendar.timegm(email.utils.parsedate(text) or ()) - now
+    return None if wait is None else min(max(wait, 0.0), _LONGEST_RETRY_AFTER)
+
+
+def _sentence(error: Exception, limit: float) -> str:
+    """What went wrong, for the one who reads the log of deliveries."""
+    match error:
+        case WebhookRefused():
+            return error.message
+        case TimeoutError():
+            return f"It did not answer within {limit:g} s."
+        case httpx.ConnectError() | httpx.ConnectTimeout():
+            return _no_connection(error)
+        case httpx.ProtocolError():
+            return "It did not answer in HTTP."
+        case httpx.TransportError():
+            return "The connection broke."
+    logger.error("a webhook could not be sent", exc_info=error)
+    return "Something went wrong here; the log says what."
+
+
+def _no_connection(error: BaseException) -> str:
+    while error.__context__:
+        error = error.__context__
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"Its certificate is not accepted: {error.verify_message.rstrip('.')}."
+    if isinstance(error, ssl.SSLError):
+        return "It does not speak TLS."
+    return "It could not be connected to."

@@ -1,0 +1,21 @@
+from predictor.webhooks.schedule import next_attempt
+
+
+def test_attempts_grow_rare() -> None:
+    for tries in range(1, 100):
+        usual = min(2.0**tries, 3600)
+        pauses = [next_attempt(tries, 0, 60, None) or 0 for _ in range(50)]
+        assert all(0.9 * usual <= pause <= 1.1 * usual for pause in pauses)
+        assert len(set(pauses)) > 1
+    assert next_attempt(10**9, 0, 60, None)
+
+
+def test_a_receiver_may_ask_for_more_time_not_for_less() -> None:
+    assert next_attempt(1, 0, 1, 7000) == 7000
+    assert (next_attempt(5, 0, 1, 0) or 0) > 28
+
+
+def test_after_a_day_it_is_given_up() -> None:
+    assert next_attempt(3, 1000, 1000 + 86399, None)
+    assert next_attempt(3, 1000, 1000 + 86401, None) is None
+    assert next_attempt(1, 1000, 1000 + 86401, 5) is None

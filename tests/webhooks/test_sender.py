@@ -1,0 +1,324 @@
+import asyncio
+import shutil
+import ssl
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from predictor import __version__
+from predictor.allowlist import Allowed
+from predictor.webhooks.sender import Attempt, Sender
+from predictor.webhooks.target import check_target
+
+Names = dict[str, list[str]]
+Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+#: Cheaper than the authorities that a sender trusts by default.
+NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+OLD, NEW, OTHER = (f"whsec_{letter * 32}" for letter in "onx")
+HERE = Allowed.parse("127.0.0.0/8")
+REFUSED = "Webhook-Url must lead to a public address, or to one in PREDICTOR_WEBHOOK_ALLOW."
+BODY = '{"output":"ä"}'.encode()
+
+
+class Receiver:
+    """Takes one request on each connection, and answers what the test wants."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+        self.port = 0
+        self.requests: list[tuple[str, dict[str, str], bytes]] = []
+
+    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            line, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[:-2]
+            headers = {name.lower(): value for name, _, value in (h.partition(": ") for h in lines)}
+            body = await reader.readexactly(int(headers["content-length"]))
+            self.requests.append((line, headers, body))
+            await self._answer(reader, writer)
+        writer.close()
+        with suppress(ConnectionError, ssl.SSLError):
+            await writer.wait_closed()
+
+
+@asynccontextmanager
+async def receiving(
+    answer: bytes | Answer, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Receiver]:
+    async def write(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert isinstance(answer, bytes)
+        writer.write(answer)
+
+    receiver = Receiver(write if isinstance(answer, bytes) else answer)
+    tasks: set[asyncio.Task[None]] = set()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tasks.add(asyncio.create_task(receiver.accept(reader, writer)))
+
+    async with await asyncio.start_server(accept, "127.0.0.1", 0, ssl=tls) as server:
+        receiver.port = server.sockets[0].getsockname()[1]
+        yield receiver
+        await asyncio.gather(*tasks)
+
+
+async def send(url: str, allowed: Allowed = HERE, limit: float = 5) -> Attempt:
+    async with Sender(allowed, [OLD], limit=limit, trust=NOBODY) as sender:
+        return await sender.send(url, "id", BODY)
+
+
+async def test_a_webhook_is_signed_with_every_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
+    began = time.time()
+    async with (
+        receiving(b"HTTP/1.1 204 No Content\r\n\r\n") as receiver,
+        Sender(HERE, [OLD, NEW]) as sender,
+    ):
+        attempt = await sender.send(f"http://127.0.0.1:{receiver.port}/a?b=%2F", "id", BODY)
+    assert (attempt.outcome, attempt.status, attempt.error) == ("delivered", 204, None)
+    assert began <= attempt.at <= time.time()
+    assert 0 < attempt.seconds < 5
+    [(line, headers, body)] = receiver.requests
+    assert line == "POST /a?b=%2F HTTP/1.1"
+    assert body == BODY
+    assert Webhook(OLD).verify(body, headers) == Webhook(NEW).verify(body, headers)
+    with pytest.raises(WebhookVerificationError):
+        Webhook(OTHER).verify(body, headers)
+    for name in ("webhook-timestamp", "webhook-signature"):
+        headers.pop(name)
+    assert headers == {
+        "host": f"127.0.0.1:{receiver.port}",
+        "user-agent": f"predictor/{__version__}",
+        "connection": "close",
+        "content-type": "application/json",
+        "content-length": str(len(BODY)),
+        "webhook-id": "id",
+    }
+
+
+async def test_without_a_secret_there_is_no_signature() -> None:
+    async with receiving(b"HTTP/1.1 200 OK\r\n\r\n") as receiver, Sender(HERE, []) as sender:
+        attempt = await sender.send(f"http://127.0.0.1:{receiver.port}", "id", BODY)
+    assert attempt.outcome == "delivered"
+    assert "webhook-signature" not in receiver.requests[0][1]
+
+
+async def test_attempts_share_nothing_but_the_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\n\r\n"
+    async with receiving(answer) as receiver, Sender(HERE, [OLD]) as sender:
+        for now in (1000, 2000):
+            monkeypatch.setattr(time, "time", lambda now=now: now + 0.9)
+            await sender.send(f"http://127.0.0.1:{receiver.port}", "id", BODY)
+    (_, first, _), (_, second, _) = receiver.requests
+    assert first["webhook-id"] == second["webhook-id"]
+    assert (first["webhook-timestamp"], second["webhook-timestamp"]) == ("1000", "2000")
+    assert first["webhook-signature"] != second["webhook-signature"]
+    assert "cookie" not in second
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome", "status", "error"),
+    [
+        ("200 OK\r\nContent-Length: 99999", "delivered", 200, None),
+        ("299 Fine", "delivered", 299, None),
+        ("103 Early\r\n\r\nHTTP/1.1 200 OK", "delivered", 200, None),
+        ("410 Gone", "gone", 410, "It answered 410: it wants no more."),
+        ("404 Not Found", "failed", 404, "It answered 404."),
+        ("599 \xff", "failed", 599, "It answered 599."),
+        ("101 Other", "failed", None, "It did not answer in HTTP."),
+        ("304 Not Modified", "failed", 304, "It answered 304."),
+        ("200 OK\r\nno header", "failed", None, "It did not answer in HTTP."),
+        ("2000 OK", "failed", None, "It did not answer in HTTP."),
+        ("200 OK\r\na: " + "b" * 200_000, "failed", None, "It did not answer in HTTP."),
+    ],
+)
+async def test_the_head_of_the_answer_decides(
+    answer: str, outcome: str, status: int | None, error: str | None
+) -> None:
+    async with receiving(f"HTTP/1.1 {answer}\r\n\r\n".encode("latin-1")) as receiver:
+        attempt = await send(f"http://127.0.0.1:{receiver.port}")
+    assert (attempt.outcome, attempt.status, attempt.error) == (outcome, status, error)
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\n", b"SSH-2.0-x\r\n", b"\0" * 9999])
+async def test_what_is_no_answer_is_a_failure(answer: bytes) -> None:
+    async with receiving(answer) as receiver:
+        attempt = await send(f"http://127.0.0.1:{receiver.port}")
+    assert (attempt.status, attempt.error) == (None, "It did not answer in HTTP.")
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_no_redirect_is_followed(status: int) -> None:
+    async with receiving(b"HTTP/1.1 200 OK\r\n\r\n") as other:
+        there = f"http://127.0.0.1:{other.port}"
+        async with receiving(f"HTTP/1.1 {status} x\r\nLocation: {there}\r\n\r\n".encode()) as one:
+            attempt = await send(f"http://127.0.0.1:{one.port}")
+    assert attempt.error == f"It answered {status}; redirects are not followed."
+    assert (attempt.outcome, attempt.status, other.requests) == ("failed", status, [])
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("0", 0),
+        ("120", 120),
+        ("9" * 5000, 86400),
+        ("%a, %d %b %Y %H:%M:%S GMT", 500),
+        ("%a %b %d %H:%M:%S %Y", 500),
+        ("Sun, 06 Nov 1994 08:49:37 GMT", 0),
+        ("Wed, 06 Nov 2999 08:49:37 GMT", 86400),
+        *((text, None) for text in ("", "-1", "1.5", "soon", "1e3", "\xb2", "1, 2", "99 Foo 99")),
+    ],
+)
+async def test_the_receiver_says_when_to_come_back(text: str, seconds: int | None) -> None:
+    text = time.strftime(text, time.gmtime(time.time() + 500))
+    answer = f"HTTP/1.1 503 Busy\r\nRetry-After: {text}\r\n\r\n".encode("latin-1")
+    async with receiving(answer) as receiver:
+        attempt = await send(f"http://127.0.0.1:{receiver.port}")
+    assert attempt.status == 503
+    assert attempt.retry_after == (seconds if seconds is None else pytest.approx(seconds, abs=60))
+
+
+async def _says_nothing(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+    await reader.read()
+
+
+async def _trickles(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\na: ")
+    while not reader.at_eof():
+        writer.write(b"b")
+        await writer.drain()
+        await asyncio.sleep(0.005)
+
+
+async def _continues(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while not reader.at_eof():
+        writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        await writer.drain()
+        await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize("answer", [_says_nothing, _trickles, _continues])
+async def test_an_attempt_ends_at_its_limit(answer: Answer) -> None:
+    async with receiving(answer) as receiver:
+        attempt = await send(f"http://127.0.0.1:{receiver.port}", limit=0.1)
+    assert attempt.error == "It did not answer within 0.1 s."
+    assert (attempt.outcome, attempt.status) == ("failed", None)
+    assert 0.1 <= attempt.seconds < 1
+
+
+async def test_a_body_is_not_read() -> None:
+    written = 0
+
+    async def pours(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal written
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        while written < 2**27:
+            writer.write(bytes(2**16))
+            await writer.drain()
+            written += 2**16
+
+    async with receiving(pours) as receiver:
+        attempt = await send(f"http://127.0.0.1:{receiver.port}")
+    assert attempt.outcome == "delivered"
+    assert written < 2**25  # what the buffers of two sockets take
+
+
+async def test_a_name_that_changes_its_address_is_looked_at_again(names: Names) -> None:
+    async with receiving(b"HTTP/1.1 200 OK\r\n\r\n") as receiver:
+        names["rebinds.example"] = ["8.8.8.8", "127.0.0.1"]
+        url = await check_target(f"https://rebinds.example:{receiver.port}/", Allowed())
+        attempt = await send(url, Allowed())
+    assert attempt.error == REFUSED
+    assert receiver.requests == []
+
+
+async def test_the_address_that_was_looked_at_is_the_one_called(names: Names) -> None:
+    async with receiving(b"HTTP/1.1 200 OK\r\n\r\n") as receiver:
+        names["hooks.example"] = ["127.0.0.1", "8.8.8.8"]
+        attempt = await send(f"http://hooks.example:{receiver.port}/")
+    assert attempt.outcome == "delivered"
+    assert receiver.requests[0][1]["host"] == f"hooks.example:{receiver.port}"
+    assert names["hooks.example"] == ["8.8.8.8"]  # asked once
+
+
+async def test_of_several_addresses_the_first_that_answers_is_taken(names: Names) -> None:
+    async with receiving(b"HTTP/1.1 200 OK\r\n\r\n") as receiver:
+        names["hooks.example"] = ["127.0.0.2 127.0.0.3 127.0.0.1"]
+        assert (await send(f"http://hooks.example:{receiver.port}/")).outcome == "delivered"
+    assert len(receiver.requests) == 1
+    attempt = await send(f"http://hooks.example:{receiver.port}/")
+    assert attempt.error == "It could not be connected to."
+
+
+async def test_what_cannot_be_sent_is_said_in_a_sentence(
+    names: Names, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert "cannot be found" in str((await send("http://unknown.example")).error)
+    assert "must be like" in str((await send("no url")).error)
+    assert "must begin with https" in str((await send("http://8.8.8.8")).error)
+    assert caplog.text == ""
+    async with Sender(HERE, [OLD]) as sender:
+        attempt = await sender.send("http://127.0.0.1", "id", b"\xff")
+    assert attempt.error == "Something went wrong here; the log says what."
+    assert "UnicodeDecodeError" in caplog.text
+
+
+async def test_a_cancellation_gets_through() -> None:
+    asked = asyncio.Event()
+
+    async def asks(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        asked.set()
+        await reader.read()
+
+    async with receiving(asks) as receiver:
+        attempt = asyncio.create_task(send(f"http://127.0.0.1:{receiver.port}"))
+        await asked.wait()
+        attempt.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await attempt
+
+
+async def test_a_receiver_must_speak_tls_where_the_url_says_so() -> None:
+    async def plain(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(plain, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        assert (await send(f"https://127.0.0.1:{port}")).error == "It does not speak TLS."
+        silent = await send(f"https://127.0.0.2:{port}")
+    assert silent.error == "It could not be connected to."
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="openssl makes the certificate")
+async def test_the_certificate_must_name_the_host(names: Names, tmp_path: Path) -> None:
+    key, certificate = str(tmp_path / "key"), str(tmp_path / "certificate")
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1"
+    names_it = ["-subj", "/CN=x", "-addext", "subjectAltName=DNS:hooks.example"]
+    files = ["-keyout", key, "-out", certificate]
+    openssl = await asyncio.create_subprocess_exec(*command.split(), *names_it, *files, stderr=-3)
+    assert await openssl.wait() == 0
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(certificate, key)
+    asked_for = []
+    server.sni_callback = lambda _, name, __: asked_for.append(name)
+    trust = ssl.create_default_context(cafile=certificate)
+    names.update({"hooks.example": ["127.0.0.1"], "other.example": ["127.0.0.1"]})
+    async with receiving(b"HTTP/1.1 200 OK\r\n\r\n", server) as receiver:
+        async with Sender(HERE, [OLD], trust=trust) as sender:
+            good, other, address = [
+                await sender.send(f"https://{host}:{receiver.port}", "id", BODY)
+                for host in ("hooks.example", "other.example", "127.0.0.1")
+            ]
+        stranger = await send(f"https://hooks.example:{receiver.port}")
+    assert good.outcome == "delivered"
+    assert "not valid for 'other.example'" in str(other.error)
+    assert "not valid for '127.0.0.1'" in str(address.error)
+    assert stranger.error == "Its certificate is not accepted: self-signed certificate."
+    assert asked_for == ["hooks.example", "other.example", None, "hooks.example"]
+    assert len(receiver.requests) == 1
