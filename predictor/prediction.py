@@ -3,6 +3,7 @@
 import re
 import uuid
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, NewType
 
@@ -47,6 +48,11 @@ def new_id() -> PredictionId:
 def parse_id(text: str) -> PredictionId | None:
     """`text` as an id, or None where it cannot be one: 1 to 64 of A-Z a-z 0-9 _ -."""
     return PredictionId(text) if _ID.fullmatch(text) else None
+
+
+def timestamp(seconds: float) -> str:
+    """Seconds since 1970 as RFC 3339 writes them, to the millisecond."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
 _EVENT_ID = re.compile(r"[0-9]{1,16}-[0-9]{1,16}", re.ASCII)

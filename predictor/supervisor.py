@@ -67,6 +67,8 @@ class Supervisor:
         worker = ["-m", "arq", "predictor.worker.Settings"]
         self._served = [self._child("api", self._api_command())]
         self._served += [self._child("worker", worker) for _ in range(self._config.workers)]
+        if self._config.signing_secrets:
+            self._served.append(self._child("deliverer of webhooks", ["-m", "predictor.webhooks"]))
         await asyncio.gather(*map(self._launch, self._served))
         if not self._stop.is_set():
             say(_welcome(self._config))

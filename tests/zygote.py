@@ -10,6 +10,7 @@ its status is in the file `exit`.
 import json
 import os
 import random
+import runpy
 import selectors
 import signal
 import sys
@@ -21,6 +22,7 @@ _IMPORTS = (
     "arq.cli",
     "fastapi_offline",
     "predictor.api.app",
+    "predictor.webhooks.deliverer",
     "predictor.worker",
     "pythonjsonlogger.json",
     "uvicorn.lifespan.on",
@@ -87,6 +89,8 @@ def become(request: dict[str, Any]) -> None:
         from arq.cli import cli
 
         cli()
+    elif sys.argv[:2] == ["python", "-m"]:
+        runpy.run_module(sys.argv[2], run_name="__main__")
     else:
         from uvicorn.main import main
 

@@ -1,13 +1,13 @@
 """What an answer about a prediction says: bodies, and the headers that tell its times."""
 
 import time
-from datetime import UTC, datetime
 
 from fastapi import Response
 from pydantic_core import to_json
 
 from predictor.api.errors import error_response, retry_after, status_of
-from predictor.prediction import Output, Prediction, PredictionId
+from predictor.delivery import Webhook
+from predictor.prediction import Output, Prediction, PredictionId, timestamp
 
 _NO_STORE = {"Cache-Control": "no-store"}
 
@@ -63,6 +63,21 @@ def status(prediction: Prediction) -> Response:
     return json(to_json(body), 200, _NO_STORE | more)
 
 
+def webhook(told: Webhook) -> Response:
+    """What was tried to tell a webhook, and what it answered."""
+    attempts = [
+        {
+            "at": _iso(attempt.at),
+            "seconds": round(attempt.seconds, 3),
+            "status": attempt.status,
+            "error": attempt.error,
+        }
+        for attempt in told.attempts
+    ]
+    body = {"url": told.url, "state": told.state, "next_attempt": _iso(told.next_at)}
+    return json(to_json(body | {"attempts": attempts}), 200, _NO_STORE)
+
+
 def timing(queue: float, run: float) -> dict[str, str]:
     """The header that says how many seconds a prediction waited and ran, in ms (Server-Timing)."""
     return {"Server-Timing": f"queue;dur={queue * 1000:.1f}, run;dur={run * 1000:.1f}"}
@@ -75,6 +90,4 @@ def _durations(prediction: Prediction) -> tuple[float, float]:
 
 
 def _iso(seconds: float | None) -> str | None:
-    if seconds is None:
-        return None
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+    return None if seconds is None else timestamp(seconds)

@@ -9,6 +9,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.middleware import Middleware
 
 from predictor import __version__
+from predictor.allowlist import Allowed
 from predictor.api import errors, routes
 from predictor.api.dependencies import State
 from predictor.api.drain import on_stop
@@ -39,6 +40,7 @@ def create_app(config: Config) -> FastAPI:
         wait_replicas=config.wait_replicas,
     )
     store = Predictions(url, policy)
+    allowed = Allowed.parse(config.webhook_allow)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
@@ -46,7 +48,12 @@ def create_app(config: Config) -> FastAPI:
             slots = Slots(config.concurrency, lambda: model.abandoned)
             with on_stop(news.end):
                 yield State(
-                    config=config, model=model, slots=slots, predictions=predictions, news=news
+                    config=config,
+                    model=model,
+                    slots=slots,
+                    predictions=predictions,
+                    news=news,
+                    allowed=allowed,
                 )
 
     app = FastAPIOffline(

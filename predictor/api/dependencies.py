@@ -9,13 +9,16 @@ from fastapi import HTTPException, Request
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 
+from predictor.allowlist import Allowed
 from predictor.api.schemas import PredictionRequest
 from predictor.api.slots import Slots
 from predictor.config import Config
+from predictor.errors import WebhookRefused
 from predictor.model import Model
 from predictor.prediction import Prediction, PredictionId, parse_id
 from predictor.store.news import News
 from predictor.store.predictions import Predictions
+from predictor.webhooks.target import check_target
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -38,6 +41,7 @@ class State(TypedDict):
     slots: Slots
     predictions: Predictions
     news: News
+    allowed: Allowed
 
 
 def state(request: Request) -> State:
@@ -77,6 +81,14 @@ async def read_input(request: Request) -> str:
             reason = problems[0]["msg"].removeprefix("Invalid JSON: ")
             raise HTTPException(400, f"The body is not valid JSON: {reason}.") from None
         raise HTTPException(422, " ".join(map(_sentence, problems))) from None
+
+
+async def accept_webhook(request: Request, url: str) -> str:
+    """The URL to tell, in its one spelling. Raises WebhookRefused."""
+    parts = state(request)
+    if not parts["config"].signing_secrets:
+        raise WebhookRefused("Webhook-Url is refused: PREDICTOR_WEBHOOK_SECRETS is not set here.")
+    return await check_target(url, parts["allowed"])
 
 
 async def _read_body(request: Request, limit: int) -> bytes:

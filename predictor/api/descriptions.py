@@ -11,8 +11,10 @@ from predictor.api.schemas import (
     PredictionDone,
     PredictionFailed,
     PredictionOutput,
+    PredictionRedelivery,
     PredictionRequest,
     PredictionStatus,
+    PredictionWebhook,
 )
 
 _ID = "5f0c3a1e9b7d4c62a8f1e2d3c4b5a697"
@@ -28,6 +30,14 @@ def _answer(
         "content": {"application/json": {"examples": named}},
         **({"headers": headers} if headers else {}),
     }
+
+
+def _error(description: str, *, headers: Any = None, **sentences: Any) -> dict[str, Any]:
+    """An answer whose body is one of these sentences, or an example that is whole already."""
+    examples = {
+        name: {"error": said} if isinstance(said, str) else said for name, said in sentences.items()
+    }
+    return _answer(description, Error, headers=headers, **examples)
 
 
 _RETRY_AFTER = {
@@ -79,7 +89,7 @@ _MODEL_ERRORS = {
     "late": {"error": "The prediction ran out of time (300 s)."},
 }
 
-#: The id in a path, which FastAPI would answer with its own 422 in another shape.
+#: The id in a path; were it a parameter, FastAPI would answer 422 in another shape.
 ID_IN_PATH: dict[str, Any] = {
     "parameters": [
         {
@@ -124,6 +134,12 @@ PREDICT_REQUEST: dict[str, Any] = {
             "any more: it ends with 504, and what expires in the queue is never run.",
             "30s",
         ),
+        _parameter(
+            "Webhook-Url",
+            "Told of the end by a signed POST (Standard Webhooks), however it ends. Only for "
+            "predictions that are queued.",
+            "https://example.com/predictions",
+        ),
     ],
     "requestBody": {
         "required": True,
@@ -147,48 +163,38 @@ PREDICT_ANSWERS: dict[int | str, dict[str, Any]] = {
             "prediction_id": _ID,
         },
     ),
-    400: _answer(
+    400: _error(
         "The body is not JSON, or a header says what it cannot.",
-        Error,
-        not_JSON={"error": "The body is not valid JSON: expected value at line 1 column 1."},
-        unclear_mode={"error": "Header Async-Mode must be true or false, not 'maybe'."},
-        unclear_time={
-            "error": "Header Cancel-After must be a time like 30s, 1m30s or 500ms, at most 720h."
-        },
+        not_JSON="The body is not valid JSON: expected value at line 1 column 1.",
+        unclear_mode="Header Async-Mode must be true or false, not 'maybe'.",
+        unsafe="Webhook-Url must lead to a public address, or to one in PREDICTOR_WEBHOOK_ALLOW.",
+        unclear_time="Header Cancel-After must be a time like 30s, 1m30s or 500ms, at most 720h.",
     ),
-    408: _answer(
-        "The body took too long to arrive.",
-        Error,
-        late={"error": "The body did not arrive in time; send it again."},
+    408: _error(
+        "The body took too long to arrive.", late="The body did not arrive in time; send it again."
     ),
-    413: _answer(
+    413: _error(
         "The body is too large.",
-        Error,
-        too_large={"error": "The body is larger than 1048576 bytes (PREDICTOR_MAX_BODY)."},
+        too_large="The body is larger than 1048576 bytes (PREDICTOR_MAX_BODY).",
     ),
-    415: _answer(
+    415: _error(
         "The body is not declared as JSON.",
-        Error,
-        not_declared={"error": "Send the body as JSON, with Content-Type: application/json."},
+        not_declared="Send the body as JSON, with Content-Type: application/json.",
     ),
-    422: _answer(
+    422: _error(
         "The body has the wrong shape, the model refuses the input, or the idempotency key was "
         "used with another body.",
-        Error,
-        missing={"error": "Field 'input' is missing."},
-        reused={
-            "error": "Header Idempotency-Key was used with another body before; use a new key."
-        },
+        missing="Field 'input' is missing.",
+        reused="Header Idempotency-Key was used with another body before; use a new key.",
         refused=_MODEL_ERRORS["refused"],
     ),
     500: _answer("The model failed.", Error, failed=_MODEL_ERRORS["failed"]),
-    503: _answer(
+    503: _error(
         "The store cannot be used, the queue is full, or all slots are taken.",
-        Error,
         headers=_RETRY_AFTER,
-        full={"error": "The queue is full: 10000 predictions wait; try again later."},
-        no_slot={"error": "All 10 slots are taken; try again later, or with Async-Mode: true."},
-        no_store={"error": "The store cannot be used (ConnectionError); try again."},
+        full="The queue is full: 10000 predictions wait; try again later.",
+        no_slot="All 10 slots are taken; try again later, or with Async-Mode: true.",
+        no_store="The store cannot be used (ConnectionError); try again.",
     ),
     504: _answer("The model ran out of time.", Error, late=_MODEL_ERRORS["late"]),
 }
@@ -200,16 +206,14 @@ READ_ANSWERS: dict[int | str, dict[str, Any]] = {
         headers=_TIMING | _APPLIED,
         done={"prediction_id": _ID, "output": {"input": EXAMPLE, "result": "5678"}},
     ),
-    202: _answer(
+    202: _error(
         "It waits in the queue or runs: ask again.",
-        Error,
         headers=_RETRY_AFTER | _NO_STORE | _APPLIED,
-        pending={"error": "Prediction is still being processed."},
+        pending="Prediction is still being processed.",
     ),
-    404: _answer(
+    404: _error(
         "Unknown: never accepted, no longer kept, or not an id at all.",
-        Error,
-        unknown={"error": "Prediction ID not found."},
+        unknown="Prediction ID not found.",
     ),
     410: _answer(
         "It was canceled.",
@@ -226,11 +230,10 @@ READ_ANSWERS: dict[int | str, dict[str, Any]] = {
         PredictionFailed,
         failed=_MODEL_ERRORS["failed"] | {"prediction_id": _ID},
     ),
-    503: _answer(
+    503: _error(
         "The store cannot be used: nothing is known of the prediction.",
-        Error,
         headers=_RETRY_AFTER,
-        no_store={"error": "The store cannot be used (ConnectionError); try again."},
+        no_store="The store cannot be used (ConnectionError); try again.",
     ),
     504: _answer(
         "It ran out of time, in the queue or while it ran.",
@@ -275,7 +278,6 @@ EVENTS_REQUEST: dict[str, Any] = {
 
 
 def _beside_a_stream(answer: dict[str, Any]) -> dict[str, Any]:
-    """FastAPI would describe the body of an error as a stream, too."""
     schema = {"$ref": f"#/components/schemas/{answer['model'].__name__}"}
     content = answer["content"]["application/json"] | {"schema": schema}
     more = {key: value for key, value in answer.items() if key != "model"}
@@ -283,10 +285,6 @@ def _beside_a_stream(answer: dict[str, Any]) -> dict[str, Any]:
 
 
 _EVENTS = """\
-event: status
-data: {"status":"running","try":1}
-id: 1795424058991-0
-
 event: progress
 data: {"fraction":0.4,"message":"4 of 10 pages"}
 id: 1795424059500-0
@@ -310,10 +308,9 @@ EVENTS_ANSWERS: dict[int | str, dict[str, Any]] = {
     },
     204: {"description": "It has ended, and there is nothing after `Last-Event-ID`."},
     400: _beside_a_stream(
-        _answer(
+        _error(
             "`Last-Event-ID` is none.",
-            Error,
-            no_id={"error": "Header Last-Event-ID must be an id that this stream sent."},
+            no_id="Header Last-Event-ID must be an id that this stream sent.",
         )
     ),
     404: _beside_a_stream(READ_ANSWERS[404]),
@@ -323,10 +320,9 @@ EVENTS_ANSWERS: dict[int | str, dict[str, Any]] = {
 ERASE_ANSWERS: dict[int | str, dict[str, Any]] = {
     204: {"description": "Its input, its result and its events are gone."},
     404: READ_ANSWERS[404],
-    409: _answer(
+    409: _error(
         "It waits or runs: cancel it first.",
-        Error,
-        active={"error": "Prediction has not ended yet; cancel it first."},
+        active="Prediction has not ended yet; cancel it first.",
     ),
     503: READ_ANSWERS[503],
 }
@@ -343,10 +339,46 @@ CANCEL_ANSWERS: dict[int | str, dict[str, Any]] = {
         told={"prediction_id": _ID, "status": "canceling"},
     ),
     404: READ_ANSWERS[404],
-    409: _answer(
-        "It has ended; nothing was changed.",
-        Error,
-        ended={"error": "Prediction has already ended."},
+    409: _error("It has ended; nothing was changed.", ended="Prediction has already ended."),
+    503: READ_ANSWERS[503],
+}
+
+_NO_WEBHOOK = _error(
+    "Unknown, or nobody is told of its end.",
+    no_webhook="There is no webhook for this prediction ID.",
+)
+
+WEBHOOK_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: _answer(
+        "Who is told, and what came of each attempt.",
+        PredictionWebhook,
+        headers=_NO_STORE,
+        pending={
+            "url": "https://example.com/predictions",
+            "state": "pending",
+            "next_attempt": "2026-11-23T09:00:04.100Z",
+            "attempts": [
+                {
+                    "at": "2026-11-23T09:00:02.000Z",
+                    "seconds": 0.104,
+                    "status": 503,
+                    "error": "It answered 503.",
+                }
+            ],
+        },
+    ),
+    404: _NO_WEBHOOK,
+    503: READ_ANSWERS[503],
+}
+
+REDELIVER_ANSWERS: dict[int | str, dict[str, Any]] = {
+    202: _answer(
+        "It is sent again.", PredictionRedelivery, again={"prediction_id": _ID, "state": "pending"}
+    ),
+    404: _NO_WEBHOOK,
+    409: _error(
+        "The prediction has not ended.",
+        active="Prediction has not ended yet; its webhook is sent when it has.",
     ),
     503: READ_ANSWERS[503],
 }
@@ -357,10 +389,9 @@ LIVE_ANSWERS: dict[int | str, dict[str, Any]] = {
 
 READY_ANSWERS: dict[int | str, dict[str, Any]] = {
     200: _answer("Both kinds of prediction can be asked for.", Health, ready={"status": "ready"}),
-    503: _answer(
+    503: _error(
         "Asynchronous predictions cannot be accepted, and why.",
-        Error,
         headers=_RETRY_AFTER,
-        no_store={"error": "The store cannot be used (ConnectionError); try again."},
+        no_store="The store cannot be used (ConnectionError); try again.",
     ),
 }

@@ -58,6 +58,11 @@ def unknown_id() -> Response:
     return error_response(404, "Prediction ID not found.", {"Cache-Control": "no-store"})
 
 
+def no_webhook() -> Response:
+    """The answer where nobody is told of a prediction's end."""
+    return error_response(404, "There is no webhook for this prediction ID.")
+
+
 def install(app: FastAPI) -> None:
     """Answer every error of `app`, the framework's own too, in the one shape."""
     app.add_exception_handler(errors.PredictorError, _predictor_error)

@@ -11,6 +11,7 @@ from pydantic_core import to_json
 
 from predictor.api import answers
 from predictor.api.dependencies import (
+    accept_webhook,
     known_prediction,
     prediction_id,
     read_input,
@@ -30,11 +31,14 @@ from predictor.api.descriptions import (
     READ_ANSWERS,
     READ_REQUEST,
     READY_ANSWERS,
+    REDELIVER_ANSWERS,
     STATUS_ANSWERS,
+    WEBHOOK_ANSWERS,
 )
-from predictor.api.errors import answer, retry_after, unknown_id
+from predictor.api.errors import answer, no_webhook, retry_after, unknown_id
 from predictor.api.events import follow, resume_point
 from predictor.api.headers import Wishes, preferences, wishes
+from predictor.delivery import DeliveryState
 from predictor.errors import PredictionError, TimedOut
 from predictor.prediction import Job, Json, Output, new_id
 from predictor.store.predictions import Cancellation, Twin
@@ -86,7 +90,8 @@ async def _queue(request: Request, text: str, wished: Wishes) -> Response:
     if wished.idempotency_key:
         fingerprint = hashlib.sha256(text.encode()).hexdigest()
         twin = Twin(wished.idempotency_key, fingerprint)
-    job = Job(text, wished.cancel_after)
+    webhook = await accept_webhook(request, wished.webhook) if wished.webhook is not None else None
+    job = Job(text, wished.cancel_after, webhook)
     submitted = await parts["predictions"].submit(new_id(), job, twin)
     id_ = submitted.id
     headers = {"Location": f"{request.scope.get('root_path', '')}/predict/{id_}"}
@@ -189,6 +194,34 @@ async def cancel_prediction(request: Request) -> Response:
     if not state(request)["model"].can_be_stopped:
         body["note"] = _CANNOT_BE_STOPPED
     return answers.json(to_json(body), 202)
+
+
+@router.get(
+    "/predict/{prediction_id}/webhook",
+    tags=["predictions"],
+    responses=WEBHOOK_ANSWERS,
+    openapi_extra=ID_IN_PATH,
+)
+async def read_webhook(request: Request) -> Response:
+    """What was tried to tell the webhook of a prediction, and what it answered."""
+    id_ = prediction_id(request)
+    told = await state(request)["predictions"].webhook(id_) if id_ else None
+    return answers.webhook(told) if told else no_webhook()
+
+
+@router.post(
+    "/predict/{prediction_id}/webhook",
+    tags=["predictions"],
+    status_code=202,
+    responses=REDELIVER_ANSWERS,
+    openapi_extra=ID_IN_PATH,
+)
+async def send_webhook_again(request: Request) -> Response:
+    """Tell the webhook of a prediction that has ended once more, whatever it answered."""
+    id_ = prediction_id(request)
+    if id_ is None or not await state(request)["predictions"].redeliver(id_):
+        return no_webhook()
+    return answers.json(to_json({"prediction_id": id_, "state": DeliveryState.PENDING}), 202)
 
 
 @router.get("/health/live", tags=["health"], responses=LIVE_ANSWERS)

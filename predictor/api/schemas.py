@@ -85,6 +85,34 @@ class PredictionCancellation(BaseModel):
     note: str | None = None
 
 
+class WebhookAttempt(BaseModel):
+    """One attempt to tell a webhook."""
+
+    at: datetime
+    seconds: float
+    #: what it answered; null: nothing
+    status: int | None
+    #: why it does not count as told
+    error: str | None
+
+
+class PredictionWebhook(BaseModel):
+    """Who is told of a prediction's end, and what came of it."""
+
+    url: str
+    #: waiting for the end, pending until it is told, then delivered, or failed: given up
+    state: Literal["waiting", "pending", "delivered", "failed"]
+    next_attempt: datetime | None
+    attempts: list[WebhookAttempt]
+
+
+class PredictionRedelivery(BaseModel):
+    """The webhook will be sent again."""
+
+    prediction_id: str
+    state: str
+
+
 class Health(BaseModel):
     """The process serves."""
 

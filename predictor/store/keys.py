@@ -45,7 +45,8 @@ RUN = "predictor:run:"
 #: ours: hash of what is to be delivered where, and what came of it. Lives for a day past the end of
 #: the prediction, at least.
 WEBHOOK = "predictor:webhook:"
-#: ours: sorted set, id → when its webhook is due, ms. Members go when it is delivered or given up.
+#: ours: sorted set, id → when its webhook is due, ms. Members go when it is delivered or given up;
+#: it lives as long as its youngest member may.
 DELIVERIES = "predictor:deliveries"
 #: ours: list of tokens, one for each new delivery at most. A hint, as WAKE.
 DELIVER = "predictor:deliver"

@@ -11,6 +11,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from predictor.delivery import Webhook
 from predictor.errors import (
     AlreadyEnded,
     Canceled,
@@ -25,7 +26,6 @@ from predictor.prediction import (
     EventKind,
     Job,
     Json,
-    Output,
     Prediction,
     PredictionId,
     State,
@@ -36,7 +36,14 @@ from predictor.store.pace import Pace, until_end, until_place, until_start
 from predictor.store.patience import TROUBLE, describe
 from predictor.store.scripts import script
 from predictor.store.server import check_server
-from predictor.store.wire import decode_progress, decode_result, encode_canceled, encode_job
+from predictor.store.wire import (
+    decode_ended,
+    decode_progress,
+    decode_result,
+    decode_webhook,
+    encode_canceled,
+    encode_job,
+)
 
 #: Seconds that the store has for one answer.
 _PATIENCE = 0.9
@@ -111,6 +118,7 @@ class Predictions:
         self._read = self._redis.register_script(script("read"))
         self._cancel = self._redis.register_script(script("cancel"))
         self._erase = self._redis.register_script(script("erase"))
+        self._redeliver = self._redis.register_script(script("redeliver"))
 
     async def __aenter__(self) -> Self:
         return self
@@ -157,7 +165,7 @@ class Predictions:
             case None:
                 return None
             case [b"done", progress, bytes(data)]:
-                return replace(_ended(id_, data), progress=decode_progress(progress))
+                return replace(decode_ended(id_, data), progress=decode_progress(progress))
         state, progress, *fields = reply
         return replace(_active(id_, state.decode(), fields), progress=decode_progress(progress))
 
@@ -201,6 +209,26 @@ class Predictions:
             raise StillActive
         return outcome is not None
 
+    async def webhook(self, id_: PredictionId) -> Webhook | None:
+        """Who is told of a prediction's end, and what came of it; None if nobody is."""
+        try:
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.hgetall(keys.WEBHOOK + id_)
+                pipe.zscore(keys.DELIVERIES, id_)
+                fields, next_ms = await pipe.execute()
+        except TROUBLE as error:
+            raise _unavailable(error) from error
+        return decode_webhook(fields, next_ms)
+
+    async def redeliver(self, id_: PredictionId) -> bool:
+        """Have its webhook sent again; False if there is none. Raises StillActive."""
+        redeliver_keys = [keys.DELIVERIES, keys.DELIVER, keys.WEBHOOK + id_]
+        kept = keys.lives(self._policy.result_ttl)[1]
+        outcome = await self._run(self._redeliver, redeliver_keys, [id_, kept])
+        if outcome == b"active":
+            raise StillActive("Prediction has not ended yet; its webhook is sent when it has.")
+        return outcome is not None
+
     async def check(self) -> None:
         """Return if the store answers and can be trusted. Raises UnsuitableStore if it cannot."""
         try:
@@ -231,14 +259,6 @@ class Predictions:
             return await lua(keys=script_keys, args=args)
         except TROUBLE as error:
             raise _unavailable(error) from error
-
-
-def _ended(id_: PredictionId, data: bytes) -> Prediction:
-    result = decode_result(data)
-    times = (result.created, result.started, result.finished, result.tries)
-    if isinstance(result.outcome, Output):
-        return Prediction(id_, State.SUCCEEDED, *times, output=result.outcome)
-    return Prediction(id_, State.of(result.outcome), *times, error=result.outcome)
 
 
 def _active(id_: PredictionId, state: str, fields: list[Any]) -> Prediction:

@@ -20,10 +20,13 @@ local function settle()
   redis.call('PEXPIRE', KEYS[10], ARGV[3])
   if redis.call('EXISTS', KEYS[11]) == 1 then
     local time = redis.call('TIME')
-    redis.pcall('HSET', KEYS[11], 'result', ARGV[2], 'state', 'pending')
+    local now = time[1] * 1000 + time[2] / 1000
+    redis.pcall('HSET', KEYS[11], 'result', ARGV[2], 'state', 'pending', 'since', math.floor(now))
     redis.call('PEXPIRE', KEYS[11], ARGV[4])
-    redis.pcall('ZADD', KEYS[12], time[1] * 1000 + time[2] / 1000, id)
+    redis.pcall('ZADD', KEYS[12], now, id)
+    redis.pcall('PEXPIRE', KEYS[12], ARGV[4])
     redis.pcall('LPUSH', KEYS[13], 1)
+    redis.pcall('LTRIM', KEYS[13], 0, 99)
     redis.pcall('PEXPIRE', KEYS[13], 60000)
   end
 end

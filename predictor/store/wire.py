@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
 
 from predictor import errors
-from predictor.prediction import Job, Json, Output, Progress
+from predictor.delivery import Attempt, DeliveryState, Webhook
+from predictor.prediction import Job, Json, Output, Prediction, PredictionId, Progress, State
 from predictor.store.keys import QUEUE
 
 #: The name under which the worker registers its one function.
@@ -66,6 +67,10 @@ class _Result(_Strict):
 
 _failure = TypeAdapter(_Failure)
 _progress = TypeAdapter(Progress)
+_attempt = TypeAdapter(Attempt)
+
+#: More attempts than a webhook that is sent again now and then can have.
+_MOST_ATTEMPTS: Final = 10_000
 
 _ERRORS: Final = {
     error.code: error
@@ -164,6 +169,33 @@ def decode_result(data: bytes) -> Result:
     if result.t == 0 or isinstance(outcome, errors.Expired):
         return Result(outcome, created, None, finished, max(0, result.t - 1))
     return Result(outcome, created, started, finished, result.t)
+
+
+def decode_ended(id_: PredictionId, data: bytes) -> Prediction:
+    """The prediction whose stored result this is."""
+    result = decode_result(data)
+    times = (result.created, result.started, result.finished, result.tries)
+    if isinstance(result.outcome, Output):
+        return Prediction(id_, State.SUCCEEDED, *times, output=result.outcome)
+    return Prediction(id_, State.of(result.outcome), *times, error=result.outcome)
+
+
+def encode_attempt(attempt: Attempt) -> bytes:
+    """An attempt to deliver a webhook as the store keeps it."""
+    return _attempt.dump_json(attempt)
+
+
+def decode_webhook(fields: dict[bytes, bytes], next_ms: float | None) -> Webhook | None:
+    """What is stored of a webhook; None where that is nothing, or not ours."""
+    tries = fields.get(b"tries", b"0")
+    numbers = range(1, min(int(tries), _MOST_ATTEMPTS) + 1) if tries.isdigit() else ()
+    try:
+        attempts = [_attempt.validate_json(fields[b"attempt:%d" % number]) for number in numbers]
+        state = DeliveryState(fields.get(b"state", b"waiting").decode())
+        url = fields[b"url"].decode()
+    except (KeyError, ValueError):  # ValidationError is one
+        return None
+    return Webhook(url, state, attempts, None if next_ms is None else next_ms / 1000)
 
 
 def encode_progress(progress: Progress) -> bytes:

@@ -8,15 +8,15 @@ import ssl
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal, Self
+from typing import Self
 
 import httpx
 from standardwebhooks import Webhook
 
 from predictor import __version__
 from predictor.allowlist import Allowed
+from predictor.delivery import Attempt
 from predictor.errors import WebhookRefused
 from predictor.webhooks.target import parse_target, permitted_addresses
 
@@ -24,18 +24,6 @@ logger = logging.getLogger(__name__)
 
 #: The longest that a receiver may put off the next attempt, in seconds.
 _LONGEST_RETRY_AFTER = 24 * 3600.0
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """What happened. `at` and `seconds`: when it began, since 1970, and how long it took."""
-
-    at: float
-    seconds: float
-    outcome: Literal["delivered", "gone", "failed"]
-    status: int | None = None
-    error: str | None = None
-    retry_after: float | None = None
 
 
 class Sender:

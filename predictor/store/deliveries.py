@@ -1,0 +1,108 @@
+"""The deliverer's side of the store: which webhooks are due, and what came of them."""
+
+import math
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+from redis.asyncio import Redis
+
+from predictor.delivery import Attempt, Delivery, DeliveryState
+from predictor.errors import StoreUnavailable
+from predictor.prediction import PredictionId
+from predictor.store import keys
+from predictor.store.connection import connection_pool
+from predictor.store.patience import TROUBLE, Patience
+from predictor.store.scripts import script
+from predictor.store.wire import decode_ended, encode_attempt
+
+#: Seconds that the store has for one answer before it is asked again.
+_TIMEOUT = 5.0
+
+
+class Deliveries:
+    """The webhooks that are due. Every call waits out trouble with the store."""
+
+    def __init__(self, url: str, *, lease: float, result_ttl: float) -> None:
+        """`lease`: seconds after which what a dead deliverer held is due again."""
+        pool = connection_pool(url, socket_timeout=_TIMEOUT, socket_connect_timeout=1)
+        self._redis: Redis = Redis(connection_pool=pool)
+        self._patience = Patience()
+        self._lease = lease
+        #: seconds after which it is time to look, though nothing was said
+        self.patience = min(1.0, lease / 4)
+        self._result_ttl = result_ttl
+        self._deliver = self._redis.register_script(script("deliver"))
+        self._record = self._redis.register_script(script("record"))
+
+    async def close(self) -> None:
+        """Let go of the connections."""
+        await self._redis.aclose(close_connection_pool=True)
+
+    def leave(self, seconds: float) -> None:
+        """Wait for the store no longer than that, from now on."""
+        self._patience.end_in(seconds)
+
+    async def claim(
+        self, at_most: int, held: Iterable[PredictionId]
+    ) -> dict[PredictionId, Delivery]:
+        """What is due, nobody else's for a lease; `held` stays this deliverer's for another."""
+        args: list[Any] = [keys.WEBHOOK, round(self._lease * 1000), at_most, *held]
+        reply = await self._patiently(
+            lambda: self._deliver(keys=[keys.DELIVERIES, keys.DELIVER], args=args)
+        )
+        claimed = {}
+        for name, url, result, tries, before, since in reply or []:
+            id_ = PredictionId(name.decode())
+            claimed[id_] = Delivery(
+                url.decode(),
+                decode_ended(id_, result),
+                int(tries),
+                int(tries) - int(before),
+                int(since) / 1000,
+            )
+        return claimed
+
+    async def wait(self) -> None:
+        """Until a webhook may be due, or it is time to look; less than a lease."""
+        await self._patiently(
+            lambda: self._redis.execute_command("BLPOP", keys.DELIVER, self.patience)
+        )
+
+    async def record(
+        self,
+        id_: PredictionId,
+        number: int,
+        attempt: Attempt,
+        state: DeliveryState,
+        pause: float | None,
+    ) -> None:
+        """Keep what came of attempt `number`; the next is in `pause` seconds, if there is one."""
+        next_in = "" if pause is None else math.ceil(pause * 1000)
+        kept = round(self._result_ttl * 1000) if state is DeliveryState.DELIVERED else ""
+        args: list[Any] = [id_, number, encode_attempt(attempt), state, next_in, kept]
+        record_keys = [keys.DELIVERIES, keys.WEBHOOK + id_]
+        await self._patiently(lambda: self._record(keys=record_keys, args=args))
+
+    async def put_off(self, id_: PredictionId, seconds: float) -> None:
+        """Have it due later, or now for another deliverer, without an attempt."""
+        at = await self._now() + seconds
+        await self._patiently(lambda: self._redis.zadd(keys.DELIVERIES, {id_: at * 1000}, xx=True))
+
+    async def _now(self) -> float:
+        """The store's clock, seconds since 1970."""
+        reply = await self._patiently(self._redis.time)
+        return float(reply[0] + reply[1] / 1_000_000) if reply else 0.0
+
+    async def _patiently(self, call: Callable[[], Awaitable[Any]]) -> Any:
+        """The answer of the store, whenever it comes; None when leaving without."""
+        while True:
+            try:
+                answer = await call()
+            except TROUBLE as error:
+                try:
+                    await self._patience.wait(error)
+                except StoreUnavailable:
+                    return None
+            else:
+                self._patience.over()
+                return answer

@@ -1,0 +1,298 @@
+"""Deliveries from the request to the receiver, by real processes."""
+
+import json
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+import redis
+from standardwebhooks import Webhook
+
+from tests.processes import Api, Process, Processes, eventually
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+SETTINGS: dict[str, Any] = {
+    "webhook_secrets": SECRET,
+    "webhook_allow": "127.0.0.1",
+    "model": "tests.models.slow:predict",
+    "lease": 1,
+}
+
+
+class Receiver:
+    """A server that is told of predictions; `answer` gives the status for each telling."""
+
+    def __init__(self, port: int = 0) -> None:
+        self.told: list[tuple[dict[str, str], bytes]] = []
+        self.answer: Callable[[int], tuple[int, dict[str, str]]] = lambda _: (204, {})
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                length = int(self.headers["content-length"])
+                body = self.rfile.read(length)
+                if len(body) < length:
+                    return  # the sender was killed
+                receiver.told.append((dict(self.headers.items()), body))
+                status, headers = receiver.answer(len(receiver.told))
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.end_headers()
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}/hook"
+
+    def verified(self) -> list[Any]:
+        """What it was told, each telling checked as a receiver should."""
+        return [Webhook(SECRET).verify(body, headers) for headers, body in self.told]
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    opened = Receiver()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def api(processes: Processes) -> Api:
+    return processes.api(**SETTINGS)
+
+
+def _deliverer(processes: Processes, **settings: Any) -> Process:
+    return processes.start("python", "-m", "predictor.webhooks", **(SETTINGS | settings))
+
+
+def _webhook(api: Api, id_: str) -> Any:
+    answer = api.client.get(f"/predict/{id_}/webhook")
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def _settled(api: Api, id_: str) -> Any:
+    return eventually(
+        lambda: (w := _webhook(api, id_))["state"] in {"delivered", "failed"} and w, "it is settled"
+    )
+
+
+def test_every_end_is_told(processes: Processes, api: Api, receiver: Receiver) -> None:
+    waiting = api.submit("1", Webhook_Url=receiver.url)
+    assert _webhook(api, waiting)["state"] == "waiting"
+    assert api.client.post(f"/predict/{waiting}/webhook").status_code == 409
+    api.client.post(f"/predict/{waiting}/cancel")
+    expired = api.submit("1", Webhook_Url=receiver.url, Cancel_After="50ms")
+    eventually(lambda: api.read(expired).status_code == 504, "it expires")
+    processes.worker(**SETTINGS)
+    _deliverer(processes)
+    late = api.submit("5", Webhook_Url=receiver.url, Cancel_After="300ms")
+    done = api.submit("0", Webhook_Url=receiver.url)
+    failed = api.submit("nonsense", Webhook_Url=receiver.url)
+    running = api.submit("5", Webhook_Url=receiver.url)
+    eventually(lambda: api.status(running)["status"] == "running", "it runs")
+    api.client.post(f"/predict/{running}/cancel")
+    eventually(lambda: len(receiver.told) == 6, "all are told")
+    told = {one["data"]["prediction_id"]: one for one in receiver.verified()}
+    assert {id_: one["type"] for id_, one in told.items()} == {
+        waiting: "prediction.canceled",
+        expired: "prediction.timed_out",
+        late: "prediction.timed_out",
+        done: "prediction.succeeded",
+        failed: "prediction.failed",
+        running: "prediction.canceled",
+    }
+    assert told[done]["data"] == {
+        "prediction_id": done,
+        "status": "succeeded",
+        "output": {"input": "0", "result": "0"},
+    }
+    assert told[failed]["data"]["error"] == "The model failed on this input."
+    assert told[done]["timestamp"] == api.status(done)["finished"]
+    ids = [headers["webhook-id"] for headers, _ in receiver.told]
+    assert sorted(ids) == sorted(f"msg_{id_}" for id_ in told)
+
+
+def test_a_receiver_that_was_down_is_told_later(
+    processes: Processes, api: Api, store: "redis.Redis"
+) -> None:
+    gone = Receiver()
+    gone.close()
+    processes.worker(**SETTINGS)
+    _deliverer(processes)
+    id_ = api.submit("0", Webhook_Url=gone.url)
+    pending = eventually(lambda: (w := _webhook(api, id_))["attempts"] and w, "it was tried")
+    assert pending["state"] == "pending"
+    assert pending["attempts"][0]["status"] is None
+    assert pending["attempts"][0]["error"] == "It could not be connected to."
+    back = Receiver(int(gone.url.split(":")[2].split("/")[0]))
+    try:
+        back.answer = lambda count: (503, {"Retry-After": "1"}) if count < 2 else (200, {})
+        settled = _settled(api, id_)
+        assert settled["state"] == "delivered"
+        assert [attempt["status"] for attempt in settled["attempts"]] == [None, 503, 200]
+        assert len({headers["webhook-id"] for headers, _ in back.told}) == 1
+        assert len({body for _, body in back.told}) == 1
+        assert len(back.verified()) == 2
+    finally:
+        back.close()
+
+
+def test_who_wants_no_more_is_not_told_again_unless_asked_to(
+    processes: Processes, api: Api, receiver: Receiver, store: "redis.Redis"
+) -> None:
+    receiver.answer = lambda count: (410 if count == 1 else 204, {})
+    processes.worker(**SETTINGS)
+    _deliverer(processes)
+    id_ = api.submit("0", Webhook_Url=receiver.url)
+    gone = _settled(api, id_)
+    assert (gone["state"], gone["next_attempt"]) == ("failed", None)
+    assert store.zcard("predictor:deliveries") == 0
+    answer = api.client.post(f"/predict/{id_}/webhook")
+    assert (answer.status_code, answer.json()) == (202, {"prediction_id": id_, "state": "pending"})
+    eventually(lambda: _webhook(api, id_)["state"] == "delivered", "it is told again")
+    assert receiver.told[0][1] == receiver.told[1][1]
+    assert api.client.delete(f"/predict/{id_}").status_code == 204
+    assert api.client.get(f"/predict/{id_}/webhook").status_code == 404
+    assert api.client.post(f"/predict/{id_}/webhook").status_code == 404
+
+
+def test_redirects_and_addresses_inside_are_not_followed(
+    processes: Processes, api: Api, receiver: Receiver
+) -> None:
+    receiver.answer = lambda _: (302, {"Location": receiver.url})
+    processes.worker(**SETTINGS)
+    strict = _deliverer(processes, webhook_allow="")
+    refused = api.submit("0", Webhook_Url=receiver.url)
+    attempt = eventually(lambda: _webhook(api, refused)["attempts"], "it was tried")[0]
+    assert attempt["error"].startswith("Webhook-Url must lead to a public address")
+    assert not receiver.told, "not even connected to"
+    strict.stop()
+    _deliverer(processes)
+    redirected = api.submit("0", Webhook_Url=receiver.url)
+    attempt = eventually(lambda: _webhook(api, redirected)["attempts"], "it was tried")[0]
+    assert (attempt["status"], "not followed" in attempt["error"]) == (302, True)
+
+
+def test_a_deliverer_that_is_killed_loses_nothing(
+    processes: Processes, api: Api, receiver: Receiver
+) -> None:
+    processes.worker(**SETTINGS)
+    slow, release = threading.Event(), threading.Event()
+
+    def answer(count: int) -> tuple[int, dict[str, str]]:
+        if count <= 5:
+            slow.set()
+            release.wait(10)
+        return 204, {}
+
+    receiver.answer = answer
+    deliverer = _deliverer(processes)
+    ids = [api.submit("0", Webhook_Url=receiver.url) for _ in range(20)]
+    slow.wait(10)
+    deliverer.signal(signal.SIGKILL)
+    deliverer.wait()
+    release.set()
+    _deliverer(processes)
+    assert {_settled(api, id_)["state"] for id_ in ids} == {"delivered"}
+    assert {one["data"]["prediction_id"] for one in receiver.verified()} == set(ids)
+
+
+def test_a_deliverer_that_is_told_to_stop_hands_back(
+    processes: Processes, api: Api, receiver: Receiver
+) -> None:
+    processes.worker(**SETTINGS)
+    asked, release = threading.Event(), threading.Event()
+
+    def answer(count: int) -> tuple[int, dict[str, str]]:
+        if count == 1:
+            asked.set()
+            release.wait(10)
+        return 204, {}
+
+    receiver.answer = answer
+    first = _deliverer(processes, drain=0.1, lease=60)
+    id_ = api.submit("0", Webhook_Url=receiver.url)
+    asked.wait(10)
+    began = time.monotonic()
+    assert first.stop() == 0
+    assert time.monotonic() - began < 3
+    release.set()
+    _deliverer(processes)
+    assert _settled(api, id_)["state"] == "delivered", "a lease of a minute is not waited for"
+
+
+def test_a_slow_receiver_does_not_keep_others_waiting(
+    processes: Processes, api: Api, receiver: Receiver
+) -> None:
+    release = threading.Event()
+    with socket.create_server(("127.0.0.2", 0)) as silent:
+        url = f"http://127.0.0.2:{silent.getsockname()[1]}/"
+        settings = SETTINGS | {"webhook_allow": "127.0.0.0/8"}
+        api = processes.api(**settings)
+        ids = [api.submit("0", Webhook_Url=url) for _ in range(250)]
+        quick = api.submit("0", Webhook_Url=receiver.url)
+        processes.worker(**settings)
+        _deliverer(processes, webhook_allow="127.0.0.0/8", drain=0)
+        eventually(lambda: api.read(ids[-1]).status_code == 200, "all have ended")
+        assert _settled(api, quick)["state"] == "delivered"
+    release.set()
+
+
+BAD = [
+    ("", "Webhook-Url must be like https://"),
+    ("nonsense", "Webhook-Url must be like https://"),
+    ("ftp://example.com", "Webhook-Url must be like https://"),
+    ("https://example.com/" + "x" * 10_000, "Webhook-Url must be like https://"),
+    ("https://user:password@example.com/", "Webhook-Url must be like https://"),
+    ("https://10.0.0.1/", "Webhook-Url must lead to a public address"),
+    ("https://[::1]/", "Webhook-Url must lead to a public address"),
+    ("http://169.254.169.254/latest/meta-data", "Webhook-Url must lead to a public address"),
+    ("http://93.184.216.34/", "Webhook-Url must begin with https://"),
+]
+
+
+@pytest.mark.parametrize(("url", "says"), BAD)
+def test_where_a_webhook_may_not_go_is_refused_at_once(
+    slow_hooks: Api, url: str, says: str
+) -> None:
+    answer = slow_hooks.post("x", Async_Mode="true", Webhook_Url=url)
+    assert answer.status_code == 400
+    assert answer.json()["error"].startswith(says)
+
+
+@pytest.fixture(scope="session")
+def slow_hooks(valkey: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """An api that takes webhooks, for what it refuses."""
+    with Processes(tmp_path_factory.mktemp("hooks"), f"{valkey}?db=4") as started:
+        yield started.api(webhook_secrets=SECRET)
+
+
+def test_a_webhook_needs_a_queue_and_a_secret(slow_hooks: Api, served: Api) -> None:
+    url = "https://93.184.216.34/"
+    assert "add Async-Mode: true" in slow_hooks.post("x", Webhook_Url=url).json()["error"]
+    assert slow_hooks.post("x", Webhook_Url=url).status_code == 400
+    refused = served.post("x", Async_Mode="true", Webhook_Url=url)
+    assert refused.status_code == 400
+    assert "PREDICTOR_WEBHOOK_SECRETS" in refused.json()["error"]
+    for id_ in ("unknown", "no.id"):
+        answer = served.client.get(f"/predict/{id_}/webhook")
+        assert answer.status_code == 404
+        assert json.loads(answer.text)["error"].startswith("There is no webhook")
