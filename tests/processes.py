@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -110,7 +111,7 @@ class Forked(Process):
         self._log = folder / f"log-{time.monotonic_ns()}"
         self._exit = self._log.with_suffix(".exit")
         self._log.touch()
-        self._pid = _zygote().start(
+        self._pid = _zygote(UNMEASURED.items() <= environment.items()).start(
             argv=command,
             env=environment,
             cwd=str(folder),
@@ -128,9 +129,10 @@ class Forked(Process):
 
 
 class _Zygote:
-    def __init__(self) -> None:
+    def __init__(self, environment: dict[str, str]) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.zygote"],
+            env=os.environ | environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -149,8 +151,8 @@ class _Zygote:
 
 
 @functools.cache
-def _zygote() -> _Zygote:
-    zygote = _Zygote()
+def _zygote(is_unmeasured: bool) -> _Zygote:
+    zygote = _Zygote(UNMEASURED if is_unmeasured else {})
     atexit.register(zygote.end)
     return zygote
 
@@ -186,7 +188,7 @@ class Processes:
     def start(self, *command: str, **settings: Any) -> Process:
         """Start a command; `settings` are PREDICTOR_* without the prefix, others in capitals.
 
-        With UNMEASURED among them it is never forked.
+        One that watches its files is never forked: it starts itself anew.
         """
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith("PREDICTOR_")
@@ -197,8 +199,7 @@ class Processes:
         for name, value in settings.items():
             prefix = "" if name.isupper() else "PREDICTOR_"
             environment[prefix + name.upper()] = str(value)
-        is_fresh = UNMEASURED.items() <= settings.items()
-        kind = Process if is_fresh else self._kind
+        kind = Process if "--watch" in command else self._kind
         process = kind(list(command), environment, self._folder)
         self._started.append(process)
         return process
@@ -237,7 +238,9 @@ class Processes:
                 return probe.connect_ex(("127.0.0.1", port)) == 0
 
         eventually(accepts, f"a server on port {port}", 30)
-        client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
+        # Not httpx's own context: reading all certificates of the world takes longer than a test.
+        plain = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, verify=plain)
         self._clients.append(client)
         return Api(client, process, port)
 
@@ -286,7 +289,7 @@ class Api:
     def outcome(self, prediction_id: str, seconds: float = 20) -> httpx.Response:
         """The answer once it is no longer pending, and the store can tell."""
         answer: httpx.Response = eventually(
-            lambda: (a := self.read(prediction_id)).status_code not in {202, 503} and a,
+            lambda: (a := self.read(prediction_id, wait=5)).status_code not in {202, 503} and a,
             f"an outcome of {prediction_id}",
             seconds,
         )

