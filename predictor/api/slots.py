@@ -1,6 +1,7 @@
 """How many sync predictions run at once in this process."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -40,13 +41,21 @@ class Slots:
         if self._is_free():
             return
         try:
-            async with asyncio.timeout(_WAIT), self._freed:
-                await self._freed.wait_for(self._is_free)
+            async with asyncio.timeout(_WAIT):
+                while not self._is_free():
+                    await self._wait_for_news()
         except TimeoutError:
             raise Overloaded(
                 f"All {self._count} slots are taken; try again later, or with Async-Mode: true.",
                 retry_after=self._usual / self._count,
             ) from None
+
+    async def _wait_for_news(self) -> None:
+        # A call that was given up on tells nobody when it ends: look now and then.
+        pause = _WAIT / 20 if self._abandoned() else _WAIT
+        async with self._freed:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._freed.wait(), pause)
 
     def _is_free(self) -> bool:
         return self._taken + self._abandoned() < self._count

@@ -4,7 +4,7 @@
 -- ends it, even if its worker never hears of it. The mark goes with the prediction: nothing is left
 -- that could touch another.
 --
--- Uses announce, settle
+-- Uses announce, raise_life, settle
 -- KEYS  1 to 13 as settle
 -- ARGV  1 to 4 as settle, the result one that says it was canceled  5 told prefix
 -- Answers 'gone', 'told', 'done' with the result that there is, or nil for an unknown id.
@@ -23,9 +23,6 @@ if type(holder) == 'string' then
   redis.pcall('PEXPIRE', told, 60000)
   return { 'told' }
 end
--- Only the store knows when it was submitted.
-local turn = tonumber(redis.call('ZSCORE', KEYS[1], ARGV[1]))
-turn = math.max(0, math.min(turn, 253402300799000))
-ARGV[2] = string.gsub(ARGV[2], '"et":0', string.format('"et":%d', turn), 1)
+ARGV[2] = submitted_at(ARGV[2], tonumber(redis.call('ZSCORE', KEYS[1], ARGV[1])))
 settle()
 return { 'gone' }

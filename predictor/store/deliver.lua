@@ -5,7 +5,8 @@
 --
 -- KEYS  1 deliveries  2 wake
 -- ARGV  1 webhook prefix  2 lease, ms  3 how many at most  then the ids that it holds
--- Answers { id, url, result, tries, tries before it was last asked for, when that was } for each.
+-- Answers { id, url, result, tries, tries before it was last asked for, when that was } for each. No
+-- result: its prediction had not ended by the time at which it expires, look whether it has expired.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + time[2] / 1000
 local lease_end, most = now + ARGV[2], tonumber(ARGV[3])
@@ -18,9 +19,12 @@ for _, id in ipairs(due) do
   local hook = redis.pcall('HMGET', ARGV[1] .. id, 'url', 'result', 'tries', 'before', 'since')
   if hook[1] and hook[2] then
     redis.call('ZADD', KEYS[1], lease_end, id)
-    answer[#answer + 1] = { id, hook[1], hook[2], hook[3] or '0', hook[4] or '0', hook[5] or '0' }
   else
     redis.call('ZREM', KEYS[1], id)
+  end
+  if hook[1] then
+    local tries, before, since = hook[3] or '0', hook[4] or '0', hook[5] or '0'
+    answer[#answer + 1] = { id, hook[1], hook[2] or '', tries, before, since }
   end
 end
 if #due < most then

@@ -7,13 +7,13 @@ from typing import Any
 from redis.asyncio import Redis
 
 from predictor.delivery import Attempt, Delivery, DeliveryState
-from predictor.errors import StoreUnavailable
+from predictor.errors import Expired, StoreUnavailable
 from predictor.prediction import PredictionId
 from predictor.store import keys
 from predictor.store.connection import connection_pool
 from predictor.store.patience import TROUBLE, Patience
 from predictor.store.scripts import script
-from predictor.store.wire import decode_ended, encode_attempt
+from predictor.store.wire import decode_ended, encode_attempt, encode_unrun
 
 #: Seconds that the store has for one answer before it is asked again.
 _TIMEOUT = 5.0
@@ -32,6 +32,7 @@ class Deliveries:
         self.patience = min(1.0, lease / 4)
         self._result_ttl = result_ttl
         self._deliver = self._redis.register_script(script("deliver"))
+        self._expire = self._redis.register_script(script("expire"))
         self._record = self._redis.register_script(script("record"))
 
     async def close(self) -> None:
@@ -53,6 +54,9 @@ class Deliveries:
         claimed = {}
         for name, url, result, tries, before, since in reply or []:
             id_ = PredictionId(name.decode())
+            if not result:
+                await self._expire_if_late(id_)
+                continue
             claimed[id_] = Delivery(
                 url.decode(),
                 decode_ended(id_, result),
@@ -87,6 +91,11 @@ class Deliveries:
         """Have it due later, or now for another deliverer, without an attempt."""
         at = await self._now() + seconds
         await self._patiently(lambda: self._redis.zadd(keys.DELIVERIES, {id_: at * 1000}, xx=True))
+
+    async def _expire_if_late(self, id_: PredictionId) -> None:
+        now_ms = round(await self._now() * 1000)
+        args: list[Any] = [id_, encode_unrun(id_, Expired(), now_ms), *keys.lives(self._result_ttl)]
+        await self._patiently(lambda: self._expire(keys=keys.to_settle(id_), args=args))
 
     async def _now(self) -> float:
         """The store's clock, seconds since 1970."""

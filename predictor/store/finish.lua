@@ -3,7 +3,7 @@
 -- Guarantees: the first finisher wins, whoever holds the lease, and the result that it wrote never
 -- changes; repeating it changes nothing and answers the same.
 --
--- Uses announce, settle
+-- Uses announce, raise_life, settle
 -- KEYS  1 to 13 as settle  14 pace
 -- ARGV  1 to 4 as settle  5 when this run began, ms by the store's clock
 -- Answers 1, or 0 if another had ended it.

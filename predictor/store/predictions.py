@@ -41,8 +41,8 @@ from predictor.store.wire import (
     decode_progress,
     decode_result,
     decode_webhook,
-    encode_canceled,
     encode_job,
+    encode_unrun,
 )
 
 #: Seconds that the store has for one answer.
@@ -133,6 +133,7 @@ class Predictions:
         """
         submit_keys = [keys.QUEUE, keys.LEASES, keys.WAKE, keys.PACE, keys.EVENTS + id_]
         submit_keys += [keys.WEBHOOK + id_, keys.IDEMPOTENCY + twin.key_digest if twin else ""]
+        submit_keys.append(keys.DELIVERIES)
         policy = self._policy
         waits = min(policy.queue_ttl, job.cancel_after or math.inf)
         lives = policy.queue_ttl + policy.result_ttl
@@ -186,7 +187,7 @@ class Predictions:
 
         Raises AlreadyEnded. Canceling what was canceled is no error.
         """
-        result = encode_canceled(id_, _now_ms())
+        result = encode_unrun(id_, Canceled(), _now_ms())
         args = [id_, result, *keys.lives(self._policy.result_ttl), keys.TOLD]
         match await self._run(self._cancel, keys.to_settle(id_), args):
             case None:

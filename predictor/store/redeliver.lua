@@ -2,6 +2,7 @@
 --
 -- Guarantees: it is due at once, and tried as a new one would be. Not before its prediction has ended.
 --
+-- Uses raise_life
 -- KEYS  1 deliveries  2 wake  3 webhook
 -- ARGV  1 id  2 time to live of a delivery, ms
 -- Answers 'due', 'active' if the prediction has not ended, or nil where there is no webhook.
@@ -15,11 +16,9 @@ end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + time[2] / 1000
 redis.call('HSET', KEYS[3], 'state', 'pending', 'before', hook[3] or '0', 'since', math.floor(now))
-if redis.call('PTTL', KEYS[3]) < tonumber(ARGV[2]) then
-  redis.call('PEXPIRE', KEYS[3], ARGV[2])
-end
+raise_life(KEYS[3], ARGV[2])
 redis.call('ZADD', KEYS[1], now, ARGV[1])
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
+raise_life(KEYS[1], ARGV[2])
 redis.pcall('LPUSH', KEYS[2], 1)
 redis.pcall('PEXPIRE', KEYS[2], 60000)
 return 'due'

@@ -3,10 +3,16 @@
 -- Guarantees: the result comes first, so that an error leaves all as it was. Who wants to be told by
 -- a webhook has a delivery from the same moment on, with a result of its own.
 --
--- Uses announce
+-- Uses announce, raise_life
 -- KEYS  1 queue  2 leases  3 turns  4 cancels  5 job  6 in-progress  7 tries  8 result
 --       9 events  10 run  11 webhook  12 deliveries  13 deliverer's wake
 -- ARGV  1 id  2 result as JSON  3 time to live of the result, ms  4 time to live of a delivery, ms
+-- Only the store knows when a prediction was submitted that never ran.
+local function submitted_at(result, ms)
+  local at = math.max(0, math.min(ms, 253402300799000))
+  return (string.gsub(result, '"et":0', string.format('"et":%d', at), 1))
+end
+
 local function settle()
   local id = ARGV[1]
   redis.call('SET', KEYS[8], ARGV[2], 'PX', ARGV[3])
@@ -24,7 +30,7 @@ local function settle()
     redis.pcall('HSET', KEYS[11], 'result', ARGV[2], 'state', 'pending', 'since', math.floor(now))
     redis.call('PEXPIRE', KEYS[11], ARGV[4])
     redis.pcall('ZADD', KEYS[12], now, id)
-    redis.pcall('PEXPIRE', KEYS[12], ARGV[4])
+    raise_life(KEYS[12], ARGV[4])
     redis.pcall('LPUSH', KEYS[13], 1)
     redis.pcall('LTRIM', KEYS[13], 0, 99)
     redis.pcall('PEXPIRE', KEYS[13], 60000)

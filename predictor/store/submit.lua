@@ -4,8 +4,9 @@
 -- lost, changes nothing and answers the same. One idempotency key belongs to one prediction, however
 -- many submit it at once, for as long as that one is known. One waiting worker is woken.
 --
--- Uses announce
+-- Uses announce, raise_life
 -- KEYS  1 queue  2 leases  3 wake  4 pace  5 events  6 webhook  7 idempotency key, '' for none
+--       8 deliveries
 -- ARGV  1 id  2 job as JSON  3 time to live of the job, ms  4 how many may wait, 0: any number
 --       5 fingerprint of the request  6 time to live of what goes with it, ms  7 webhook's URL or ''
 --       8 job prefix  9 result prefix
@@ -49,6 +50,9 @@ redis.call('PEXPIRE', KEYS[5], ARGV[6])
 if ARGV[7] ~= '' then
   redis.call('HSET', KEYS[6], 'url', ARGV[7])
   redis.call('PEXPIRE', KEYS[6], ARGV[6])
+  -- A deliverer looks at it when it may have expired in the queue: that is an end, too.
+  redis.call('ZADD', KEYS[8], now + ARGV[3] + 1, ARGV[1])
+  raise_life(KEYS[8], ARGV[6])
 end
 if KEYS[7] ~= '' then
   redis.call('DEL', KEYS[7])

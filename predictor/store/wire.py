@@ -137,11 +137,11 @@ def encode_result(result: dict[str, Any]) -> bytes:
     return b'%b,"r":%b}' % (to_json(result)[:-1], outcome)
 
 
-def encode_canceled(id_: str, now_ms: int) -> bytes:
-    """The result of a prediction that was canceled before a worker took it up."""
-    times = {"et": 0, "st": now_ms, "ft": now_ms}  # cancel.lua fills in when it was submitted
+def encode_unrun(id_: str, error: errors.PredictionError, now_ms: int) -> bytes:
+    """The result of a prediction that ended before a worker took it up."""
+    times = {"et": 0, "st": now_ms, "ft": now_ms}  # the script fills in when it was submitted
     result = {"t": 0, "f": FUNCTION, "a": [], "k": {}, "s": False, "q": QUEUE, "id": id_} | times
-    return encode_result(result | {"r": errors.Canceled()})
+    return encode_result(result | {"r": error})
 
 
 def _as_prediction_error(raised: object, result: dict[str, Any]) -> errors.PredictionError:

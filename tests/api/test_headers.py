@@ -3,6 +3,7 @@ from fastapi import HTTPException
 from starlette.datastructures import Headers
 
 from predictor.api.headers import Preferences, last_event_id, preferences, wishes
+from tests.processes import Api
 
 
 def _headers(*pairs: tuple[str, str]) -> Headers:
@@ -111,3 +112,32 @@ def test_an_event_id_that_no_stream_sent_is_refused(value: str) -> None:
 def test_an_empty_event_id_is_the_beginning() -> None:
     assert last_event_id(_headers(("last-event-id", ""))) == ""
     assert last_event_id(_headers(("last-event-id", "1795424058989-0"))) == "1795424058989-0"
+
+
+NAMES = [
+    "Prefer",
+    "Cancel-After",
+    "Idempotency-Key",
+    "Webhook-Url",
+    "Last-Event-ID",
+    "X-Request-ID",
+]
+VALUES = [b"", b"1e308", b"-1", b"0x10", b"x" * 10_000, "ü".encode(), b"\xff\xfe", b"a\tb", b"%00"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_header_is_more_than_a_400(served: Api, name: str) -> None:
+    id_ = served.submit("x")
+    served.outcome(id_)
+    for value in [*VALUES, None]:
+        given = [(name.encode(), value)] if value is not None else [(name.encode(), b"1")] * 2
+        for method, path in (
+            *(("POST", "/predict"), ("GET", f"/predict/{id_}"), ("GET", f"/predict/{id_}/status")),
+            *(("GET", f"/predict/{id_}/events"), ("DELETE", "/predict/unknown")),
+        ):
+            headers = [*given, (b"Async-Mode", b"true"), (b"Content-Type", b"application/json")]
+            answer = served.client.request(method, path, headers=headers, content=b'{"input":"x"}')
+            assert answer.status_code in {200, 202, 400, 404}, (method, path, value)
+            if answer.status_code == 400:
+                assert answer.json()["error"].startswith((f"Header {name} ", "Webhook-Url "))
+            assert answer.headers["x-request-id"]

@@ -47,6 +47,20 @@ async def test_a_call_that_was_given_up_on_fills_a_slot() -> None:
         pass
 
 
+async def test_who_waits_gets_the_slot_of_a_call_that_ends_late() -> None:
+    abandoned = 1
+    slots = Slots(1, lambda: abandoned)
+
+    async def take() -> None:
+        async with slots.take():
+            pass
+
+    waiting = asyncio.create_task(take())
+    await asyncio.sleep(0.02)
+    abandoned = 0
+    await asyncio.wait_for(waiting, 0.5)
+
+
 async def test_a_request_that_fails_gives_its_slot_back() -> None:
     slots = Slots(1, lambda: 0)
     with pytest.raises(ZeroDivisionError):

@@ -155,6 +155,20 @@ def test_a_receiver_that_was_down_is_told_later(
         back.close()
 
 
+def test_what_expires_is_told_though_no_worker_comes(
+    processes: Processes, api: Api, receiver: Receiver
+) -> None:
+    _deliverer(processes)
+    late = api.submit("0", Webhook_Url=receiver.url, Cancel_After="300ms")
+    api.submit("0", Webhook_Url=receiver.url)
+    assert _settled(api, late)["state"] == "delivered"
+    (told,) = receiver.verified()
+    assert told["type"] == "prediction.timed_out"
+    status = api.status(late)
+    assert (status["status"], status["started"], status["tries"]) == ("timed_out", None, 0)
+    assert status["created"] < status["finished"]
+
+
 def test_who_wants_no_more_is_not_told_again_unless_asked_to(
     processes: Processes, api: Api, receiver: Receiver, store: "redis.Redis"
 ) -> None:
