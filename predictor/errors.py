@@ -8,7 +8,7 @@ PredictorError
 ├── Overloaded              not now: all slots are taken, or the queue is full
 ├── AlreadyEnded            it cannot be canceled any more
 ├── StillActive             it cannot be erased yet
-├── KeyReused               an idempotency key came with another body before
+├── KeyReused               an idempotency key came with another request before
 ├── WebhookRefused          Webhook-Url cannot be called, or must not be
 └── PredictionError         a prediction ended without a result; stored as `code` and message
     ├── InvalidInput        the model refused its input
@@ -74,7 +74,7 @@ class StillActive(PredictorError):
 
 
 class KeyReused(PredictorError):
-    """Header Idempotency-Key was used with another body before; use a new key."""
+    """Header Idempotency-Key was used with another request before; use a new key."""
 
 
 class WebhookRefused(PredictorError):

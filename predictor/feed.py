@@ -10,6 +10,9 @@ from predictor.prediction import EventKind, Json
 #: Seconds between two progress events that leave the worker.
 _PACE = 0.1
 
+#: Outputs that are sent in one call: the store does nothing else meanwhile.
+_AT_ONCE = 1000
+
 Said = list[tuple[EventKind, Json]]
 
 
@@ -35,11 +38,13 @@ class Feed:
     def say(self, kind: EventKind, data: Json) -> None:
         """Take an event along; ignored when the run is over."""
         with self._lock:
+            if self._is_over.is_set():
+                return
             if kind is EventKind.PROGRESS:
                 self._progress = data
             else:
                 self._outputs.append(data)
-            if self._is_awake or self._is_over.is_set():
+            if self._is_awake:
                 return
             self._is_awake = True
         with contextlib.suppress(RuntimeError):  # the loop has ended
@@ -70,8 +75,8 @@ class Feed:
         """What may be sent now; None if there is nothing to send, now or later."""
         now = self._loop.time()
         with self._lock:
-            said = [(EventKind.OUTPUT, data) for data in self._outputs]
-            self._outputs = []
+            said = [(EventKind.OUTPUT, data) for data in self._outputs[:_AT_ONCE]]
+            del self._outputs[:_AT_ONCE]
             if self._progress is not None and (now >= self._due or self._is_over.is_set()):
                 said.append((EventKind.PROGRESS, self._progress))
                 self._progress, self._due = None, now + _PACE

@@ -133,6 +133,8 @@ class Prediction:
     starts_in: float | None = None
     #: seconds until it is worth asking again
     ask_in: float = 1.0
+    #: seconds until it will have waited longer than it may; None unless it waits
+    expires_in: float | None = None
     #: set exactly when it succeeded
     output: Output | None = None
     #: set exactly when it ended without one

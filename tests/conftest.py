@@ -49,7 +49,7 @@ def redis_url(valkey: str) -> Iterator[str]:
         waiting = set(client.zrange("arq:queue", 0, -1))
         endless = {key for key in client.scan_iter() if client.ttl(key) == -1}
         needed = {b"arq:queue", b"predictor:leases", b"predictor:turns"} if waiting else set()
-        kept = (b"arq:job:", b"predictor:events:")
+        kept = (b"arq:job:", b"predictor:events:", b"predictor:webhook:")
         needed |= {prefix + id_ for id_ in waiting for prefix in kept}
         assert endless <= needed, f"left for ever: {sorted(endless - needed)}"
 

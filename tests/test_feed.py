@@ -12,12 +12,14 @@ class Sink:
 
     def __init__(self) -> None:
         self.said: Said = []
+        self.calls = 0
         self.times: list[float] = []
         self.open = asyncio.Event()
         self.open.set()
 
     async def __call__(self, first: int, said: Said) -> None:
         assert first == len(self.said) + 1
+        self.calls += 1
         await self.open.wait()
         self.said += said
         self.times += [asyncio.get_running_loop().time() for kind, _ in said if kind == "progress"]
@@ -73,5 +75,14 @@ async def test_what_is_said_after_the_end_is_ignored(sink: Sink) -> None:
     feed = Feed(sink)
     await feed.end()
     feed.say(EventKind.OUTPUT, Json(b"1"))
-    await asyncio.sleep(0.01)
+    await feed.end()
     assert not sink.said
+
+
+async def test_many_outputs_are_sent_in_parts(sink: Sink) -> None:
+    feed = Feed(sink)
+    for number in range(2500):
+        feed.say(EventKind.OUTPUT, Json(b"%d" % number))
+    await feed.end()
+    assert sink.calls == 3
+    assert len(sink.said) == 2500

@@ -33,13 +33,7 @@ def create_app(config: Config) -> FastAPI:
     """The api as `config` says, its model loaded. Raises ConfigError."""
     model = load_model(config.model)
     url = config.redis_url.get_secret_value() if config.redis_url else DEFAULT_URL
-    policy = Policy(
-        queue_ttl=config.queue_ttl,
-        result_ttl=config.result_ttl,
-        queue_limit=config.queue_limit,
-        wait_replicas=config.wait_replicas,
-    )
-    store = Predictions(url, policy)
+    store = Predictions(url, _policy(config))
     allowed = Allowed.parse(config.webhook_allow)
 
     @asynccontextmanager
@@ -69,6 +63,16 @@ def create_app(config: Config) -> FastAPI:
     app.include_router(routes.router)
     errors.install(app)
     return app
+
+
+def _policy(config: Config) -> Policy:
+    return Policy(
+        queue_ttl=config.queue_ttl,
+        result_ttl=config.result_ttl,
+        queue_limit=config.queue_limit,
+        wait_replicas=config.wait_replicas,
+        runs=config.max_tries * (config.timeout + config.lease),
+    )
 
 
 def _operation_id(route: APIRoute) -> str:

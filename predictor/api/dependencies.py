@@ -153,7 +153,7 @@ async def _hung_up(request: Request) -> None:
 async def wait_for_end(parts: State, id_: PredictionId, seconds: float) -> Prediction | None:
     """The prediction as soon as it has ended, or as it is after so many seconds."""
     deadline = asyncio.get_running_loop().time() + seconds
-    async with parts["news"].about(id_) as event:
+    async with parts["news"].about(id_, only_end=True) as event:
         while True:
             event.clear()
             prediction = await parts["predictions"].read(id_)
@@ -163,5 +163,6 @@ async def wait_for_end(parts: State, id_: PredictionId, seconds: float) -> Predi
             if left <= 0 or parts["news"].is_over:
                 return prediction
             with contextlib.suppress(TimeoutError):
-                # News can get lost while the store is away: look now and then all the same.
-                await asyncio.wait_for(event.wait(), min(left, LOOK_EVERY))
+                # News can get lost while the store is away; what expires in the queue makes none.
+                pause = min(left, LOOK_EVERY, (prediction.expires_in or LOOK_EVERY) + 0.01)
+                await asyncio.wait_for(event.wait(), pause)

@@ -185,7 +185,7 @@ PREDICT_ANSWERS: dict[int | str, dict[str, Any]] = {
         "The body has the wrong shape, the model refuses the input, or the idempotency key was "
         "used with another body.",
         missing="Field 'input' is missing.",
-        reused="Header Idempotency-Key was used with another body before; use a new key.",
+        reused="Header Idempotency-Key was used with another request before; use a new key.",
         refused=_MODEL_ERRORS["refused"],
     ),
     500: _answer("The model failed.", Error, failed=_MODEL_ERRORS["failed"]),
@@ -277,13 +277,6 @@ EVENTS_REQUEST: dict[str, Any] = {
 }
 
 
-def _beside_a_stream(answer: dict[str, Any]) -> dict[str, Any]:
-    schema = {"$ref": f"#/components/schemas/{answer['model'].__name__}"}
-    content = answer["content"]["application/json"] | {"schema": schema}
-    more = {key: value for key, value in answer.items() if key != "model"}
-    return more | {"content": {"application/json": content}}
-
-
 _EVENTS = """\
 event: progress
 data: {"fraction":0.4,"message":"4 of 10 pages"}
@@ -307,14 +300,12 @@ EVENTS_ANSWERS: dict[int | str, dict[str, Any]] = {
         "content": {"text/event-stream": {"example": _EVENTS}},
     },
     204: {"description": "It has ended, and there is nothing after `Last-Event-ID`."},
-    400: _beside_a_stream(
-        _error(
-            "`Last-Event-ID` is none.",
-            no_id="Header Last-Event-ID must be an id that this stream sent.",
-        )
+    400: _error(
+        "`Last-Event-ID` is none.",
+        no_id="Header Last-Event-ID must be an id that this stream sent.",
     ),
-    404: _beside_a_stream(READ_ANSWERS[404]),
-    503: _beside_a_stream(READ_ANSWERS[503]),
+    404: READ_ANSWERS[404],
+    503: READ_ANSWERS[503],
 }
 
 ERASE_ANSWERS: dict[int | str, dict[str, Any]] = {

@@ -30,10 +30,6 @@ STATUS: dict[type[errors.PredictorError], HTTPStatus] = {
 }
 
 
-class NothingMore(Exception):
-    """All events have been sent before; a browser comes back until it is told so."""
-
-
 def status_of(error: errors.PredictorError) -> HTTPStatus:
     """The status code that says what `error` is."""
     return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
@@ -67,7 +63,6 @@ def install(app: FastAPI) -> None:
     """Answer every error of `app`, the framework's own too, in the one shape."""
     app.add_exception_handler(errors.PredictorError, _predictor_error)
     app.add_exception_handler(HTTPException, _http_exception)
-    app.add_exception_handler(NothingMore, _nothing_more)
     app.add_exception_handler(Exception, _bug)
 
 
@@ -98,9 +93,7 @@ async def _http_exception(request: Request, error: Exception) -> Response:
     return error_response(error.status_code, message, headers)
 
 
-async def _nothing_more(_: Request, __: Exception) -> Response:
-    return Response(status_code=204)
-
-
-async def _bug(_: Request, __: Exception) -> Response:
-    return error_response(500, "Something went wrong here; the log says what.")
+async def _bug(request: Request, _: Exception) -> Response:
+    # Not for the middleware any more: this is answered outside of it.
+    headers = {"X-Request-ID": request.scope.get("request_id", "")}
+    return error_response(500, "Something went wrong here; the log says what.", headers)

@@ -4,82 +4,73 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-from fastapi import HTTPException, Request
-from fastapi.sse import ServerSentEvent
+from fastapi.sse import format_sse_event
 from pydantic_core import to_json
 
-from predictor.api.dependencies import LOOK_EVERY, known_prediction, prediction_id, state
-from predictor.api.errors import NothingMore
-from predictor.api.headers import last_event_id
+from predictor.api.dependencies import LOOK_EVERY, State
 from predictor.errors import StoreUnavailable
-from predictor.prediction import EventKind, Prediction, PredictionId
+from predictor.prediction import Event, EventKind, Json, Prediction, PredictionId
 from predictor.store.predictions import MOST_EVENTS, Predictions
 
 #: Milliseconds after which a browser that was cut off comes back.
 _RETRY = 1000
 
-
-async def resume_point(request: Request) -> str:
-    """The event after which this stream goes on. Answers 404, 400, and 204 past the end."""
-    after = last_event_id(request.headers)
-    prediction = await known_prediction(request)
-    if prediction is None:
-        raise HTTPException(404)
-    if after and not prediction.is_active:
-        parts = state(request)
-        if not await parts["predictions"].events(prediction.id, after):
-            raise NothingMore
-    return after
+#: A comment. No empty line follows, which some clients take for the end of an event.
+_PING = b": ping\n"
 
 
-async def follow(request: Request, after: str) -> AsyncIterator[ServerSentEvent]:
+async def follow(parts: State, id_: PredictionId, after: str) -> AsyncIterator[bytes]:
     """The events after `after`, those to come too, until it has ended or the server is to stop."""
-    parts, id_ = state(request), prediction_id(request)
-    assert id_  # noqa: S101 (for the type checker)
     pause = LOOK_EVERY / 16
     async with parts["news"].about(id_) as news:
         while not parts["news"].is_over:
             news.clear()
             try:
                 async for event in _until_now(parts["predictions"], id_, after):
-                    yield event
+                    yield _encode(event, is_first=not after)
                     after = event.id or after
-                    if event.event == EventKind.COMPLETED:
+                    if event.kind is EventKind.COMPLETED:
                         return
             except StoreUnavailable:
+                news.set()
                 await asyncio.sleep(1)
-                continue
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(news.wait(), pause)
+            if not news.is_set():
+                yield _PING
             pause = min(2 * pause, LOOK_EVERY)
 
 
-async def _until_now(
-    store: Predictions, id_: PredictionId, after: str
-) -> AsyncIterator[ServerSentEvent]:
-    retry = None if after else _RETRY
+async def _until_now(store: Predictions, id_: PredictionId, after: str) -> AsyncIterator[Event]:
     events = await store.events(id_, after)
     while events:
         for event in events:
             is_end = event.kind is EventKind.COMPLETED
             data = _completed(await store.read(id_)) if is_end else event.data
-            yield ServerSentEvent(
-                raw_data=data.decode(), event=event.kind, id=event.id, retry=retry
-            )
-            after, retry = event.id, None
+            yield Event(event.id, event.kind, data)
+            after = event.id
         if is_end or len(events) < MOST_EVENTS:
             return
         events = await store.events(id_, after)
     prediction = await store.read(id_)
     # Past the end without a record of it: it expired in the queue, and no worker has come by.
     if not (prediction and prediction.is_active) and not await store.events(id_, after):
-        yield ServerSentEvent(raw_data=_completed(prediction).decode(), event=EventKind.COMPLETED)
+        yield Event("", EventKind.COMPLETED, _completed(prediction))
 
 
-def _completed(prediction: Prediction | None) -> bytes:
+def _completed(prediction: Prediction | None) -> Json:
     if prediction is None:
-        return b'{"status":"erased"}'
+        return Json(b'{"status":"erased"}')
     if prediction.output:
-        return b'{"status":"succeeded","output":%b}' % prediction.output.to_json()
+        return Json(b'{"status":"succeeded","output":%b}' % prediction.output.to_json())
     message = prediction.error.message if prediction.error else None
-    return to_json({"status": prediction.state, "error": message})
+    return Json(to_json({"status": prediction.state, "error": message}))
+
+
+def _encode(event: Event, *, is_first: bool) -> bytes:
+    return format_sse_event(
+        data_str=event.data.decode(),
+        event=event.kind,
+        id=event.id or None,
+        retry=_RETRY if is_first else None,
+    )

@@ -1,6 +1,5 @@
 """What a request's headers say. Each is read strictly: never a silent other meaning."""
 
-import hashlib
 import re
 from dataclasses import dataclass
 
@@ -23,7 +22,7 @@ _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
 _DURATION = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]{1,3})?(?:ms|s|m|h))+")
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
 _VISIBLE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
-_PREFERENCE = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*")+')
+_PREFERENCE = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*(?:"|$))+')
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,7 @@ class Wishes:
     preferences: Preferences
     #: seconds over queue and run; None: no limit
     cancel_after: float | None
-    #: digest of the client's key
+    #: the client's key
     idempotency_key: str | None
     #: where to tell its end; not looked at yet
     webhook: str | None
@@ -88,10 +87,10 @@ def wishes(headers: Headers) -> Wishes:
 def preferences(headers: Headers) -> Preferences:
     """What `Prefer` says. What is not understood is ignored, and the first of two counts."""
     said: dict[str, str] = {}
-    for value in headers.getlist("prefer"):
-        for preference in _PREFERENCE.findall(value) if len(value) <= _MOST_PREFER else ():
-            name, _, wish = preference.partition(";")[0].partition("=")
-            said.setdefault(name.strip().lower(), wish.strip().strip('"'))
+    value = ",".join(headers.getlist("prefer"))
+    for preference in _PREFERENCE.findall(value) if len(value) <= _MOST_PREFER else ():
+        name, _, wish = preference.partition(";")[0].partition("=")
+        said.setdefault(name.strip().lower(), wish.strip().strip('"'))
     wait = said.get("wait", "")
     seconds = min(int(wait), MOST_WAIT) if re.fullmatch(r"[0-9]{1,10}", wait) else None
     return Preferences("respond-async" in said, seconds)
@@ -142,7 +141,7 @@ def _idempotency_key(headers: Headers) -> str | None:
         raise HTTPException(
             400, "Header Idempotency-Key must be 1 to 255 visible ASCII characters."
         )
-    return hashlib.sha256(key.encode()).hexdigest()
+    return key
 
 
 def _only(headers: Headers, name: str) -> str | None:

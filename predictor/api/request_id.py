@@ -23,6 +23,8 @@ class RequestId:
         usable = len(given) == 1 and _ID.fullmatch(given[0])
         request_id = given[0].decode() if usable else uuid.uuid4().hex
 
+        scope["request_id"] = request_id
+
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message)["X-Request-ID"] = request_id

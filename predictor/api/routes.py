@@ -2,11 +2,9 @@
 
 import hashlib
 import time
-from collections.abc import AsyncIterator
-from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request, Response
-from fastapi.sse import EventSourceResponse, ServerSentEvent
+from fastapi import APIRouter, Request, Response
+from fastapi.sse import EventSourceResponse
 from pydantic_core import to_json
 
 from predictor.api import answers
@@ -36,10 +34,10 @@ from predictor.api.descriptions import (
     WEBHOOK_ANSWERS,
 )
 from predictor.api.errors import answer, no_webhook, retry_after, unknown_id
-from predictor.api.events import follow, resume_point
-from predictor.api.headers import Wishes, preferences, wishes
+from predictor.api.events import follow
+from predictor.api.headers import Wishes, last_event_id, preferences, wishes
 from predictor.delivery import DeliveryState
-from predictor.errors import PredictionError, TimedOut
+from predictor.errors import PredictionError, StoreUnavailable, TimedOut
 from predictor.prediction import Job, Json, Output, new_id
 from predictor.store.predictions import Cancellation, Twin
 
@@ -87,10 +85,9 @@ async def _run(request: Request, text: str, wished: Wishes) -> Response:
 async def _queue(request: Request, text: str, wished: Wishes) -> Response:
     """Accept it; then wait for it, if that is wished, and answer as a sync call would."""
     parts, twin = state(request), None
-    if wished.idempotency_key:
-        fingerprint = hashlib.sha256(text.encode()).hexdigest()
-        twin = Twin(wished.idempotency_key, fingerprint)
     webhook = await accept_webhook(request, wished.webhook) if wished.webhook is not None else None
+    if key := wished.idempotency_key:
+        twin = Twin(_digest(key), _digest(key, text, webhook or ""))
     job = Job(text, wished.cancel_after, webhook)
     submitted = await parts["predictions"].submit(new_id(), job, twin)
     id_ = submitted.id
@@ -100,7 +97,10 @@ async def _queue(request: Request, text: str, wished: Wishes) -> Response:
         headers["Idempotency-Replayed"] = "true"
     ask_in = submitted.ask_in
     if seconds := wished.wait(parts["config"].timeout):
-        prediction = await while_connected(request, wait_for_end(parts, id_, seconds))
+        try:
+            prediction = await while_connected(request, wait_for_end(parts, id_, seconds))
+        except StoreUnavailable:  # it is accepted all the same: say under which id
+            return answers.accepted(id_, headers | retry_after(ask_in))
         if prediction is None:
             return unknown_id()
         if not prediction.is_active:
@@ -108,6 +108,10 @@ async def _queue(request: Request, text: str, wished: Wishes) -> Response:
             return answers.ended(prediction, body, headers)
         ask_in = prediction.ask_in
     return answers.accepted(id_, headers | retry_after(ask_in))
+
+
+def _digest(*texts: str) -> str:
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 
 @router.get(
@@ -149,16 +153,21 @@ async def read_status(request: Request) -> Response:
 @router.get(
     "/predict/{prediction_id}/events",
     tags=["predictions"],
-    response_class=EventSourceResponse,
+    response_class=Response,
     responses=EVENTS_ANSWERS,
     openapi_extra=EVENTS_REQUEST,
 )
-async def read_events(
-    request: Request, after: Annotated[str, Depends(resume_point)]
-) -> AsyncIterator[ServerSentEvent]:
+async def read_events(request: Request) -> Response:
     """What happens to a prediction, as it happens: Server-Sent Events, until it has ended."""
-    async for event in follow(request, after):
-        yield event
+    parts, after = state(request), last_event_id(request.headers)
+    prediction = await known_prediction(request)
+    if prediction is None:
+        return unknown_id()
+    id_ = prediction.id
+    if after and not prediction.is_active and not await parts["predictions"].events(id_, after):
+        return Response(status_code=204)  # a browser would come back for ever
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return EventSourceResponse(follow(parts, id_, after), headers=headers)
 
 
 @router.delete(

@@ -7,6 +7,7 @@
 -- Uses announce, raise_life, settle
 -- KEYS  1 to 13 as settle
 -- ARGV  1 to 4 as settle, the result one that says it was canceled  5 told prefix
+--       6 result that says it has expired, for one that has
 -- Answers 'gone', 'told', 'done' with the result that there is, or nil for an unknown id.
 local result = redis.pcall('GET', KEYS[8])
 if result then
@@ -23,6 +24,8 @@ if type(holder) == 'string' then
   redis.pcall('PEXPIRE', told, 60000)
   return { 'told' }
 end
-ARGV[2] = submitted_at(ARGV[2], tonumber(redis.call('ZSCORE', KEYS[1], ARGV[1])))
+local turn = tonumber(redis.call('ZSCORE', KEYS[1], ARGV[1]))
+local expired = redis.call('EXISTS', KEYS[5]) == 0
+ARGV[2] = submitted_at(expired and ARGV[6] or ARGV[2], turn)
 settle()
-return { 'gone' }
+return expired and { 'done', ARGV[2] } or { 'gone' }

@@ -13,7 +13,7 @@
 --       8 last try  9 how many the worker holds
 --       10 when this was sent, ms by the store's clock as the worker knows it
 --       11 1: also take what others let run out  12 1: sent again, the reply was lost
---       13 events prefix  14 run prefix
+--       13 events prefix  14 run prefix  15 webhook prefix
 -- Answers { now, { id, turn, try, job or false, 1 if canceled, in-progress value }, … }; ids that
 -- cannot be one are dropped, and answered with try 0.
 local time = redis.call('TIME')
@@ -88,6 +88,7 @@ for i = 1, #due, 2 do
     local token = string.format('%s:%d:%d', worker, try, now)
     redis.call('SET', ARGV[2] .. id, token, 'PX', lease)
     redis.call('PERSIST', ARGV[13] .. id)
+    redis.call('PERSIST', ARGV[15] .. id)
     redis.call('DEL', ARGV[14] .. id)
     announce(ARGV[13] .. id, 'status', string.format('{"status":"running","try":%d}', try))
     give(id, turn, try, job, token)

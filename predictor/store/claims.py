@@ -14,6 +14,7 @@ from redis.commands.core import AsyncScript
 from predictor.errors import StoreUnavailable
 from predictor.prediction import Json, PredictionId
 from predictor.store import keys
+from predictor.store.healing import heal
 from predictor.store.patience import TROUBLE, Patience
 from predictor.store.scripts import script
 from predictor.store.server import check_server, version
@@ -236,7 +237,7 @@ class Claims:
             len(self._held),
             sent_ms,
         ]
-        args += [int(quiet > terms.lease / 2), int(sent_again), keys.EVENTS, keys.RUN]
+        args += [int(quiet > terms.lease / 2), int(sent_again), keys.EVENTS, keys.RUN, keys.WEBHOOK]
         reply: list[Any] = await self._claim(
             keys=[keys.QUEUE, keys.LEASES, keys.TURNS, keys.CANCELS, keys.WAKE], args=args
         )
@@ -274,17 +275,13 @@ class Claims:
     async def _meet(self, error: BaseException) -> None:
         if not isinstance(error, TROUBLE):
             raise error
-        if "WRONGTYPE" in str(error):
-            with contextlib.suppress(*TROUBLE):
-                heal = self._redis.register_script(script("heal"))
-                removed = await heal(keys=list(keys.TYPES), args=list(keys.TYPES.values()))
-                logger.error("removed keys that somebody had overwritten: %s", removed)
+        await heal(self._redis, error)
         await self._patience.wait(error)
 
 
 def give_back_arguments(terms: Terms, claims: list[Claim]) -> tuple[list[str], list[Any]]:
     """Keys and arguments of give_back.lua."""
     args: list[Any] = [keys.JOB, keys.IN_PROGRESS, keys.TRIES, round(terms.queue_ttl * 1000)]
-    args += [keys.EVENTS, terms.kept_ms]
+    args += [keys.EVENTS, keys.WEBHOOK, terms.kept_ms]
     args += [part for claim in claims for part in (claim.id, claim.token)]
     return [keys.QUEUE, keys.LEASES, keys.TURNS, keys.WAKE], args

@@ -11,6 +11,7 @@ from predictor.errors import Expired, StoreUnavailable
 from predictor.prediction import PredictionId
 from predictor.store import keys
 from predictor.store.connection import connection_pool
+from predictor.store.healing import heal
 from predictor.store.patience import TROUBLE, Patience
 from predictor.store.scripts import script
 from predictor.store.wire import decode_ended, encode_attempt, encode_unrun
@@ -57,13 +58,10 @@ class Deliveries:
             if not result:
                 await self._expire_if_late(id_)
                 continue
-            claimed[id_] = Delivery(
-                url.decode(),
-                decode_ended(id_, result),
-                int(tries),
-                int(tries) - int(before),
-                int(since) / 1000,
-            )
+            known = [int(number) if number.isdigit() else 0 for number in (tries, before, since)]
+            recent, asked_at = max(0, known[0] - known[1]), known[2] / 1000
+            ended = decode_ended(id_, result)
+            claimed[id_] = Delivery(url.decode(), ended, known[0], recent, asked_at)
         return claimed
 
     async def wait(self) -> None:
@@ -108,6 +106,7 @@ class Deliveries:
             try:
                 answer = await call()
             except TROUBLE as error:
+                await heal(self._redis, error)
                 try:
                     await self._patience.wait(error)
                 except StoreUnavailable:

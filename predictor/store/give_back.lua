@@ -6,10 +6,10 @@
 -- Uses announce
 -- KEYS  1 queue  2 leases  3 turns  4 wake
 -- ARGV  1 job prefix  2 in-progress prefix  3 tries prefix  4 time to live of a job, ms
---       5 events prefix  6 time to live of events, ms  then id, token for each
+--       5 events prefix  6 webhook prefix  7 time to live of both, ms  then id, token for each
 -- Answers how many went back.
 local back = 0
-for i = 7, #ARGV, 2 do
+for i = 8, #ARGV, 2 do
   local id, token = ARGV[i], ARGV[i + 1]
   if redis.pcall('GET', ARGV[2] .. id) == token then
     local turn = redis.call('HGET', KEYS[3], id)
@@ -28,7 +28,8 @@ for i = 7, #ARGV, 2 do
     redis.call('PEXPIRE', ARGV[1] .. id, ARGV[4])
     redis.pcall('LPUSH', KEYS[4], 1)
     announce(ARGV[5] .. id, 'status', '{"status":"queued"}')
-    redis.call('PEXPIRE', ARGV[5] .. id, ARGV[6])
+    redis.call('PEXPIRE', ARGV[5] .. id, ARGV[7])
+    redis.call('PEXPIRE', ARGV[6] .. id, ARGV[7])
     back = back + 1
   end
 end

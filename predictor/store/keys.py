@@ -55,7 +55,16 @@ DELIVER = "predictor:deliver"
 DELIVERY_TTL = 86400.0
 
 #: What each of our shared keys, and the queue, must be.
-TYPES = {QUEUE: "zset", LEASES: "zset", TURNS: "hash", CANCELS: "hash", WAKE: "list", PACE: "hash"}
+TYPES = {
+    QUEUE: "zset",
+    LEASES: "zset",
+    TURNS: "hash",
+    CANCELS: "hash",
+    WAKE: "list",
+    PACE: "hash",
+    DELIVERIES: "zset",
+    DELIVER: "list",
+}
 
 
 def to_settle(id_: str) -> list[str]:

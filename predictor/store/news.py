@@ -4,22 +4,28 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
-from typing import Self
+from typing import Any, Self
 
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 
-from predictor.prediction import PredictionId
+from predictor.prediction import EventKind, PredictionId
 from predictor.store import keys
 from predictor.store.connection import connection_pool
-from predictor.store.patience import TROUBLE, describe
+from predictor.store.patience import describe
 
 logger = logging.getLogger(__name__)
 
 #: Seconds until the connection is tried again.
 _PAUSE = 0.2
 
-#: A channel of our own: a subscription needs one, before anybody waits.
+#: Seconds that the store has for one command.
+_PATIENCE = 1.0
+
+#: Seconds of silence after which the connection is asked whether it lives.
+_SILENCE = 2.0
+
+#: A channel of our own: a connection without one could not be listened to.
 _NOBODY = keys.EVENTS + "-"
 
 
@@ -28,89 +34,97 @@ class News:
 
     def __init__(self, url: str) -> None:
         # Without a limit of time for an answer: there may be no news for hours.
-        pool = connection_pool(url, socket_connect_timeout=1)
-        self._redis = Redis(connection_pool=pool)
-        self._waiting: dict[str, set[asyncio.Event]] = {}
-        self._pubsub: PubSub | None = None
-        self._changing = asyncio.Lock()
-        self._leaving: set[asyncio.Task[None]] = set()
-        self._listener: asyncio.Task[None] | None = None
+        pool = connection_pool(url, socket_connect_timeout=_PATIENCE)
+        self._redis: Redis = Redis(connection_pool=pool)
+        #: for each channel who waits, and whether for the end only
+        self._waiting: dict[str, dict[asyncio.Event, bool]] = {}
+        self._changed = asyncio.Event()
+        self._connection: asyncio.Task[None] | None = None
         #: nobody should wait for more: the process is to end
         self.is_over = False
-
-    def end(self) -> None:
-        """Wake all who wait, to go."""
-        self.is_over = True
-        for channel in self._waiting:
-            self._wake(channel)
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._leaving:
-            await asyncio.wait(self._leaving)
-        if self._listener:
-            self._listener.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._listener
+        if self._connection:
+            self._connection.cancel()
+            await asyncio.wait({self._connection})
         await self._redis.aclose(close_connection_pool=True)
 
+    def end(self) -> None:
+        """Wake all who wait, to go."""
+        self.is_over = True
+        for waiting in self._waiting.values():
+            for event in waiting:
+                event.set()
+
     @contextlib.asynccontextmanager
-    async def about(self, id_: PredictionId) -> AsyncIterator[asyncio.Event]:
+    async def about(
+        self, id_: PredictionId, *, only_end: bool = False
+    ) -> AsyncIterator[asyncio.Event]:
         """An event that is set when something happens to the prediction, or may have.
 
-        It is set once right away, when nothing can be missed any more.
+        It is set, too, when nothing can be missed any more: at first it can.
         """
-        if self._listener is None:
-            self._listener = asyncio.create_task(self._listen())
+        if self._connection is None:
+            self._connection = asyncio.create_task(self._connect())
         channel, event = keys.EVENTS + id_, asyncio.Event()
-        waiting = self._waiting.setdefault(channel, set())
-        waiting.add(event)
-        if len(waiting) == 1:
-            await self._subscribe(channel)
-        else:
-            event.set()
+        self._waiting.setdefault(channel, {})[event] = only_end
+        self._changed.set()
         try:
             yield event
         finally:
-            waiting.discard(event)
-            if not waiting and self._waiting.get(channel) is waiting:
+            waiting = self._waiting[channel]
+            del waiting[event]
+            if not waiting:
                 del self._waiting[channel]
-                # Not here: who waited may be canceled, and could not wait for this.
-                leaving = asyncio.create_task(self._unsubscribe(channel))
-                self._leaving.add(leaving)
-                leaving.add_done_callback(self._leaving.discard)
+                self._changed.set()
 
-    async def _listen(self) -> None:
+    async def _connect(self) -> None:
         while True:
             try:
-                async with self._redis.pubsub() as pubsub:
-                    async with self._changing:
-                        await pubsub.subscribe(_NOBODY, *self._waiting)
-                        self._pubsub = pubsub
-                    async for message in pubsub.listen():
-                        # That a channel is subscribed is news, too: now nothing is missed.
-                        self._wake(message["channel"].decode())
-            except TROUBLE as error:
-                self._pubsub = None
+                async with self._redis.pubsub() as pubsub, asyncio.TaskGroup() as tasks:
+                    async with asyncio.timeout(_PATIENCE):
+                        await pubsub.subscribe(_NOBODY)
+                    tasks.create_task(self._subscribe(pubsub))
+                    tasks.create_task(self._listen(pubsub))
+            except Exception as error:  # whatever it is, somebody waits for news
                 logger.debug("no news (%s); trying again", describe(error))
                 await asyncio.sleep(_PAUSE)
 
-    def _wake(self, channel: str) -> None:
-        for event in self._waiting.get(channel, ()):
-            event.set()
+    async def _subscribe(self, pubsub: PubSub) -> None:
+        """Keep the connection subscribed to what is waited for."""
+        subscribed: set[str] = set()
+        while True:
+            self._changed.clear()
+            wanted = set(self._waiting)
+            async with asyncio.timeout(_PATIENCE):
+                if new := wanted - subscribed:
+                    await pubsub.subscribe(*new)
+                if gone := subscribed - wanted:
+                    await pubsub.unsubscribe(*gone)
+            subscribed = wanted
+            await self._changed.wait()
 
-    async def _subscribe(self, channel: str) -> None:
-        # Where there is no connection, the next one subscribes to all that are waited for.
-        async with self._changing:
-            if self._pubsub:
-                with contextlib.suppress(*TROUBLE):
-                    await self._pubsub.subscribe(channel)
+    async def _listen(self, pubsub: PubSub) -> None:
+        """Wake who waits. Raises TimeoutError when the connection is dead."""
+        is_asked = False
+        while True:
+            message = await pubsub.get_message(timeout=_PATIENCE if is_asked else _SILENCE)
+            if message:
+                is_asked = False
+                self._wake(message)
+            elif is_asked:
+                raise TimeoutError
+            else:
+                is_asked = True
+                async with asyncio.timeout(_PATIENCE):
+                    await pubsub.ping()
 
-    async def _unsubscribe(self, channel: str) -> None:
-        async with self._changing:
-            # Somebody may have come to wait for it meanwhile.
-            if self._pubsub and channel not in self._waiting:
-                with contextlib.suppress(*TROUBLE):
-                    await self._pubsub.unsubscribe(channel)
+    def _wake(self, message: dict[str, Any]) -> None:
+        # That a channel is subscribed is news, too: now nothing is missed.
+        is_end = message["type"] != "message" or message["data"] == EventKind.COMPLETED.encode()
+        for event, only_end in self._waiting.get((message["channel"] or b"").decode(), {}).items():
+            if is_end or not only_end:
+                event.set()

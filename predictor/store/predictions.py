@@ -1,5 +1,6 @@
 """The api's side of the store: submit, read, cancel, erase. Fails within two seconds."""
 
+import contextlib
 import math
 import time
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
 
 from predictor.delivery import Webhook
 from predictor.errors import (
@@ -23,9 +25,7 @@ from predictor.errors import (
 )
 from predictor.prediction import (
     Event,
-    EventKind,
     Job,
-    Json,
     Prediction,
     PredictionId,
     State,
@@ -38,6 +38,7 @@ from predictor.store.scripts import script
 from predictor.store.server import check_server
 from predictor.store.wire import (
     decode_ended,
+    decode_event,
     decode_progress,
     decode_result,
     decode_webhook,
@@ -74,6 +75,8 @@ class Policy:
     queue_limit: int = 0
     #: replicas that must have a prediction before it is accepted
     wait_replicas: int = 0
+    #: how long all runs of one may take
+    runs: float = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,12 +139,12 @@ class Predictions:
         submit_keys.append(keys.DELIVERIES)
         policy = self._policy
         waits = min(policy.queue_ttl, job.cancel_after or math.inf)
-        lives = policy.queue_ttl + policy.result_ttl
+        lives = policy.queue_ttl + policy.runs + policy.result_ttl
         args: list[Any] = [id_, encode_job(job, _now_ms()), max(1, round(waits * 1000))]
         args += [policy.queue_limit, twin.fingerprint if twin else "", round(lives * 1000)]
         args += [job.webhook or "", keys.JOB, keys.RESULT]
         if policy.wait_replicas:
-            reply = await self._submit_to_replicas(id_, submit_keys, args)
+            reply = await self._submit_to_replicas(id_, submit_keys, args, is_repeatable=bool(twin))
         else:
             reply = await self._run(self._submit, submit_keys, args)
         what, known_id, now_ms, place, *pace_fields = reply
@@ -175,20 +178,19 @@ class Predictions:
         since = f"({after}" if after else "-"
         try:
             found = await self._redis.xrange(keys.EVENTS + id_, since, "+", count=MOST_EVENTS)
+        except ResponseError:  # somebody overwrote it
+            return []
         except TROUBLE as error:
             raise _unavailable(error) from error
-        return [
-            Event(event_id.decode(), EventKind(fields[b"event"].decode()), Json(fields[b"data"]))
-            for event_id, fields in found
-        ]
+        return [event for each in found if (event := decode_event(*each))]
 
     async def cancel(self, id_: PredictionId) -> Cancellation | None:
         """End a prediction, or ask its worker to; None if the store does not know it.
 
         Raises AlreadyEnded. Canceling what was canceled is no error.
         """
-        result = encode_unrun(id_, Canceled(), _now_ms())
-        args = [id_, result, *keys.lives(self._policy.result_ttl), keys.TOLD]
+        canceled, expired = (encode_unrun(id_, why, _now_ms()) for why in (Canceled(), Expired()))
+        args = [id_, canceled, *keys.lives(self._policy.result_ttl), keys.TOLD, expired]
         match await self._run(self._cancel, keys.to_settle(id_), args):
             case None:
                 return None
@@ -203,8 +205,9 @@ class Predictions:
 
         Raises StillActive.
         """
-        erase_keys = [keys.QUEUE, keys.DELIVERIES, keys.RESULT + id_, keys.JOB + id_]
-        erase_keys += [keys.EVENTS + id_, keys.RUN + id_, keys.WEBHOOK + id_]
+        erase_keys = [keys.QUEUE, keys.DELIVERIES, keys.IN_PROGRESS + id_, keys.JOB + id_]
+        erase_keys += [keys.TRIES + id_, keys.RESULT + id_, keys.EVENTS + id_, keys.RUN + id_]
+        erase_keys.append(keys.WEBHOOK + id_)
         outcome = await self._run(self._erase, erase_keys, [id_])
         if outcome == b"active":
             raise StillActive
@@ -239,7 +242,7 @@ class Predictions:
         check_server(info)
 
     async def _submit_to_replicas(
-        self, id_: PredictionId, submit_keys: list[str], args: list[Any]
+        self, id_: PredictionId, submit_keys: list[str], args: list[Any], *, is_repeatable: bool
     ) -> Any:
         wanted = self._policy.wait_replicas
         try:
@@ -250,8 +253,10 @@ class Predictions:
                 reply, replicas = await pipe.execute()
         except TROUBLE as error:
             raise _unavailable(error) from error
-        if reply[0] == b"accepted" and replicas < wanted:
-            await self.cancel(id_)
+        if reply[0] in {b"accepted", b"replayed"} and replicas < wanted:
+            if not is_repeatable:  # else its repetition finds it
+                with contextlib.suppress(AlreadyEnded):
+                    await self.cancel(id_)
             raise StoreUnavailable(f"Only {replicas} of {wanted} replicas confirmed; try again.")
         return reply
 
@@ -263,7 +268,7 @@ class Predictions:
 
 
 def _active(id_: PredictionId, state: str, fields: list[Any]) -> Prediction:
-    now_ms, turn, place, tries, holder, *pace_fields = fields
+    now_ms, turn, place, tries, holder, expires_ms, *pace_fields = fields
     pace = Pace.read(now_ms, pace_fields)
     created = max(0.0, min(float(turn), now_ms)) / 1000
     count = int(tries) if tries.isdigit() else 0
@@ -273,7 +278,14 @@ def _active(id_: PredictionId, state: str, fields: list[Any]) -> Prediction:
         case "queued":
             starts_in, ask_in = until_start(place, pace), until_end(place, 0, pace)
             return Prediction(
-                id_, State.QUEUED, created, None, None, count, place, starts_in, ask_in
+                id_,
+                State.QUEUED,
+                created,
+                tries=count,
+                place=place,
+                starts_in=starts_in,
+                ask_in=ask_in,
+                expires_in=max(0, expires_ms) / 1000,
             )
     began = holder.rpartition(b":")[2]
     started = int(began) / 1000 if began.isdigit() else now_ms / 1000

@@ -5,7 +5,7 @@
 -- KEYS  1 queue  2 turns  3 job  4 in-progress  5 tries  6 result  7 pace  8 run
 -- ARGV  1 id
 -- Answers { 'done', progress, result }, or { 'running' | 'queued' | 'expired', progress, now, turn,
--- place in the queue, tries, in-progress value, pace … }; expired: in the queue, its job gone. nil
+-- place in the queue, tries, in-progress value, ms until it expires, pace … }; expired: in the queue, its job gone. nil
 -- for an unknown id.
 local progress = redis.pcall('HGET', KEYS[8], 'progress')
 if type(progress) ~= 'string' then
@@ -21,9 +21,10 @@ if not score then
 end
 local state = 'queued'
 local holder = redis.pcall('GET', KEYS[4])
+local expires_in = redis.call('PTTL', KEYS[3])
 if holder then
   state = 'running'
-elseif redis.call('EXISTS', KEYS[3]) == 0 then
+elseif expires_in == -2 then
   state = 'expired'
 end
 local time = redis.call('TIME')
@@ -38,5 +39,6 @@ return {
   redis.call('ZRANK', KEYS[1], ARGV[1]),
   type(tries) == 'string' and tries or '0',
   type(holder) == 'string' and holder or '',
+  expires_in,
   pace[1], pace[2], pace[3], pace[4],
 }

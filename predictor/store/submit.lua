@@ -33,6 +33,8 @@ if KEYS[7] ~= '' then
     if twin[2] ~= ARGV[5] then
       return answer('mismatch', ARGV[1])
     end
+    -- A write, so that who waits for replicas waits for the twin.
+    redis.call('PEXPIRE', KEYS[7], ARGV[6])
     return answer(twin[1] == ARGV[1] and 'accepted' or 'replayed', twin[1])
   end
 end

@@ -13,7 +13,17 @@ from pydantic_core import from_json, to_json
 
 from predictor import errors
 from predictor.delivery import Attempt, DeliveryState, Webhook
-from predictor.prediction import Job, Json, Output, Prediction, PredictionId, Progress, State
+from predictor.prediction import (
+    Event,
+    EventKind,
+    Job,
+    Json,
+    Output,
+    Prediction,
+    PredictionId,
+    Progress,
+    State,
+)
 from predictor.store.keys import QUEUE
 
 #: The name under which the worker registers its one function.
@@ -178,6 +188,14 @@ def decode_ended(id_: PredictionId, data: bytes) -> Prediction:
     if isinstance(result.outcome, Output):
         return Prediction(id_, State.SUCCEEDED, *times, output=result.outcome)
     return Prediction(id_, State.of(result.outcome), *times, error=result.outcome)
+
+
+def decode_event(id_: bytes, fields: dict[bytes, bytes]) -> Event | None:
+    """An event as the scripts write it; None where it is none of ours."""
+    try:
+        return Event(id_.decode(), EventKind(fields[b"event"].decode()), Json(fields[b"data"]))
+    except (KeyError, ValueError):
+        return None
 
 
 def encode_attempt(attempt: Attempt) -> bytes:

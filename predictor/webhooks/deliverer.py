@@ -33,21 +33,22 @@ class Deliverer:
     async def run(self, stop: asyncio.Event, drain: float) -> None:
         """Deliver until `stop`; attempts that run then get `drain` seconds."""
         leaving = asyncio.create_task(stop.wait())
+        leaving.add_done_callback(lambda _: self._deliveries.leave(drain))
         while not leaving.done():
             free = _AT_ONCE - len(self._running)
-            for id_, delivery in (await self._deliveries.claim(free, self._running)).items():
+            claimed = await self._deliveries.claim(free, self._running)
+            for id_, delivery in claimed.items():
                 self._start(id_, delivery)
-            if len(self._running) < _AT_ONCE:
+            if len(claimed) < free:
                 news = asyncio.create_task(self._deliveries.wait())
                 await asyncio.wait({leaving, news}, return_when=asyncio.FIRST_COMPLETED)
                 news.cancel()
-            else:
+            elif len(self._running) == _AT_ONCE:
                 await asyncio.wait(
                     {leaving, *self._running.values()},
                     timeout=self._deliveries.patience,
                     return_when=asyncio.FIRST_COMPLETED,
                 )
-        self._deliveries.leave(drain)
         if self._running:
             await asyncio.wait(self._running.values(), timeout=drain)
         for id_, task in list(self._running.items()):

@@ -1,9 +1,12 @@
 """Where a webhook may go. It is looked up when it is accepted, and again for each attempt."""
 
 import asyncio
+import concurrent.futures
 import re
-import socket
+import threading
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from socket import SOCK_STREAM, getaddrinfo
+from typing import Any
 
 import httpx
 
@@ -17,6 +20,9 @@ _VISIBLE = re.compile(r"[!-~]+")
 
 #: Seconds that the name service has.
 _LOOKUP = 3.0
+
+#: Threads of a process above which no name is looked up: too many hang already.
+_MOST_THREADS = 500
 
 #: IPv6 addresses that stand for the IPv4 address at their end: mapped ones, and those of NAT64.
 _STANDS_FOR_IPV4 = (ip_network("::ffff:0:0/96"), ip_network("64:ff9b::/96"))
@@ -94,13 +100,33 @@ def _address(host: str) -> Address | None:
 async def _look_up(host: str) -> list[Address]:
     if address := _address(host):
         return [address]
-    loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(_LOOKUP):
-            found = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+            found = await _resolve(host)
     except OSError:  # a time-out, too
         return []
     return list(dict.fromkeys(ip_address(known[0]) for *_, known in found))
+
+
+async def _resolve(host: str) -> list[Any]:
+    """What the system's resolver says.
+
+    In a thread that is left behind if it takes too long: a name service that does not answer keeps
+    neither other names nor the process's end waiting, as it would in the loop's pool.
+    """
+    future: concurrent.futures.Future[list[Any]] = concurrent.futures.Future()
+    future.set_running_or_notify_cancel()
+
+    def resolve() -> None:
+        try:
+            future.set_result(getaddrinfo(host, None, type=SOCK_STREAM))
+        except (OSError, ValueError) as error:
+            future.set_exception(OSError(str(error)))
+
+    if threading.active_count() > _MOST_THREADS:
+        raise TimeoutError
+    threading.Thread(target=resolve, daemon=True).start()
+    return await asyncio.wrap_future(future)
 
 
 def _called(address: Address) -> Address:

@@ -220,3 +220,21 @@ def test_a_sync_model_talks_to_nobody(talks: Api) -> None:
     answer = talks.predict("3")
     assert answer.status_code == 200
     assert len(answer.json()["result"]) == 32
+
+
+def test_what_somebody_else_wrote_is_passed_over(api: Api, store: "redis.Redis") -> None:
+    id_, other = api.submit("x"), api.submit("y")
+    store.xadd(f"predictor:events:{id_}", {"event": "nonsense", "data": "{}"})
+    store.xadd(f"predictor:events:{id_}", {"nonsense": "1"})
+    store.set(f"predictor:events:{other}", "no stream", ex=60)
+    for one in (id_, other):
+        assert api.client.post(f"/predict/{one}/cancel").status_code == 200
+    assert [event.event for event in _events(api, id_)] == ["status", "completed"]
+    assert [event.event for event in _events(api, other)] == ["completed"]
+
+
+def test_a_quiet_stream_is_kept_alive(api: Api) -> None:
+    with api.client.stream("GET", f"/predict/{api.submit('x')}/events") as answer:
+        assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+        assert answer.headers["cache-control"] == "no-store"
+        assert ": ping" in answer.iter_lines()

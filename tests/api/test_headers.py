@@ -39,6 +39,9 @@ NONE = Preferences()
         (["wait=٣".encode().decode("latin-1")], NONE),
         (["wait=" + "9" * 10_000], NONE),
         (['"' * 10_000], NONE),
+        (['"' + '\\"' * 450 + ", wait=5"], NONE),
+        (['"\\"' * 30_000], NONE),
+        (["x=1"] * 1000 + ["wait=5"], NONE),
     ],
 )
 def test_preferences(values: list[str], expected: Preferences) -> None:

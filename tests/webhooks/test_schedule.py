@@ -16,6 +16,6 @@ def test_a_receiver_may_ask_for_more_time_not_for_less() -> None:
 
 
 def test_after_a_day_it_is_given_up() -> None:
-    assert next_attempt(3, 1000, 1000 + 86399, None)
-    assert next_attempt(3, 1000, 1000 + 86401, None) is None
-    assert next_attempt(1, 1000, 1000 + 86401, 5) is None
+    assert next_attempt(3, 1000, 1000 + 86390, None)
+    assert next_attempt(3, 1000, 1000 + 86399, None) is None
+    assert next_attempt(1, 1000, 1000 + 80000, 7000) is None, "later than it is kept"
