@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, HttpUrl, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from predictor.allowlist import Allowed, entries
@@ -32,6 +32,11 @@ class Config(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address that the api listens on.")
     port: int = Field(8080, ge=0, le=65535, description="Port of the api; 0 takes a free one.")
+    url: HttpUrl | None = Field(
+        default=None,
+        description="The api that `predictor predict`, `status` and `cancel` ask. Unset: the one "
+        "at PREDICTOR_HOST and PREDICTOR_PORT.",
+    )
     redis_url: SecretStr | None = Field(
         default=None,
         description="Store to use: redis://, rediss://, unix:// or redis+sentinel://. Unset: "
@@ -128,6 +133,17 @@ class Config(BaseSettings):
     def signing_secrets(self) -> list[str]:
         """What signs a webhook: every one of them, so that secrets can be exchanged."""
         return entries(self.webhook_secrets.get_secret_value())
+
+    @property
+    def local_host(self) -> str:
+        """Where this machine finds what listens on `host`."""
+        return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self.host, self.host)  # noqa: S104
+
+    @property
+    def local_url(self) -> str:
+        """Where this machine finds the api that these settings serve."""
+        host = self.local_host
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     def environment(self) -> dict[str, str]:
         """These settings as environment variables, for a process that is to have the same."""

@@ -130,7 +130,7 @@ class Supervisor:
         while True:
             with contextlib.suppress(OSError):
                 _, writer = await asyncio.open_connection(
-                    _local(self._config.host), self._config.port
+                    self._config.local_host, self._config.port
                 )
                 writer.close()
                 return
@@ -218,16 +218,10 @@ def _free_port(config: Config) -> int:
         ) from None
 
 
-def _local(host: str) -> str:
-    return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104
-
-
 def _welcome(config: Config) -> str:
-    host = _local(config.host)
-    address = f"http://{f'[{host}]' if ':' in host else host}:{config.port}"
     workers = "1 worker" if config.workers == 1 else f"{config.workers} workers"
     return (
         f"\nPredictor serves {config.model} with {workers}.\n"
-        f"  try it   {address}/docs\n"
+        f"  try it   {config.local_url}/docs\n"
         f"  stop it  Ctrl-C\n"
     )

@@ -46,6 +46,8 @@ def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> N
         ("MAX_BODY", "1MB"),
         ("LOG_LEVEL", "loud"),
         ("LOG_FORMAT", "xml"),
+        ("URL", "localhost:8080"),
+        ("URL", "http://"),
         ("REDIS_URL", "http://localhost"),
         ("REDIS_URL", "redis://"),
         ("REDIS_URL", "redis://localhost:99999"),
@@ -88,6 +90,14 @@ def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="make one with: echo") as caught:
         Config()
     assert "c2VzYW1l" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [("0.0.0.0", "http://127.0.0.1:1"), ("::", "http://[::1]:1"), ("a.b", "http://a.b:1")],
+)
+def test_where_this_machine_finds_the_api(host: str, url: str) -> None:
+    assert Config(host=host, port=1).local_url == url
 
 
 def test_all_that_is_wrong_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ _IMPORTS = (
     "arq.cli",
     "fastapi_offline",
     "predictor.api.app",
+    "predictor.commands",
     "predictor.webhooks.deliverer",
     "predictor.worker",
     "pythonjsonlogger.json",
@@ -90,7 +91,8 @@ def become(request: dict[str, Any]) -> None:
 
         cli()
     elif sys.argv[:2] == ["python", "-m"]:
-        runpy.run_module(sys.argv[2], run_name="__main__")
+        del sys.argv[:2]
+        runpy.run_module(sys.argv[0], run_name="__main__")
     else:
         from uvicorn.main import main
 

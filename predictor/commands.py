@@ -1,0 +1,163 @@
+"""What the subcommands that ask an api print, and the exit status that they end with."""
+
+import asyncio
+import contextlib
+import logging
+import math
+import os
+import sys
+import uuid
+from argparse import Namespace
+from collections.abc import Awaitable, Callable
+from functools import partial
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Any
+
+from pydantic_core import to_json
+from tqdm import tqdm
+
+from predictor import bulk
+from predictor.bulk import Output, Unusable
+from predictor.client import Body, Client, Refused, UnknownPrediction, Unreachable
+from predictor.config import Config
+from predictor.errors import PredictionError
+
+#: Seconds that trouble with the api is waited out: for one prediction, for many.
+_PATIENCE, _PATIENCE_OF_MANY = 30.0, 120.0
+
+_STATUS: dict[type[Exception], int] = {
+    PredictionError: 1,
+    Refused: 2,
+    Unusable: 2,
+    UnknownPrediction: 66,
+    Unreachable: 69,
+}
+
+
+def run(options: Namespace, config: Config) -> int:
+    """Run one subcommand; answers its exit status."""
+    level = "WARNING" if sys.stderr.isatty() else "CRITICAL"
+    logging.basicConfig(format="predictor: %(message)s", level=level)
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # as JSON is, whatever the terminal's is
+    try:
+        if options.command == "predict":
+            return _predict(options, config)
+        return _ask(config, _PATIENCE, lambda client: _look_or_cancel(client, options))
+    except BrokenPipeError:
+        # End as SIGPIPE would; what is flushed at the exit goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        _say(f"{error.filename or 'standard input or output'}: {error.strerror}")
+        return 2
+    except tuple(_STATUS) as error:
+        _say(str(error))
+        return next(status for kind, status in _STATUS.items() if isinstance(error, kind))
+
+
+def _predict(options: Namespace, config: Config) -> int:
+    if (options.text is None) == (options.jsonl is None):
+        raise Unusable("give one text (-: standard input), or --jsonl FILE")
+    if options.jsonl:
+        return _predict_many(options, config)
+    if options.output:
+        raise Unusable("--output is for --jsonl")
+    try:
+        if options.text == "-":
+            options.text = open(0, "rb", closefd=False).read().decode()  # noqa: SIM115
+        options.text.encode()
+    except UnicodeError as error:
+        raise Unusable(f"the text is not UTF-8: {error}") from None
+    return _ask(config, _PATIENCE, lambda client: _predict_one(client, options))
+
+
+async def _predict_one(client: Client, options: Namespace) -> int:
+    if not options.is_async and not options.wait:
+        body = await client.predict(options.text)
+        return _print(body, body["result"], options)
+    body = await client.submit(options.text)
+    id_ = body["prediction_id"]
+    return await _wait(client, id_, options) if options.wait else _print(body, id_, options)
+
+
+async def _look_or_cancel(client: Client, options: Namespace) -> int:
+    if options.command == "cancel":
+        body = await client.cancel(options.id)
+    elif options.wait:
+        return await _wait(client, options.id, options)
+    else:
+        body = await client.status(options.id)
+    shown = dict(body)
+    if progress := body.get("progress"):
+        shown["progress"] = f"{progress['fraction']:.0%} {progress['message']}"
+    lines = [f"{key}: {value}" for key, value in shown.items() if value is not None]
+    return _print(body, "\n".join(lines), options)
+
+
+async def _wait(client: Client, id_: str, options: Namespace) -> int:
+    """Print the result as soon as it is there."""
+    go_on = f"{id_} goes on; to wait for it: predictor status {id_} --wait"
+    try:
+        async with asyncio.timeout(options.wait):
+            body = await _watch(client, id_)
+    except TimeoutError:
+        _say(f"not ended within {options.wait:g} s: {go_on}")
+        return 75
+    except (asyncio.CancelledError, Unreachable):
+        _say(go_on)
+        raise
+    return _print(body, body["output"]["result"], options)
+
+
+async def _watch(client: Client, id_: str) -> Body:
+    """Show how far it has come, if standard error is a terminal, until it has ended."""
+    look = "{desc} {percentage:3.0f}%|{bar}|"
+    with tqdm(total=1, bar_format=look, leave=False, disable=None) as bar:
+
+        def listen(event: str, data: Any) -> None:
+            if event in {"status", "progress"}:
+                bar.n = data.get("fraction", 0)
+                bar.set_description_str(data.get("status") or data["message"])
+
+        return await client.wait(id_, listen)
+
+
+def _predict_many(options: Namespace, config: Config) -> int:
+    lines, count = bulk.open_lines(options.jsonl)
+    to: contextlib.AbstractContextManager[Output]
+    to = contextlib.nullcontext(Output(_write, uuid.uuid4().hex))
+    if options.output:
+        to = bulk.resumable(Path(options.output), lines)
+    try:
+        with to as out, tqdm(total=count, initial=out.kept, unit=" lines", disable=None) as bar:
+            ask = partial(bulk.run, lines, out, math.ceil(options.at_once), bar.update)
+            return 1 if _ask(config, _PATIENCE_OF_MANY, ask) else 0
+    except (KeyboardInterrupt, Unreachable):
+        if options.output:
+            _say("the same command goes on where this one has stopped")
+        raise
+
+
+def _ask(config: Config, patience: float, question: Callable[[Client], Awaitable[int]]) -> int:
+    async def ask() -> int:
+        async with Client(config, patience) as client:
+            return await question(client)
+
+    return asyncio.run(ask())
+
+
+def _print(body: Body, short: Any, options: Namespace) -> int:
+    is_text = isinstance(short, str) and not options.json
+    _write(short if is_text else to_json(body if options.json else short).decode())
+    return 0
+
+
+def _write(line: str) -> None:
+    with tqdm.external_write_mode():
+        print(line, flush=True)  # noqa: T201
+
+
+def _say(text: str) -> None:
+    print("predictor:", *text.split(), file=sys.stderr, flush=True)  # noqa: T201 (on one line)
