@@ -81,9 +81,9 @@ def _add_commands(parser: argparse.ArgumentParser) -> None:
 def _add_predict(predict: argparse.ArgumentParser) -> None:
     text = "what the model is to work on; -: all of standard input"
     predict.add_argument("text", nargs="?", help=text)
+    text = "print its id as soon as it is accepted, without --wait"
+    predict.add_argument("--async", dest="is_async", action="store_true", help=text)
     modes = predict.add_mutually_exclusive_group()
-    text = "print its id as soon as it is accepted"
-    modes.add_argument("--async", dest="is_async", action="store_true", help=text)
     _add_wait(modes, "run it asynchronously, and show how far it has come")
     modes.add_argument("--jsonl", metavar="FILE", help=_JSONL)
     predict.add_argument("--output", metavar="FILE", help=_OUTPUT)
