@@ -130,7 +130,8 @@ class Worker:
         try:
             return await self._model.run(text, seconds, Run(id_, time.time() + seconds, feed.say))
         finally:
-            await feed.end()
+            # A cancel is the prediction's, and must not reach a wait for the store: see Patience.
+            await asyncio.shield(asyncio.create_task(feed.end()))
 
     async def stop(self, _: dict[Any, Any]) -> None:
         """Return what was not finished to the queue."""

@@ -62,8 +62,7 @@ class Patience:
         try:
             await asyncio.sleep(min(self._pause, max(0.0, self._deadline - now)))
         except asyncio.CancelledError:
-            if self._deadline < math.inf:  # leaving; else it is one prediction that was canceled
-                self._deadline = now
+            self._deadline = now  # only a worker that is leaving cancels a wait
             raise
         self._pause = min(2 * self._pause, _PAUSE[1])
 

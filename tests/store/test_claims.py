@@ -385,15 +385,6 @@ async def test_scores_at_the_ends_of_the_scale_do_no_harm(
     assert [claim.id for claim in await worker().claim()] == [early]
 
 
-async def test_a_cancel_near_trouble_does_not_end_the_patience() -> None:
-    patience = Patience()
-    waiting = asyncio.create_task(patience.wait(OSError()))
-    await asyncio.sleep(0)
-    waiting.cancel()
-    await asyncio.wait({waiting})
-    await patience.wait(OSError())
-
-
 async def test_an_event_is_written_once_and_by_who_holds_it(
     predictions: Predictions, worker: Workers
 ) -> None:
