@@ -99,7 +99,12 @@ def slow(valkey: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]
         yield api
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those that must be alone come first: later, each would wait for others to end."""
+    items.sort(key=lambda item: item.get_closest_marker("alone") is None)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """How long, and how, the chaos test rages."""
-    parser.addoption("--chaos-seconds", type=float, default=6)
+    parser.addoption("--chaos-seconds", type=float, default=5)
     parser.addoption("--chaos-seed", type=int, default=0)

@@ -91,7 +91,7 @@ def _subscribers(store: "redis.Redis") -> list[dict[str, str]]:
 
 async def test_many_waiters_share_one_connection(api: Api, store: "redis.Redis") -> None:
     """The store sees one subscriber for all of them, and each gets its own answer."""
-    ids = [api.submit("x") for _ in range(100)]
+    ids = [api.submit("x") for _ in range(50)]
     channels = {f"predictor:events:{id_}".encode() for id_ in ids}
     limits, base = httpx.Limits(max_connections=None), str(api.client.base_url)
     async with httpx.AsyncClient(base_url=base, limits=limits, timeout=30) as client:
@@ -219,8 +219,8 @@ def test_the_status_says_what_is_known(slow: Api) -> None:
         datetime.fromisoformat(done[name]) for name in ("created", "started", "finished")
     )
     assert started.isoformat() == datetime.fromisoformat(running["started"]).isoformat()
-    assert 0 <= (started - created).total_seconds() < 0.3
-    assert 0.4 <= (finished - started).total_seconds() < 0.8
+    assert 0 <= (started - created).total_seconds() < 1
+    assert 0.4 <= (finished - started).total_seconds() < 1.4
 
 
 def test_the_status_of_those_that_wait(api: Api) -> None:
@@ -259,12 +259,12 @@ def test_a_finished_answer_says_where_the_time_went(slow: Api) -> None:
         return float(match[1]), float(match[2])
 
     queue, run = timing(slow.read(slow.submit("0.3"), wait=10))
-    assert queue < 200
-    assert 300 <= run < 600
+    assert queue < 250
+    assert 300 <= run < 1000
     queue, run = timing(slow.post("0.3"))
-    assert queue < 50
-    assert 300 <= run < 600
-    assert timing(slow.post("not a number"))[1] < 100, "a failure is an end, too"
+    assert queue < 250
+    assert 300 <= run < 1000
+    assert timing(slow.post("not a number"))[1] < 250, "a failure is an end, too"
 
 
 def test_a_deadline_holds_over_queue_and_run(slow: Api, api: Api) -> None:
