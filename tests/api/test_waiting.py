@@ -220,7 +220,7 @@ def test_the_status_says_what_is_known(slow: Api) -> None:
     )
     assert started.isoformat() == datetime.fromisoformat(running["started"]).isoformat()
     assert 0 <= (started - created).total_seconds() < 1
-    assert 0.4 <= (finished - started).total_seconds() < 1.4
+    assert 0.39 <= (finished - started).total_seconds() < 1.4
 
 
 def test_the_status_of_those_that_wait(api: Api) -> None:
@@ -260,10 +260,10 @@ def test_a_finished_answer_says_where_the_time_went(slow: Api) -> None:
 
     queue, run = timing(slow.read(slow.submit("0.3"), wait=10))
     assert queue < 250
-    assert 300 <= run < 1000
+    assert 290 <= run < 1000
     queue, run = timing(slow.post("0.3"))
     assert queue < 250
-    assert 300 <= run < 1000
+    assert 290 <= run < 1000
     assert timing(slow.post("not a number"))[1] < 250, "a failure is an end, too"
 
 
