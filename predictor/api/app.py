@@ -26,6 +26,9 @@ A model behind HTTP. `POST /predict` answers with the result; with the header `A
 is accepted at once, run by a worker, and read with `GET /predict/{prediction_id}`.
 
 The rule for clients: **200** done, **202** ask again, anything else will not succeed.
+
+Instead of asking again: wait for the answer (`Prefer: wait=30`), follow the events, or be told by a
+webhook. Every request can be repeated safely with an `Idempotency-Key`.
 """
 
 

@@ -29,6 +29,9 @@ LOOK_EVERY = 5.0
 #: Seconds that a body may take to arrive, and the bytes per second that a large one must come at.
 _BODY_SECONDS, _BODY_PACE = 10.0, 1_000_000
 
+#: Bytes past the limit that are read all the same: a client that cannot send to the end often does
+#: not see the answer either.
+_LINGER = 16 * 2**20
 
 T = TypeVar("T")
 
@@ -97,22 +100,27 @@ async def _read_body(request: Request, limit: int) -> bytes:
         f"The body is larger than {limit} bytes (PREDICTOR_MAX_BODY).",
         {"Connection": "close"},
     )
-    length = request.headers.get("content-length", "")
-    if length.isdecimal() and int(length[:20]) > limit:
+    declared = request.headers.get("content-length", "")
+    length = int(declared[:20]) if declared.isdecimal() else 0
+    if length > limit + _LINGER or (length > limit and "expect" in request.headers):
         raise too_large
-    body = bytearray()
+    body, size = bytearray(), 0
     try:
         async with asyncio.timeout(_BODY_SECONDS + limit / _BODY_PACE):
             async for chunk in request.stream():
-                body += chunk
-                if len(body) > limit:
+                size += len(chunk)
+                if size > limit + _LINGER:
                     raise too_large
+                if size <= limit:
+                    body += chunk
     except TimeoutError:
         raise HTTPException(
             408, "The body did not arrive in time; send it again.", {"Connection": "close"}
         ) from None
     except ClientDisconnect:
         raise HTTPException(400, "The client left before the body was complete.") from None
+    if size > limit:
+        raise too_large
     return bytes(body)
 
 

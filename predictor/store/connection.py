@@ -6,9 +6,14 @@ from urllib.parse import unquote, urlsplit
 
 import redis
 from arq.connections import RedisSettings
-from redis.asyncio import BlockingConnectionPool, ConnectionPool, SSLConnection
-from redis.asyncio.connection import parse_url
-from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
+from redis.asyncio import BlockingConnectionPool, Connection, ConnectionPool, SSLConnection
+from redis.asyncio.connection import AbstractConnection, parse_url
+from redis.asyncio.sentinel import (
+    Sentinel,
+    SentinelConnectionPool,
+    SentinelManagedConnection,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from predictor.config import SENTINEL_SCHEME
 from predictor.errors import ConfigError
@@ -38,11 +43,13 @@ def connection_pool(url: str, *, at_most: int | None = None, **options: Any) -> 
     if service := _service(url):
         options |= service.options
         sentinel = Sentinel(service.sentinels, sentinel_kwargs=options | _no_login(), **options)
-        return SentinelConnectionPool(service.name, sentinel, **options)
+        kind = _honest(SentinelManagedConnection)
+        return SentinelConnectionPool(service.name, sentinel, connection_class=kind, **options)
     try:
         given: dict[str, Any] = dict(parse_url(url))
         if given.get("connection_class") is SSLConnection:
             given = {"ssl_check_hostname": True} | given
+        given["connection_class"] = _honest(given.get("connection_class", Connection))
         pool = (
             BlockingConnectionPool(max_connections=at_most, timeout=1, **(options | given))
             if at_most
@@ -52,6 +59,19 @@ def connection_pool(url: str, *, at_most: int | None = None, **options: Any) -> 
     except (TypeError, ValueError) as error:
         raise ConfigError(f"PREDICTOR_REDIS_URL: {error}") from None
     return pool
+
+
+def _honest(kind: type[AbstractConnection]) -> type[AbstractConnection]:
+    """`kind`, but raising ConnectionError where uvloop says RuntimeError of a closed connection."""
+
+    class Honest(kind):  # type: ignore[misc, valid-type]
+        async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+            try:
+                await super().send_packed_command(command, check_health)
+            except RuntimeError as error:
+                raise RedisConnectionError("The connection is closed.") from error
+
+    return Honest
 
 
 def blocking_client(url: str, **options: Any) -> "redis.Redis":

@@ -213,7 +213,8 @@ def decode_webhook(fields: dict[bytes, bytes], next_ms: float | None) -> Webhook
         url = fields[b"url"].decode()
     except (KeyError, ValueError):  # ValidationError is one
         return None
-    return Webhook(url, state, attempts, None if next_ms is None else next_ms / 1000)
+    is_due = next_ms is not None and state is DeliveryState.PENDING
+    return Webhook(url, state, attempts, (next_ms or 0) / 1000 if is_due else None)
 
 
 def encode_progress(progress: Progress) -> bytes:
