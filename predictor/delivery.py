@@ -49,8 +49,7 @@ class Delivery:
 
     url: str
     prediction: Prediction
-    #: how often it was tried, ever, and since it was last asked for
-    tries: int
+    #: how often it was tried since it was last asked for
     recent_tries: int
     #: when it was last asked for: by the end of the prediction, or to be sent again
     since: float

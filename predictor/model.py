@@ -141,7 +141,7 @@ class Model:
                 if self._is_async:
                     call.cancel()
                     await asyncio.wait({call}, timeout=_GRACE)
-                raise TimedOut(f"The prediction ran out of time ({timeout:g} s).")
+                raise TimedOut(f"The prediction ran out of time ({round(timeout, 3):g} s).")
             return _outcome(call)
         except asyncio.CancelledError:
             if self._is_async:

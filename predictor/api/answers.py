@@ -59,7 +59,8 @@ def status(prediction: Prediction) -> Response:
         "progress": progress and {"fraction": progress.fraction, "message": progress.message},
         "error": prediction.error and prediction.error.message,
     }
-    more = retry_after(prediction.ask_in) if prediction.is_active else {}
+    is_active = prediction.is_active
+    more = retry_after(prediction.ask_in) if is_active else timing(*_durations(prediction))
     return json(to_json(body), 200, _NO_STORE | more)
 
 

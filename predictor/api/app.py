@@ -28,7 +28,8 @@ is accepted at once, run by a worker, and read with `GET /predict/{prediction_id
 The rule for clients: **200** done, **202** ask again, anything else will not succeed.
 
 Instead of asking again: wait for the answer (`Prefer: wait=30`), follow the events, or be told by a
-webhook. Every request can be repeated safely with an `Idempotency-Key`.
+webhook. Every request can be repeated safely with an `Idempotency-Key`, and every answer has the
+`X-Request-ID` of its request, or one of its own.
 """
 
 

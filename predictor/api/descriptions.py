@@ -147,11 +147,18 @@ PREDICT_REQUEST: dict[str, Any] = {
     },
 }
 
+_CANCELED = _answer(
+    "It was canceled.",
+    PredictionFailed,
+    headers=_TIMING,
+    canceled={"error": "Prediction was canceled.", "prediction_id": _ID},
+)
+
 PREDICT_ANSWERS: dict[int | str, dict[str, Any]] = {
     200: _answer(
         "The result.",
         PredictionOutput,
-        headers=_TIMING | _APPLIED | _REPLAYED,
+        headers=_TIMING | _LOCATION | _APPLIED | _REPLAYED,
         sync={"input": EXAMPLE, "result": "1234"},
     ),
     202: _answer(
@@ -170,6 +177,7 @@ PREDICT_ANSWERS: dict[int | str, dict[str, Any]] = {
         unsafe="Webhook-Url must lead to a public address, or to one in PREDICTOR_WEBHOOK_ALLOW.",
         unclear_time="Header Cancel-After must be a time like 30s, 1m30s or 500ms, at most 720h.",
     ),
+    410: _CANCELED,
     408: _error(
         "The body took too long to arrive.", late="The body did not arrive in time; send it again."
     ),
@@ -179,7 +187,7 @@ PREDICT_ANSWERS: dict[int | str, dict[str, Any]] = {
     ),
     415: _error(
         "The body is not declared as JSON.",
-        not_declared="Send the body as JSON, with Content-Type: application/json.",
+        not_declared="Send the body as JSON, with the header Content-Type: application/json.",
     ),
     422: _error(
         "The body has the wrong shape, the model refuses the input, or the idempotency key was "
@@ -188,7 +196,7 @@ PREDICT_ANSWERS: dict[int | str, dict[str, Any]] = {
         reused="Header Idempotency-Key was used with another request before; use a new key.",
         refused=_MODEL_ERRORS["refused"],
     ),
-    500: _answer("The model failed.", Error, failed=_MODEL_ERRORS["failed"]),
+    500: _answer("The model failed.", Error, headers=_TIMING, failed=_MODEL_ERRORS["failed"]),
     503: _error(
         "The store cannot be used, the queue is full, or all slots are taken.",
         headers=_RETRY_AFTER,
@@ -196,7 +204,7 @@ PREDICT_ANSWERS: dict[int | str, dict[str, Any]] = {
         no_slot="All 10 slots are taken; try again later, or with Async-Mode: true.",
         no_store="The store cannot be used (ConnectionError); try again.",
     ),
-    504: _answer("The model ran out of time.", Error, late=_MODEL_ERRORS["late"]),
+    504: _answer("It ran out of time.", Error, headers=_TIMING, late=_MODEL_ERRORS["late"]),
 }
 
 READ_ANSWERS: dict[int | str, dict[str, Any]] = {
@@ -215,19 +223,17 @@ READ_ANSWERS: dict[int | str, dict[str, Any]] = {
         "Unknown: never accepted, no longer kept, or not an id at all.",
         unknown="Prediction ID not found.",
     ),
-    410: _answer(
-        "It was canceled.",
-        PredictionFailed,
-        canceled={"error": "Prediction was canceled.", "prediction_id": _ID},
-    ),
+    410: _CANCELED,
     422: _answer(
         "The model refused the input.",
         PredictionFailed,
+        headers=_TIMING,
         refused=_MODEL_ERRORS["refused"] | {"prediction_id": _ID},
     ),
     500: _answer(
         "The model failed, or its worker died each time.",
         PredictionFailed,
+        headers=_TIMING,
         failed=_MODEL_ERRORS["failed"] | {"prediction_id": _ID},
     ),
     503: _error(
@@ -238,15 +244,16 @@ READ_ANSWERS: dict[int | str, dict[str, Any]] = {
     504: _answer(
         "It ran out of time, in the queue or while it ran.",
         PredictionFailed,
+        headers=_TIMING,
         late=_MODEL_ERRORS["late"] | {"prediction_id": _ID},
     ),
 }
 
 STATUS_ANSWERS: dict[int | str, dict[str, Any]] = {
     200: _answer(
-        "Known, whatever became of it. `Retry-After` while it has not ended.",
+        "Known, whatever became of it. `Retry-After` while it has not ended, then `Server-Timing`.",
         PredictionStatus,
-        headers=_RETRY_AFTER | _NO_STORE,
+        headers=_RETRY_AFTER | _TIMING | _NO_STORE,
         running={
             "prediction_id": _ID,
             "status": "running",
@@ -320,7 +327,7 @@ ERASE_ANSWERS: dict[int | str, dict[str, Any]] = {
 
 CANCEL_ANSWERS: dict[int | str, dict[str, Any]] = {
     200: _answer(
-        "It waited, and will not be run.",
+        "It waited, and will not be run; or it was canceled before.",
         PredictionCancellation,
         gone={"prediction_id": _ID, "status": "canceled"},
     ),

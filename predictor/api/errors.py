@@ -85,7 +85,8 @@ async def _http_exception(request: Request, error: Exception) -> Response:
     headers = dict(error.headers or {})
     message = error.detail
     if error.status_code == HTTPStatus.NOT_FOUND:
-        if request.method == "GET" and request.url.path.startswith("/predict/"):
+        path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+        if request.method == "GET" and path.startswith("/predict/"):
             return unknown_id()  # with a slash or a line break in it, no route has seen it
         message = "There is nothing at this path; see /docs."
     elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:

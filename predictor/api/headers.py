@@ -92,7 +92,7 @@ def preferences(headers: Headers) -> Preferences:
         name, _, wish = preference.partition(";")[0].partition("=")
         said.setdefault(name.strip().lower(), wish.strip().strip('"'))
     wait = said.get("wait", "")
-    seconds = min(int(wait), MOST_WAIT) if re.fullmatch(r"[0-9]{1,10}", wait) else None
+    seconds = min(int(wait), MOST_WAIT) if re.fullmatch(r"[0-9]+", wait) else None
     return Preferences("respond-async" in said, seconds)
 
 

@@ -60,8 +60,7 @@ class Deliveries:
                 continue
             known = [int(number) if number.isdigit() else 0 for number in (tries, before, since)]
             recent, asked_at = max(0, known[0] - known[1]), known[2] / 1000
-            ended = decode_ended(id_, result)
-            claimed[id_] = Delivery(url.decode(), ended, known[0], recent, asked_at)
+            claimed[id_] = Delivery(url.decode(), decode_ended(id_, result), recent, asked_at)
         return claimed
 
     async def wait(self) -> None:
@@ -72,16 +71,17 @@ class Deliveries:
 
     async def record(
         self,
-        id_: PredictionId,
-        number: int,
+        delivery: Delivery,
         attempt: Attempt,
         state: DeliveryState,
         pause: float | None,
     ) -> None:
-        """Keep what came of attempt `number`; the next is in `pause` seconds, if there is one."""
+        """Keep what came of an attempt; the next is in `pause` seconds, if there is one."""
+        id_, since_ms = delivery.prediction.id, round(delivery.since * 1000)
         next_in = "" if pause is None else math.ceil(pause * 1000)
         kept = round(self._result_ttl * 1000) if state is DeliveryState.DELIVERED else ""
-        args: list[Any] = [id_, number, encode_attempt(attempt), state, next_in, kept]
+        args: list[Any] = [id_, round(attempt.at * 1000), encode_attempt(attempt), state]
+        args += [next_in, kept, since_ms]
         record_keys = [keys.DELIVERIES, keys.WEBHOOK + id_]
         await self._patiently(lambda: self._record(keys=record_keys, args=args))
 

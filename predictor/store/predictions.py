@@ -49,8 +49,8 @@ from predictor.store.wire import (
 #: Seconds that the store has for one answer.
 _PATIENCE = 0.9
 
-#: Events that are read at once.
-MOST_EVENTS: Final = 100
+#: Events that are read at once: a client that does not take them holds them in memory.
+MOST_EVENTS: Final = 10
 
 #: Connections of one process; a call takes a tenth of a millisecond.
 _CONNECTIONS = 64

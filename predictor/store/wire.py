@@ -79,9 +79,6 @@ _failure = TypeAdapter(_Failure)
 _progress = TypeAdapter(Progress)
 _attempt = TypeAdapter(Attempt)
 
-#: More attempts than a webhook that is sent again now and then can have.
-_MOST_ATTEMPTS: Final = 10_000
-
 _ERRORS: Final = {
     error.code: error
     for error in (
@@ -205,10 +202,9 @@ def encode_attempt(attempt: Attempt) -> bytes:
 
 def decode_webhook(fields: dict[bytes, bytes], next_ms: float | None) -> Webhook | None:
     """What is stored of a webhook; None where that is nothing, or not ours."""
-    tries = fields.get(b"tries", b"0")
-    numbers = range(1, min(int(tries), _MOST_ATTEMPTS) + 1) if tries.isdigit() else ()
+    told = [data for name, data in fields.items() if name.startswith(b"attempt:")]
     try:
-        attempts = [_attempt.validate_json(fields[b"attempt:%d" % number]) for number in numbers]
+        attempts = sorted(map(_attempt.validate_json, told), key=lambda attempt: attempt.at)
         state = DeliveryState(fields.get(b"state", b"waiting").decode())
         url = fields[b"url"].decode()
     except (KeyError, ValueError):  # ValidationError is one

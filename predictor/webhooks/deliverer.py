@@ -75,7 +75,7 @@ class Deliverer:
         state, pause = _consequence(delivery, attempt)
         if state is DeliveryState.FAILED:
             logger.warning("the webhook of %s is given up: %s", id_, attempt.error)
-        await self._deliveries.record(id_, delivery.tries + 1, attempt, state, pause)
+        await self._deliveries.record(delivery, attempt, state, pause)
 
 
 def message(prediction: Prediction) -> bytes:

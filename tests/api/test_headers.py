@@ -25,6 +25,7 @@ NONE = Preferences()
         (["wait=5, wait=50"], Preferences(wait=5)),
         (["wait=5", "wait=50"], Preferences(wait=5)),
         (["wait=100"], Preferences(wait=60)),
+        (["wait=" + "9" * 500], Preferences(wait=60)),
         (["wait=0"], Preferences(wait=0)),
         (["return=minimal, handling=strict"], NONE),
         (['foo="a, wait=5"'], NONE),

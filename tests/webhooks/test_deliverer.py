@@ -229,6 +229,31 @@ def test_who_wants_no_more_is_not_told_again_unless_asked_to(
     assert api.client.post(f"/predict/{id_}/webhook").status_code == 404
 
 
+def test_one_that_is_asked_for_while_it_is_tried_is_sent_again(
+    processes: Processes, api: Api, receiver: Receiver
+) -> None:
+    asked, release = threading.Event(), threading.Event()
+
+    def answer(count: int) -> tuple[int, dict[str, str]]:
+        if count == 1:
+            asked.set()
+            release.wait(10)
+        return 204, {}
+
+    receiver.answer = answer
+    processes.worker(**SETTINGS)
+    _deliverer(processes)
+    id_ = api.submit("0", Webhook_Url=receiver.url)
+    asked.wait(10)
+    assert api.client.post(f"/predict/{id_}/webhook").status_code == 202
+    release.set()
+    told = eventually(
+        lambda: (w := _webhook(api, id_))["state"] == "delivered" and len(w["attempts"]) == 2 and w,
+        "both attempts are known",
+    )
+    assert [attempt["status"] for attempt in told["attempts"]] == [204, 204]
+
+
 def test_redirects_and_addresses_inside_are_not_followed(
     processes: Processes, api: Api, receiver: Receiver
 ) -> None:
