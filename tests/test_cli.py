@@ -69,34 +69,28 @@ def _serve(command: Processes, *options: str, **settings: Any) -> Api:
     return command.client(port, process)
 
 
-def test_one_command_serves_both_modes_and_ctrl_c_ends_it(
+def test_one_command_serves_both_modes_and_goes_on_after_ctrl_c(
     command: Processes, tmp_path: Path
 ) -> None:
-    api = _serve(command, workers=2, **MEASURED)
+    settings = {"workers": 2, "concurrency": 1, "mock_delay": 0.3, "drain": 0.1}
+    api = _serve(command, **settings, **MEASURED)
     assert f"http://127.0.0.1:{api.port}/docs" in api.process.output
     assert api.predict("x").status_code == 200
-    assert api.outcome(api.submit("x")).status_code == 200
+    done = api.submit("done")
+    result = api.outcome(done).content
     assert len(_children(api.process, "arq predictor.worker")) == 2
     assert (tmp_path / ".predictor").stat().st_mode & 0o077 == 0
     second = command.start("predictor", port=free_port(), **UNMEASURED)
     assert second.wait() == CANNOT_START
     assert "is in use by another predictor" in second.output
-    assert api.outcome(api.submit("x")).status_code == 200
+    queued = [api.submit(f"queued {number}") for number in range(6)]
     api.process.signal(signal.SIGINT)
     assert api.process.wait() == 0
     assert not _running(tmp_path)
     assert "Traceback" not in api.process.output
-
-
-def test_what_was_queued_or_finished_is_there_after_the_next_start(command: Processes) -> None:
-    api = _serve(command, concurrency=1, drain=0.1, mock_delay=0.3)
-    done = api.submit("done")
-    result = api.outcome(done).content
-    queued = [api.submit(f"queued {number}") for number in range(3)]
-    assert api.process.stop() == 0
     api = _serve(command)
     assert api.read(done).content == result
-    assert [api.outcome(id_).status_code for id_ in queued] == [200] * 3
+    assert [api.outcome(id_).status_code for id_ in queued] == [200] * 6
 
 
 def test_whatever_dies_is_started_again(command: Processes) -> None:

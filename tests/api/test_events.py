@@ -14,7 +14,7 @@ import pytest
 import redis
 from httpx_sse import ServerSentEvent, connect_sse
 
-from tests.processes import Api, Processes, eventually, free_port
+from tests.processes import Api, Forked, Processes, eventually, free_port
 
 TALKS = "tests.models.talks:predict"
 
@@ -22,7 +22,7 @@ TALKS = "tests.models.talks:predict"
 @pytest.fixture(scope="session")
 def talks(valkey: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     """An api and a worker whose model talks while it runs."""
-    with Processes(tmp_path_factory.mktemp("talks"), f"{valkey}?db=3") as started:
+    with Processes(tmp_path_factory.mktemp("talks"), f"{valkey}?db=3", Forked) as started:
         api = started.api(model=TALKS)
         started.worker(model=TALKS)
         yield api

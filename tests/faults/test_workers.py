@@ -53,7 +53,7 @@ def test_row_3_sigterm_while_predictions_start_and_end(farm: Farm) -> None:
     farm.api  # noqa: B018 (started first)
     for repeat in range(10):
         worker = farm.worker("slow:predict", concurrency=20, drain=0.2)
-        farm.submit(0.01, 100)
+        farm.submit_at_once(0.01, 60)
         time.sleep(0.02 * repeat)
         began = time.monotonic()
         assert worker.stop() == 0, worker.output
@@ -62,7 +62,7 @@ def test_row_3_sigterm_while_predictions_start_and_end(farm: Farm) -> None:
         assert farm.store.waiting_and_running()[1] == 0
     worker = farm.worker(concurrency=100)
     eventually(lambda: farm.store.waiting_and_running() == (0, 0), "an empty queue", 20)
-    assert farm.starts() >= 1000
+    assert farm.starts() >= 600
     assert worker.stop() == 0
     assert farm.store.leftovers() == set()
 

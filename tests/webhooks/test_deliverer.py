@@ -1,6 +1,7 @@
 """Deliveries from the request to the receiver, by real processes."""
 
 import json
+import os
 import signal
 import socket
 import threading
@@ -13,7 +14,7 @@ import pytest
 import redis
 from standardwebhooks import Webhook
 
-from tests.processes import Api, Process, Processes, eventually
+from tests.processes import UNMEASURED, Api, Forked, Process, Processes, eventually
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 SETTINGS: dict[str, Any] = {
@@ -79,7 +80,9 @@ def api(processes: Processes) -> Api:
 
 
 def _deliverer(processes: Processes, **settings: Any) -> Process:
-    return processes.start("python", "-m", "predictor.webhooks", **(SETTINGS | settings))
+    measured = {name: os.environ.get(name, "") for name in UNMEASURED}
+    command = ("python", "-m", "predictor.webhooks")
+    return processes.start(*command, **(SETTINGS | measured | settings))
 
 
 def _webhook(api: Api, id_: str) -> Any:
@@ -361,7 +364,7 @@ def test_where_a_webhook_may_not_go_is_refused_at_once(
 @pytest.fixture(scope="session")
 def slow_hooks(valkey: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     """An api that takes webhooks, for what it refuses."""
-    with Processes(tmp_path_factory.mktemp("hooks"), f"{valkey}?db=4") as started:
+    with Processes(tmp_path_factory.mktemp("hooks"), f"{valkey}?db=4", Forked) as started:
         yield started.api(webhook_secrets=SECRET)
 
 
