@@ -8,13 +8,11 @@ from urllib.parse import urlsplit
 from pydantic import Field, HttpUrl, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from predictor.address import Sentinels
 from predictor.allowlist import Allowed, entries
 from predictor.errors import ConfigError
 
 PREFIX = "PREDICTOR_"
-
-#: Of the URL of a primary that Sentinels know.
-SENTINEL_SCHEME = "redis+sentinel"
 
 Seconds = Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -160,13 +158,9 @@ class Config(BaseSettings):
 
 def _is_address(url: str) -> bool:
     try:
+        if Sentinels.parse(url):
+            return True
         parts = urlsplit(url)
-        if parts.scheme == SENTINEL_SCHEME:
-            _, _, hosts = parts.netloc.rpartition("@")
-            name, _, database = parts.path.strip("/").partition("/")
-            each = [urlsplit(f"//{host}") for host in hosts.split(",")]
-            complete = all(host.hostname and host.port != 0 for host in each)
-            return complete and bool(name) and (not database or database.isdecimal())
         if parts.scheme == "unix":
             return bool(parts.path)
         return parts.scheme in {"redis", "rediss"} and bool(parts.hostname) and parts.port != 0

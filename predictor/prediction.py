@@ -135,7 +135,7 @@ class Prediction:
     ask_in: float = 1.0
     #: seconds until it will have waited longer than it may; None unless it waits
     expires_in: float | None = None
-    #: set exactly when it succeeded
+    #: set when it succeeded, and it was asked for
     output: Output | None = None
     #: set exactly when it ended without one
     error: PredictionError | None = None

@@ -20,7 +20,15 @@ from arq.worker import RetryJob, func
 from redis.asyncio import Redis
 
 from predictor.config import Config
-from predictor.errors import CANNOT_START, Canceled, ConfigError, Expired, GivenUp, UnsuitableStore
+from predictor.errors import (
+    CANNOT_START,
+    Canceled,
+    ConfigError,
+    Expired,
+    GivenUp,
+    TimedOut,
+    UnsuitableStore,
+)
 from predictor.feed import Feed
 from predictor.logs import configure_logging
 from predictor.model import Model, load_model
@@ -43,7 +51,7 @@ _GATHER = 0.005
 #: Seconds past the drain, or past a second signal, after which the process ends whatever holds it.
 _PATIENCE_AT_EXIT = 0.5
 
-#: Seconds that the store has for one answer before it is asked again.
+#: Seconds of silence of the store after which it is asked again.
 _STORE_TIMEOUT = 5.0
 
 
@@ -55,13 +63,14 @@ class Worker:
         self._model: Model
         self._loop: asyncio.AbstractEventLoop
         self._patience = Patience()
-        pool = connection_pool(url, socket_timeout=_STORE_TIMEOUT, socket_connect_timeout=1)
+        pool = connection_pool(url, silence=_STORE_TIMEOUT, socket_connect_timeout=1)
         terms = Terms(
             worker=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
             lease=config.lease,
             queue_ttl=config.queue_ttl,
             result_ttl=config.result_ttl,
             max_tries=config.max_tries,
+            timeout=config.timeout,
         )
         self._claims = Claims(
             Redis(connection_pool=pool),
@@ -71,7 +80,7 @@ class Worker:
         )
         self.redis = ClaimingRedis(pool, self._patience)
         self.redis.claims = self._claims
-        self._renewal = Renewal(url, self._claims, self._patience, self._on_over)
+        self._renewal = Renewal(url, self._claims, self._end)
         self._running: dict[PredictionId, asyncio.Task[Any]] = {}
         self._over: set[PredictionId] = set()
         self._signals = 0
@@ -90,7 +99,7 @@ class Worker:
         except (ConfigError, UnsuitableStore) as error:
             logger.error("%s", error)  # noqa: TRY400 (one line)
             sys.exit(CANNOT_START)
-        self._renewal.start(even_if_full=even_if_full)
+        await self._renewal.start(even_if_full=even_if_full)
         notify_ready()
         logger.info("worker ready: %s, %d at once", self._config.model, self._config.concurrency)
 
@@ -105,16 +114,19 @@ class Worker:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 (for the type checker)
         claim = self._claims.held[id_]
-        if claim.is_canceled:
-            raise Canceled
-        if ctx["job_try"] > self._config.max_tries:
-            raise GivenUp
-        seconds = min(self._config.timeout, cancel_after - claim.waited)
-        if seconds <= 0:
-            raise Expired
+        match claim.verdict:
+            case "canceled":
+                raise Canceled
+            case "given_up":
+                raise GivenUp
+            case "expired":
+                raise TimedOut if claim.tries else Expired
+        left = cancel_after - claim.waited
         self._running[id_] = task
         try:
-            return await self._run(id_, str(text), seconds)
+            return await self._run(id_, str(text), min(self._config.timeout, left))
+        except TimedOut as error:
+            raise TimedOut if left < self._config.timeout else error from None
         except asyncio.CancelledError:
             if id_ in self._over:
                 raise Canceled from None
@@ -136,13 +148,10 @@ class Worker:
     async def stop(self, _: dict[Any, Any]) -> None:
         """Return what was not finished to the queue."""
         await self._claims.give_back(*list(self._claims.held))
-        self._renewal.stop()
+        await self._renewal.stop()
         if "--watch" in sys.argv and not self._signals:
             # arq would go on with the modules, and the connection, that it has.
             os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
-
-    def _on_over(self, ids: Iterable[PredictionId]) -> None:
-        self._loop.call_soon_threadsafe(self._end, list(ids))
 
     def _end(self, ids: Iterable[PredictionId]) -> None:
         """End runs whose outcome nobody waits for any more."""

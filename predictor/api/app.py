@@ -75,7 +75,6 @@ def _policy(config: Config) -> Policy:
         result_ttl=config.result_ttl,
         queue_limit=config.queue_limit,
         wait_replicas=config.wait_replicas,
-        runs=config.max_tries * (config.timeout + config.lease),
     )
 
 

@@ -60,7 +60,7 @@ def prediction_id(request: Request) -> PredictionId | None:
 async def known_prediction(request: Request) -> Prediction | None:
     """The prediction in the path, as it is now; None if there is none."""
     id_ = prediction_id(request)
-    return await state(request)["predictions"].read(id_) if id_ else None
+    return await state(request)["predictions"].look(id_) if id_ else None
 
 
 async def read_input(request: Request) -> str:
@@ -164,10 +164,10 @@ async def wait_for_end(parts: State, id_: PredictionId, seconds: float) -> Predi
     async with parts["news"].about(id_, only_end=True) as event:
         while True:
             event.clear()
-            prediction = await parts["predictions"].read(id_)
+            prediction = await parts["predictions"].look(id_)
             left = deadline - asyncio.get_running_loop().time()
             if prediction is None or not prediction.is_active:
-                return prediction
+                return await parts["predictions"].read(id_) if prediction else None
             if left <= 0 or parts["news"].is_over:
                 return prediction
             with contextlib.suppress(TimeoutError):

@@ -52,7 +52,7 @@ async def _until_now(store: Predictions, id_: PredictionId, after: str) -> Async
         if is_end or len(events) < MOST_EVENTS:
             return
         events = await store.events(id_, after)
-    prediction = await store.read(id_)
+    prediction = await store.look(id_)
     # Past the end without a record of it: it expired in the queue, and no worker has come by.
     if not (prediction and prediction.is_active) and not await store.events(id_, after):
         yield Event("", EventKind.COMPLETED, _completed(prediction))

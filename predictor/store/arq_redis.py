@@ -45,7 +45,7 @@ class ClaimingRedis(ArqRedis):
         if claim := self.claims.held.get(PredictionId(str(result["id"]))):
             created = int(max(0.0, min(claim.turn, claim.started)))
             finished = max(claim.started, self.claims.now_ms)
-            result |= {"et": created, "st": claim.started, "ft": finished}
+            result |= {"t": claim.tries, "et": created, "st": claim.started, "ft": finished}
         return encode_result(result)
 
     async def zrangebyscore(self, *_: Any, **__: Any) -> list[bytes]:

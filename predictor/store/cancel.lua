@@ -4,28 +4,26 @@
 -- ends it, even if its worker never hears of it. The mark goes with the prediction: nothing is left
 -- that could touch another.
 --
--- Uses announce, raise_life, settle
--- KEYS  1 to 13 as settle
--- ARGV  1 to 4 as settle, the result one that says it was canceled  5 told prefix
---       6 result that says it has expired, for one that has
--- Answers 'gone', 'told', 'done' with the result that there is, or nil for an unknown id.
-local result = redis.pcall('GET', KEYS[8])
-if result then
-  return { 'done', type(result) == 'string' and result or '' }
+-- Uses basics, announce, deadline, settle
+-- Answers 'gone', 'told', 'done' with the first bytes of the result, or nil for an unknown id.
+local id, canceled, expired, timed_out, result_ttl, delivery_ttl, queue_ttl, head = unpack(ARGV)
+local turn = turn_of(id)
+if not turn then
+  local known = redis.call('EXISTS', RESULT .. id) == 1
+  return known and { 'done', text(redis.pcall('GETRANGE', RESULT .. id, 0, head)) or '' } or nil
 end
-if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then
-  return nil
+if is_late(id, turn, now_ms(), queue_ttl) then
+  local ended = unrun(id, get(TRIES .. id) and timed_out or expired, turn)
+  settle(id, ended, result_ttl, delivery_ttl)
+  return { 'done', ended }
 end
-local holder = redis.pcall('GET', KEYS[6])
-if type(holder) == 'string' then
-  redis.call('HSET', KEYS[4], ARGV[1], 1)
-  local told = ARGV[5] .. string.gsub(holder, ':%d+:%d+$', '')
-  redis.pcall('LPUSH', told, ARGV[1])
-  redis.pcall('PEXPIRE', told, 60000)
-  return { 'told' }
+local holder = get(IN_PROGRESS .. id)
+if not holder then
+  settle(id, unrun(id, canceled, turn), result_ttl, delivery_ttl)
+  return { 'gone' }
 end
-local turn = tonumber(redis.call('ZSCORE', KEYS[1], ARGV[1]))
-local expired = redis.call('EXISTS', KEYS[5]) == 0
-ARGV[2] = submitted_at(expired and ARGV[6] or ARGV[2], turn)
-settle()
-return expired and { 'done', ARGV[2] } or { 'gone' }
+redis.call('HSET', CANCELS, id, 1)
+local told = TOLD .. string.gsub(holder, ':%d+:%d+$', '')
+redis.pcall('LPUSH', told, id)
+redis.pcall('PEXPIRE', told, 60000)
+return { 'told' }

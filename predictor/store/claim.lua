@@ -2,104 +2,159 @@
 --
 -- Guarantees: a prediction is given to one worker at a time; what is given is leased and its try
 -- counted in the same step, so nothing is between picking and holding. Predictions whose lease ran
--- out come first, in the order in which they were submitted. One that is on its last try, because
--- its worker died before, gets a worker for itself: if it kills that one too, it takes no other
--- prediction with it. Only the store's clock counts.
+-- out come first, in the order in which they were submitted. Suspects are given to one worker at a
+-- time, which has nothing else to do. Only the store's clock counts.
 --
--- Uses announce
--- KEYS  1 queue  2 leases  3 turns  4 cancels  5 wake
--- ARGV  1 job prefix  2 in-progress prefix  3 tries prefix
---       4 worker  5 lease, ms  6 how many at most  7 bytes of jobs at most (one is always given)
---       8 last try  9 how many the worker holds
---       10 when this was sent, ms by the store's clock as the worker knows it
---       11 1: also take what others let run out  12 1: sent again, the reply was lost
---       13 events prefix  14 run prefix  15 webhook prefix
--- Answers { now, { id, turn, try, job or false, 1 if canceled, in-progress value }, … }; ids that
--- cannot be one are dropped, and answered with try 0.
-local time = redis.call('TIME')
-local now = time[1] * 1000 + time[2] / 1000
-local worker, lease = ARGV[4], tonumber(ARGV[5])
+-- Uses basics, announce, clock, deadline, suspects
+local worker, lease, most, most_bytes, max_tries, queue_ttl, longest_run, holds, is_quarantined, sent_at,
+  may_recover, is_repeat = unpack(ARGV)
+lease, most, max_tries, holds = tonumber(lease), tonumber(most), tonumber(max_tries), tonumber(holds)
+local now = clock()
 local lease_end = now + lease
--- A store that was down or frozen lets leases run out whose holders only wait to renew them. This
--- call may have waited with them: they go first.
-local recover = ARGV[11] == '1' and now - ARGV[10] < lease / 4
 
-local answer, bytes, more = { math.floor(now) }, 0, false
+-- Answers { now, 1 if this worker is kept for suspects, { id, turn, try, job or false, in-progress
+-- value, verdict }, … }. The verdict is empty for what is to be run, or says why it is not.
+local answer, bytes = { math.floor(now), 0 }, 0
 
-local function give(id, turn, try, job, token)
-  answer[#answer + 1] = { id, turn, try, job, redis.call('HEXISTS', KEYS[4], id), token }
+local function verdict_of(id, turn, job)
+  if redis.call('HEXISTS', CANCELS, id) == 1 then
+    return 'canceled'
+  elseif not job or is_late(id, turn, now, queue_ttl) then
+    return 'expired'
+  end
+  return field(PREDICTION .. id, 'group') == '0' and 'given_up' or ''
 end
 
-local function read(key)
-  local value = redis.pcall('GET', key)
-  return type(value) == 'string' and value
+local function give(id, turn, token, verdict, job)
+  local try = tonumber(string.match(token, ':(%d+):%d+$'))
+  answer[#answer + 1] = { id, turn, try, job or false, token, verdict }
 end
 
-if ARGV[12] == '1' then
-  for _, id in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
-    local holder = read(ARGV[2] .. id)
-    if holder and string.sub(holder, 1, #worker + 1) == worker .. ':' then
-      local turn = redis.call('HGET', KEYS[3], id)
-      local try = tonumber(string.match(holder, ':(%d+):%d+$'))
-      give(id, turn or now, try, read(ARGV[1] .. id), holder)
+-- Leases a prediction to this worker; false if the answer is large enough without it.
+local function take(id, turn)
+  local job = get(JOB .. id)
+  bytes = bytes + (job and #job or 0)
+  if #answer > 2 and bytes > tonumber(most_bytes) then
+    return false
+  end
+  local verdict, try = verdict_of(id, tonumber(turn), job), tonumber(get(TRIES .. id)) or 0
+  try = verdict == '' and try + 1 or try
+  local token = string.format('%s:%d:%d', worker, try, now)
+  -- First what fails where somebody overwrote a key: the others are its own.
+  redis.call('HSET', TURNS, id, turn .. ' ' .. token)
+  redis.call('HSET', HELD .. worker, id, token)
+  redis.call('ZADD', LEASES, lease_end, id)
+  redis.call('ZADD', QUEUE, lease_end, id)
+  redis.call('SET', IN_PROGRESS .. id, token, 'PX', lease)
+  if verdict == '' then
+    redis.call('SET', TRIES .. id, try, 'EX', 86400)
+    announce(id, 'status', string.format('{"status":"running","try":%d}', try))
+  end
+  give(id, turn, token, verdict, job)
+  return true
+end
+
+-- Puts back what workers held whose leases ran out.
+local function recover()
+  local company = {}
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', '(' .. now, 'LIMIT', 0, 1000)) do
+    local turn, token, holder =
+      string.match(redis.call('HGET', TURNS, id) or '', '^(%S+) ((.-):%d+:%d+)$')
+    if turn then
+      local deaths = tonumber(get(TRIES .. id)) or 1
+      if holder == worker then
+        deaths = deaths - 1 -- it lives: it is the one that asks
+        redis.call('SET', TRIES .. id, deaths, 'EX', 86400)
+      end
+      company[holder] = company[holder] or redis.call('HLEN', HELD .. holder)
+      local suspicious = math.max(1, max_tries - 1)
+      put_back(id, turn, token, now, deaths, max_tries, suspicious, company[holder])
+      if get(QUARANTINE) == holder then
+        redis.call('DEL', QUARANTINE)
+      end
+    else
+      redis.call('ZREM', LEASES, id)
+    end
+  end
+end
+
+-- Gives suspects to this worker if it is, or can be, the one that is kept for them; whether it is.
+local function serve_suspects()
+  local first = redis.call('ZRANGE', SUSPECTS, 0, 0, 'WITHSCORES')
+  if not first[1] then
+    if is_quarantined == '1' and get(QUARANTINE) == worker then
+      redis.call('DEL', QUARANTINE)
+    end
+    return false
+  end
+  local kept, other = get(QUARANTINE), get(LINE)
+  -- A worker with other predictions is kept, too, if another goes on with the line; one that is
+  -- alone only when a suspect has waited for long.
+  local can_be = holds == 0 or (other and other ~= worker) or now - first[2] > 3 * lease
+  if kept and kept ~= worker or not (kept or can_be) then
+    redis.call('SET', LINE, worker, 'PX', 3000)
+    return false
+  end
+  redis.call('SET', QUARANTINE, worker, 'PX', lease)
+  if holds > 0 then
+    return true
+  end
+  for n, id in ipairs(redis.call('ZRANGE', SUSPECTS, 0, most - 1)) do
+    most = math.min(most, tonumber(field(PREDICTION .. id, 'group')) or 1)
+    if n > most or not take(id, string.match(redis.call('HGET', TURNS, id) or '', '^%S+') or now) then
+      break
+    end
+    redis.call('ZREM', SUSPECTS, id)
+  end
+  redis.call('PEXPIRE', QUARANTINE, longest_run)
+  return true
+end
+
+-- Gives what is due; whether more may be.
+local function serve_line()
+  local due = redis.call('ZRANGEBYSCORE', QUEUE, '-inf', now, 'WITHSCORES', 'LIMIT', 0, most)
+  for i = 1, #due, 2 do
+    local id, turn = due[i], due[i + 1]
+    local held = redis.call('PTTL', IN_PROGRESS .. id)
+    if #id > 64 or not string.find(id, '^[%w_-]+$') then
+      redis.call('ZREM', QUEUE, id)
+      answer[#answer + 1] = { id, turn, 0, false, '', 'dropped' }
+    elseif redis.call('ZSCORE', LEASES, id) then
+      -- Its lease ran out, and it is not yet time to say that its worker died.
+    elseif held >= 0 then
+      -- Somebody else's, an arq worker's without leases: look again when it has let go.
+      redis.call('ZADD', QUEUE, now + held + 1, id)
+    elseif not take(id, turn) then
+      return true
+    end
+  end
+  return #due / 2 == most
+end
+
+if is_repeat == '1' then -- the reply was lost
+  local held = redis.call('HGETALL', HELD .. worker)
+  for i = 1, #held, 2 do
+    local id, token = held[i], held[i + 1]
+    if get(IN_PROGRESS .. id) == token then
+      local job, turn = get(JOB .. id), turn_of(id) or now
+      give(id, turn, token, verdict_of(id, turn, job), job)
     end
   end
   return answer
 end
 
-if recover then
-  local ended = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', '(' .. now, 'LIMIT', 0, 1000)
-  for _, id in ipairs(ended) do
-    local turn = redis.call('HGET', KEYS[3], id)
-    if turn then
-      redis.call('ZADD', KEYS[1], 'XX', turn, id)
-    end
-    redis.call('ZREM', KEYS[2], id)
-    redis.call('HDEL', KEYS[3], id)
-  end
+-- A store that was down or frozen lets leases run out whose holders only wait to renew them. This
+-- call may have waited with them: they go first.
+if may_recover == '1' and now - sent_at < lease / 4 then
+  recover()
 end
-
-local alone = tonumber(ARGV[9]) == 0
-local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'WITHSCORES', 'LIMIT', 0, ARGV[6])
-for i = 1, #due, 2 do
-  local id, turn = due[i], due[i + 1]
-  local held = redis.call('PTTL', ARGV[2] .. id)
-  if #id > 64 or not string.find(id, '^[%w_-]+$') then
-    redis.call('ZREM', KEYS[1], id)
-    answer[#answer + 1] = { id, turn, 0, false, 0, '' }
-  elseif held >= 0 then
-    -- Somebody else's, an arq worker's without leases: look again when it has let go.
-    redis.call('ZADD', KEYS[1], now + held + 1, id)
-  elseif recover or not redis.call('ZSCORE', KEYS[2], id) then
-    local job = read(ARGV[1] .. id)
-    local try = (tonumber(read(ARGV[3] .. id) or 0) or 0) + 1
-    local is_last = try > 1 and try == tonumber(ARGV[8])
-    bytes = bytes + (job and #job or 0)
-    more = #answer > 1 and bytes > tonumber(ARGV[7]) or is_last and not (alone and #answer == 1)
-    if more then
-      break
-    end
-    -- First what fails where somebody overwrote a key: the others are its own.
-    redis.call('HSET', KEYS[3], id, turn)
-    redis.call('ZADD', KEYS[2], lease_end, id)
-    redis.call('ZADD', KEYS[1], lease_end, id)
-    redis.call('SET', ARGV[3] .. id, try, 'EX', 86400)
-    redis.call('PERSIST', ARGV[1] .. id)
-    local token = string.format('%s:%d:%d', worker, try, now)
-    redis.call('SET', ARGV[2] .. id, token, 'PX', lease)
-    redis.call('PERSIST', ARGV[13] .. id)
-    redis.call('PERSIST', ARGV[15] .. id)
-    redis.call('DEL', ARGV[14] .. id)
-    announce(ARGV[13] .. id, 'status', string.format('{"status":"running","try":%d}', try))
-    give(id, turn, try, job, token)
-    if is_last then
-      more = true
-      break
-    end
-  end
-end
-if not more and #due / 2 < tonumber(ARGV[6]) then
+if serve_suspects() then
+  answer[2] = 1
+elseif not serve_line() then
   -- Nothing more is due: the tokens that are left would wake workers for nothing.
-  redis.call('DEL', KEYS[5])
+  redis.call('DEL', WAKE)
+end
+if #answer > 2 then
+  redis.call('PEXPIRE', HELD .. worker, 86400000)
 end
 return answer

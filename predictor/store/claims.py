@@ -10,19 +10,28 @@ from typing import Any
 
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
+from redis.exceptions import ConnectionError as RedisConnectionError
 
-from predictor.errors import StoreUnavailable
+from predictor.errors import ModelFailed, StoreUnavailable, TimedOut
 from predictor.prediction import Json, PredictionId
 from predictor.store import keys
 from predictor.store.healing import heal
 from predictor.store.patience import TROUBLE, Patience
 from predictor.store.scripts import script
 from predictor.store.server import check_server, version
+from predictor.store.wire import encode_unrun
 
 logger = logging.getLogger(__name__)
 
 #: Bytes of jobs in the answer to one claim, beyond the first job: many large ones come in turns.
 _CLAIM_BYTES = 8 * 2**20
+
+#: A value of more bytes may be larger than the store takes: it is written so often, no more.
+_LARGE, _MOST_FAILURES = 2**19, 3
+
+#: How often a prediction may be given back, for each try that it has: then it is what stops its
+#: workers, and is given up.
+_MOST_GIVEN_BACK = 10
 
 #: Seconds after which a wait ends though nothing happened: due predictions may have no token (an
 #: expired lease, another producer), and arq writes its sign of life between two looks.
@@ -40,11 +49,23 @@ class Terms:
     result_ttl: float
     #: runs before a prediction that kills its worker is given up
     max_tries: int
+    #: how long one prediction may run
+    timeout: float = 300
 
     @property
-    def kept_ms(self) -> int:
-        """How long what goes with a prediction that waits is kept."""
-        return round((self.queue_ttl + self.result_ttl) * 1000)
+    def queue_ttl_ms(self) -> int:
+        """How long a prediction may wait."""
+        return round(self.queue_ttl * 1000)
+
+    @property
+    def lease_ms(self) -> int:
+        """How long a lease is."""
+        return round(self.lease * 1000)
+
+    @property
+    def longest_run_ms(self) -> int:
+        """How long a worker that does its duty may need for a run."""
+        return round((self.timeout + 2 * self.lease) * 1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +81,8 @@ class Claim:
     job: bytes | None
     #: what its in-progress key says while it is ours: worker:try:start
     token: str
-    #: somebody asked for it to end before it was claimed
-    is_canceled: bool
+    #: why it is not to be run: 'canceled', 'expired' or 'given_up'; empty where it is
+    verdict: str = ""
 
     @property
     def started(self) -> int:
@@ -85,7 +106,10 @@ class Claims:
         self.terms = terms
         self._slots = slots
         self._held: dict[PredictionId, Claim] = {}
-        self._is_alone = False
+        #: whether it is kept for suspects, and whether what it holds are suspects
+        self._is_quarantined = self._has_suspects = False
+        #: how many it held when it was told to stop
+        self._company = 0
         self._leaving = False
         self._freed = asyncio.Event()
         self._waiting: asyncio.Task[Any] | None = None
@@ -131,6 +155,7 @@ class Claims:
 
     def leave(self) -> None:
         """Claim nothing from now on; a wait ends at once."""
+        self._company = self._company or len(self._held)
         self._leaving = True
         self._freed.set()
         if self._waiting:
@@ -138,12 +163,25 @@ class Claims:
 
     async def finish(self, id_: PredictionId, result: bytes) -> None:
         """End a prediction with `result`, unless it has ended already, by whomever."""
-        finish_keys = [*keys.to_settle(id_), keys.PACE]
-        args: list[Any] = [id_, result, *keys.lives(self.terms.result_ttl), self._held[id_].started]
         with contextlib.suppress(StoreUnavailable):  # leaving without it: it will be run again
-            if not await self._patiently(lambda: self._finish(keys=finish_keys, args=args)):
+            try:
+                written = await self._write_result(id_, result)
+            except ValueRefused as refused:
+                written = await self._write_result(id_, encode_unrun(refused), is_unrun=True)
+            if written < 0:
+                written = await self._write_result(id_, encode_unrun(TimedOut()), is_unrun=True)
+            if not written:
                 logger.warning("prediction %s had ended already; this result is dropped", id_)
         self._let_go(id_)
+
+    async def _write_result(
+        self, id_: PredictionId, result: bytes, *, is_unrun: bool = False
+    ) -> int:
+        terms = self.terms
+        args: list[Any] = [id_, result, *keys.lives(terms.result_ttl), terms.queue_ttl_ms]
+        args += [terms.worker, self._held[id_].started, "late" if is_unrun else ""]
+        written = await self._patiently(lambda: self._finish(args=args), len(result))
+        return int(written)
 
     async def emit(self, id_: PredictionId, first: int, said: list[tuple[str, Json]]) -> None:
         """Write what the run of a prediction that this worker holds has said.
@@ -151,11 +189,14 @@ class Claims:
         `first`: the number of the first of these events in this run.
         """
         if claim := self._held.get(id_):
-            emit_keys = [keys.QUEUE, keys.IN_PROGRESS + id_, keys.EVENTS + id_, keys.RUN + id_]
-            args: list[Any] = [id_, claim.token, first, self.terms.kept_ms]
-            args += [part for each in said for part in each]
-            with contextlib.suppress(StoreUnavailable):  # leaving without it
-                await self._patiently(lambda: self._emit(keys=emit_keys, args=args))
+            args: list[Any] = [id_, claim.token, first, *(part for each in said for part in each)]
+            size = sum(len(data) for _, data in said)
+            try:
+                await self._patiently(lambda: self._emit(args=args), size)
+            except ValueRefused as refused:
+                logger.warning("prediction %s: a piece of output is dropped: %s", id_, refused)
+            except StoreUnavailable:
+                pass  # leaving without it
 
     async def give_back(self, *ids: PredictionId) -> None:
         """Return predictions to their places in the queue; the tries do not count."""
@@ -165,9 +206,13 @@ class Claims:
             self._let_go(id_)
         if claims:
             with contextlib.suppress(StoreUnavailable):  # their leases will run out
-                await self._patiently(
-                    lambda: self._give_back(*give_back_arguments(self.terms, claims))
-                )
+                await self._patiently(lambda: self._give_back(args=self.to_give_back(claims)))
+
+    def to_give_back(self, claims: list[Claim]) -> list[Any]:
+        """The arguments of give_back.lua."""
+        most = self.terms.max_tries
+        args: list[Any] = [self.terms.worker, _MOST_GIVEN_BACK * most, max(3, most), self._company]
+        return args + [part for claim in claims for part in (claim.id, claim.token)]
 
     def _register(self, *, even_if_full: bool) -> None:
         def register(name: str) -> AsyncScript:
@@ -181,25 +226,31 @@ class Claims:
         self._give_back = register("give_back")
 
     def _free(self) -> int:
-        if self._leaving or self._is_alone:
+        if self._leaving or self._has_suspects:
             return 0
         return self._slots() - len(self._held)
 
     def _let_go(self, id_: PredictionId) -> None:
         self._held.pop(id_, None)
-        self._is_alone = self._is_alone and bool(self._held)
+        self._has_suspects = self._has_suspects and bool(self._held)
         self._freed.set()
 
     async def _slot_is_free(self) -> bool:
-        self._freed.clear()
         if self._free() <= 0 and not self._leaving:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_WAIT):
-                    await self._freed.wait()
+            await self._wait_for_slot()
         return self._free() > 0
+
+    async def _wait_for_slot(self) -> None:
+        self._freed.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_WAIT):
+                await self._freed.wait()
 
     async def _wait_for_work(self) -> None:
         """Until somebody submits, this worker is told to leave, or a second has passed."""
+        if self._is_quarantined:  # what is submitted is for others: it waits to be empty
+            await self._wait_for_slot()
+            return
         began = time.monotonic()
         self._waiting = asyncio.ensure_future(
             self._redis.execute_command("BLPOP", keys.WAKE, _WAIT)
@@ -227,47 +278,54 @@ class Claims:
         terms, now = self.terms, time.monotonic()
         # After trouble, workers that outlived it get half a lease to renew what is theirs.
         quiet = now - max(self._started, self._patience.last_trouble)
-        sent_ms = self.now_ms if self._clock_ms else 0
-        args: list[Any] = [keys.JOB, keys.IN_PROGRESS, keys.TRIES, terms.worker]
-        args += [
-            round(terms.lease * 1000),
-            free,
-            _CLAIM_BYTES,
-            terms.max_tries,
-            len(self._held),
-            sent_ms,
-        ]
-        args += [int(quiet > terms.lease / 2), int(sent_again), keys.EVENTS, keys.RUN, keys.WEBHOOK]
-        reply: list[Any] = await self._claim(
-            keys=[keys.QUEUE, keys.LEASES, keys.TURNS, keys.CANCELS, keys.WAKE], args=args
-        )
+        knows_clock = self._clock_ms > 0
+        expected_ms = self.now_ms if knows_clock else 0
+        args: list[Any] = [terms.worker, terms.lease_ms, free, _CLAIM_BYTES, terms.max_tries]
+        args += [terms.queue_ttl_ms, terms.longest_run_ms, len(self._held)]
+        args += [int(self._is_quarantined), expected_ms]
+        args += [int(quiet > terms.lease / 2), int(sent_again)]
+        reply: list[Any] = await self._claim(args=args)
+        took = time.monotonic() - now
         self._patience.over()
-        self._patience.noticed(time.monotonic() - now, terms.lease / 4)
+        # A clock that was set makes leases run out as a store that was frozen does.
+        jumped = (reply[0] - expected_ms) / 1000 if knows_clock else 0
+        self._patience.noticed(max(took, jumped), terms.lease / 4)
         self._clock_ms = reply[0] - time.monotonic() * 1000
         return reply
 
     def _take(self, reply: list[Any]) -> list[Claim]:
+        self._is_quarantined = bool(reply[1])
         claims = []
-        for id_, turn, tries, job, canceled, token in reply[1:]:
-            if not tries:
+        for id_, turn, tries, job, token, verdict in reply[2:]:
+            if verdict == b"dropped":
                 logger.warning("dropped %r from the queue: it cannot be an id", id_[:100])
                 continue
             name = PredictionId(id_.decode())
-            claim = Claim(name, float(turn), tries, job, token.decode(), bool(canceled))
+            claim = Claim(name, float(turn), tries, job, token.decode(), verdict.decode())
             # What it holds already is its own: the lease ran out, and nobody else came.
             if name not in self._held:
                 claims.append(claim)
             self._held[name] = claim
-            self._is_alone |= 1 < tries == self.terms.max_tries
+        self._has_suspects |= self._is_quarantined and bool(claims)
         return claims
 
-    async def _patiently(self, call: Callable[[], Any]) -> Any:
-        """The answer of the store, whenever it comes. Raises StoreUnavailable when leaving."""
+    async def _patiently(self, call: Callable[[], Any], size: int = 0) -> Any:
+        """The answer of the store, whenever it comes. Raises StoreUnavailable when leaving.
+
+        `size`: bytes of the value that is written. Raises ValueRefused if the store, which answers
+        otherwise, breaks off each time that it is to take them.
+        """
+        failures = 0
         while True:
             try:
                 answer = await call()
             except TROUBLE as error:
+                failures += size > _LARGE and _breaks_off(error)
                 await self._meet(error)
+                if failures:
+                    await self._patiently(self._redis.ping)
+                if failures == _MOST_FAILURES:
+                    raise ValueRefused(size) from error
             else:
                 self._patience.over()
                 return answer
@@ -279,9 +337,15 @@ class Claims:
         await self._patience.wait(error)
 
 
-def give_back_arguments(terms: Terms, claims: list[Claim]) -> tuple[list[str], list[Any]]:
-    """Keys and arguments of give_back.lua."""
-    args: list[Any] = [keys.JOB, keys.IN_PROGRESS, keys.TRIES, round(terms.queue_ttl * 1000)]
-    args += [keys.EVENTS, keys.WEBHOOK, terms.kept_ms]
-    args += [part for claim in claims for part in (claim.id, claim.token)]
-    return [keys.QUEUE, keys.LEASES, keys.TURNS, keys.WAKE], args
+def _breaks_off(error: Exception) -> bool:
+    return isinstance(error, RedisConnectionError) or "Protocol error" in str(error)
+
+
+class ValueRefused(ModelFailed):
+    """The store does not take a value."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(
+            f"The store does not take a value of {size} bytes; lower PREDICTOR_MAX_RESULT, or raise "
+            "its limit (proto-max-bulk-len)."
+        )

@@ -1,55 +1,54 @@
 """Connections to the store from its URL: one server, or a primary that Sentinels know."""
 
-from dataclasses import dataclass
-from typing import Any
-from urllib.parse import unquote, urlsplit
+import asyncio
+from typing import TYPE_CHECKING, Any
 
 import redis
-from arq.connections import RedisSettings
 from redis.asyncio import BlockingConnectionPool, Connection, ConnectionPool, SSLConnection
-from redis.asyncio.connection import AbstractConnection, parse_url
+from redis.asyncio.connection import AbstractConnection, DefaultParser, parse_url
 from redis.asyncio.sentinel import (
     Sentinel,
     SentinelConnectionPool,
     SentinelManagedConnection,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from predictor.config import SENTINEL_SCHEME
+from predictor.address import Sentinels
 from predictor.errors import ConfigError
+
+if TYPE_CHECKING:
+    from arq.connections import RedisSettings
 
 #: Where a process looks that was started by hand and told no store.
 DEFAULT_URL = "redis://localhost:6379"
 
-_SENTINEL_PORT = 26379
+#: Bytes that are sent before it is seen whether the store takes them.
+_SLICE = 2**16
 
 
-@dataclass(frozen=True, slots=True)
-class _Service:
-    """A primary by its name among Sentinels."""
-
-    sentinels: list[tuple[str, int]]
-    name: str
-    options: dict[str, Any]
-
-
-def connection_pool(url: str, *, at_most: int | None = None, **options: Any) -> ConnectionPool:
+def connection_pool(
+    url: str, *, silence: float | None = None, at_most: int | None = None, **options: Any
+) -> ConnectionPool:
     """A pool of connections to `url`; `options` are redis-py's. Connects to nothing yet.
 
+    `silence`: seconds that the store may neither send nor take a byte of a command under way: a
+    limit for all of it would be too short for a large value, or too long for a small one.
     `at_most` bounds the connections; who comes later waits for one. A password may be
     percent-encoded; `rediss://` checks the host's name. Raises ConfigError for an option in the URL
     that redis-py does not know.
     """
-    if service := _service(url):
+    if service := Sentinels.parse(url):
         options |= service.options
-        sentinel = Sentinel(service.sentinels, sentinel_kwargs=options | _no_login(), **options)
-        kind = _honest(SentinelManagedConnection)
+        ask = options | _no_login() | {"socket_timeout": silence}
+        sentinel = Sentinel(service.hosts, sentinel_kwargs=ask, **options)
+        kind = _watched(SentinelManagedConnection, silence)
         return SentinelConnectionPool(service.name, sentinel, connection_class=kind, **options)
     try:
         given: dict[str, Any] = dict(parse_url(url))
         if given.get("connection_class") is SSLConnection:
             given = {"ssl_check_hostname": True} | given
-        given["connection_class"] = _honest(given.get("connection_class", Connection))
+        given["connection_class"] = _watched(given.get("connection_class", Connection), silence)
         pool = (
             BlockingConnectionPool(max_connections=at_most, timeout=1, **(options | given))
             if at_most
@@ -61,36 +60,55 @@ def connection_pool(url: str, *, at_most: int | None = None, **options: Any) -> 
     return pool
 
 
-def _honest(kind: type[AbstractConnection]) -> type[AbstractConnection]:
-    """`kind`, but raising ConnectionError where uvloop says RuntimeError of a closed connection."""
+def _watched(kind: type[AbstractConnection], silence: float | None) -> type[AbstractConnection]:
+    """`kind`, but with a limit for silence, and no RuntimeError.
 
-    class Honest(kind):  # type: ignore[misc, valid-type]
+    uvloop raises that for a closed connection; here it is a ConnectionError.
+    """
+
+    class Parser(DefaultParser):  # type: ignore[misc, valid-type]
+        async def read_from_socket(self) -> bool:
+            async with asyncio.timeout(silence):
+                return bool(await super().read_from_socket())
+
+    class Watched(kind):  # type: ignore[misc, valid-type]
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**{"parser_class": Parser} | options)
+
         async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+            chunks = [command] if isinstance(command, bytes) else command
             try:
-                await super().send_packed_command(command, check_health)
+                for chunk in chunks:
+                    for start in range(0, len(chunk), _SLICE):
+                        part = chunk[start : start + _SLICE] if len(chunk) > _SLICE else chunk
+                        async with asyncio.timeout(silence):
+                            await super().send_packed_command(part, check_health)
             except RuntimeError as error:
                 raise RedisConnectionError("The connection is closed.") from error
+            except TimeoutError:
+                await self.disconnect(nowait=True)
+                raise RedisTimeoutError("The store takes no more.") from None
 
-    return Honest
+    return Watched
 
 
 def blocking_client(url: str, **options: Any) -> "redis.Redis":
     """A client for a thread of its own."""
-    if service := _service(url):
+    if service := Sentinels.parse(url):
         options |= service.options
-        sentinel = redis.Sentinel(
-            service.sentinels, sentinel_kwargs=options | _no_login(), **options
-        )
+        sentinel = redis.Sentinel(service.hosts, sentinel_kwargs=options | _no_login(), **options)
         client: redis.Redis = sentinel.master_for(service.name)
         return client
     return redis.Redis(connection_pool=redis.ConnectionPool.from_url(url, **options))
 
 
-def arq_settings(url: str) -> RedisSettings:
+def arq_settings(url: str) -> "RedisSettings":
     """The same address in arq's own form, for `arq --check`, which knows no other."""
-    if service := _service(url):
+    from arq.connections import RedisSettings  # the heartbeat needs no arq
+
+    if service := Sentinels.parse(url):
         return RedisSettings(
-            host=service.sentinels,
+            host=service.hosts,
             sentinel=True,
             sentinel_master=service.name,
             database=service.options.get("db", 0),
@@ -111,26 +129,6 @@ def arq_settings(url: str) -> RedisSettings:
 
 
 _REDIS_PORT = 6379
-
-
-def _service(url: str) -> _Service | None:
-    """What `redis+sentinel://[user:password@]host[:port][,…]/service[/database]` says."""
-    parts = urlsplit(url)
-    if parts.scheme != SENTINEL_SCHEME:
-        return None
-    login, _, hosts = parts.netloc.rpartition("@")
-    user, _, password = login.partition(":")
-    name, _, database = parts.path.strip("/").partition("/")
-    options: dict[str, Any] = {"db": int(database or 0)}
-    if user:
-        options["username"] = unquote(user)
-    if password:
-        options["password"] = unquote(password)
-    sentinels = []
-    for each in hosts.split(","):
-        host, _, port = each.partition(":")
-        sentinels.append((host, int(port or _SENTINEL_PORT)))
-    return _Service(sentinels, name, options)
 
 
 def _no_login() -> dict[str, Any]:

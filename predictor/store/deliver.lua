@@ -1,33 +1,48 @@
 -- deliver: gives a deliverer as many due webhooks as it asks for, and lengthens its hold on others.
 --
 -- Guarantees: what is given is put off in the same step: nobody else gets it meanwhile, and it is
--- given again if this deliverer dies. Only the store's clock counts.
+-- given again if this deliverer dies. A prediction whose time is over ends here, though there is no
+-- worker. Only the store's clock counts.
 --
--- KEYS  1 deliveries  2 wake
--- ARGV  1 webhook prefix  2 lease, ms  3 how many at most  then the ids that it holds
--- Answers { id, url, result, tries, tries before it was last asked for, when that was } for each. No
--- result: its prediction had not ended by the time at which it expires, look whether it has expired.
-local time = redis.call('TIME')
-local now = time[1] * 1000 + time[2] / 1000
-local lease_end, most = now + ARGV[2], tonumber(ARGV[3])
-for i = 4, #ARGV do
-  redis.call('ZADD', KEYS[1], 'XX', lease_end, ARGV[i])
+-- Uses basics, announce, clock, deadline, settle
+-- ARGV  lease, how many at most, bytes of results at most (one is always given), result that says it
+--       has expired, that it has run out of time, times to live of the queue, a result, a delivery,
+--       then the ids that it holds
+-- Answers { ms until the next may be due, { id, url, result, tries, tries before it was last asked
+-- for, when that was }, … }.
+local lease, most, most_bytes, expired, timed_out, queue_ttl, result_ttl, delivery_ttl = unpack(ARGV)
+local now = clock()
+local lease_end, bytes, answer = now + lease, 0, {}
+for i = 9, #ARGV do
+  redis.call('ZADD', DELIVERIES, 'XX', lease_end, ARGV[i])
 end
-local answer = {}
-local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, most)
-for _, id in ipairs(due) do
-  local hook = redis.pcall('HMGET', ARGV[1] .. id, 'url', 'result', 'tries', 'before', 'since')
-  if hook[1] and hook[2] then
-    redis.call('ZADD', KEYS[1], lease_end, id)
+
+local function webhook_of(id)
+  return redis.pcall('HMGET', WEBHOOK .. id, 'url', 'result', 'tries', 'before', 'since')
+end
+
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', DELIVERIES, '-inf', now, 'LIMIT', 0, most)) do
+  local hook, turn = webhook_of(id), turn_of(id)
+  if turn and is_late(id, turn, now, queue_ttl) then
+    local why = get(TRIES .. id) and timed_out or expired
+    settle(id, unrun(id, why, turn), result_ttl, delivery_ttl)
+    hook = webhook_of(id)
+  end
+  bytes = bytes + (hook[2] and #hook[2] or 0)
+  if hook[2] and #answer > 0 and bytes > tonumber(most_bytes) then
+    break
+  elseif hook[1] and (hook[2] or turn) then
+    redis.call('ZADD', DELIVERIES, lease_end, id)
   else
-    redis.call('ZREM', KEYS[1], id)
+    redis.call('ZREM', DELIVERIES, id)
   end
-  if hook[1] then
-    local tries, before, since = hook[3] or '0', hook[4] or '0', hook[5] or '0'
-    answer[#answer + 1] = { id, hook[1], hook[2] or '', tries, before, since }
+  if hook[1] and hook[2] then
+    answer[#answer + 1] = { id, hook[1], hook[2], hook[3] or '0', hook[4] or '0', hook[5] or '0' }
   end
 end
-if #due < most then
-  redis.call('DEL', KEYS[2])
+local next_due = redis.call('ZRANGE', DELIVERIES, 0, 0, 'WITHSCORES')[2]
+table.insert(answer, 1, next_due and math.ceil(math.max(0, next_due - now)) or -1)
+if next_due ~= nil and tonumber(next_due) > now or next_due == nil then
+  redis.call('DEL', DELIVER)
 end
 return answer

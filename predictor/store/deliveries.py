@@ -7,7 +7,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from predictor.delivery import Attempt, Delivery, DeliveryState
-from predictor.errors import Expired, StoreUnavailable
+from predictor.errors import Expired, StoreUnavailable, TimedOut
 from predictor.prediction import PredictionId
 from predictor.store import keys
 from predictor.store.connection import connection_pool
@@ -16,24 +16,28 @@ from predictor.store.patience import TROUBLE, Patience
 from predictor.store.scripts import script
 from predictor.store.wire import decode_ended, encode_attempt, encode_unrun
 
-#: Seconds that the store has for one answer before it is asked again.
+#: Seconds of silence of the store after which it is asked again.
 _TIMEOUT = 5.0
+
+#: Bytes of results in the answer to one claim, beyond the first.
+_CLAIM_BYTES = 8 * 2**20
 
 
 class Deliveries:
     """The webhooks that are due. Every call waits out trouble with the store."""
 
-    def __init__(self, url: str, *, lease: float, result_ttl: float) -> None:
+    def __init__(self, url: str, *, lease: float, queue_ttl: float, result_ttl: float) -> None:
         """`lease`: seconds after which what a dead deliverer held is due again."""
-        pool = connection_pool(url, socket_timeout=_TIMEOUT, socket_connect_timeout=1)
+        pool = connection_pool(url, silence=_TIMEOUT, socket_connect_timeout=1)
         self._redis: Redis = Redis(connection_pool=pool)
         self._patience = Patience()
         self._lease = lease
         #: seconds after which it is time to look, though nothing was said
         self.patience = min(1.0, lease / 4)
+        self._queue_ttl = queue_ttl
         self._result_ttl = result_ttl
+        self._next_due = self.patience
         self._deliver = self._redis.register_script(script("deliver"))
-        self._expire = self._redis.register_script(script("expire"))
         self._record = self._redis.register_script(script("record"))
 
     async def close(self) -> None:
@@ -48,16 +52,14 @@ class Deliveries:
         self, at_most: int, held: Iterable[PredictionId]
     ) -> dict[PredictionId, Delivery]:
         """What is due, nobody else's for a lease; `held` stays this deliverer's for another."""
-        args: list[Any] = [keys.WEBHOOK, round(self._lease * 1000), at_most, *held]
-        reply = await self._patiently(
-            lambda: self._deliver(keys=[keys.DELIVERIES, keys.DELIVER], args=args)
-        )
+        ends = [encode_unrun(why) for why in (Expired(), TimedOut())]
+        args: list[Any] = [round(self._lease * 1000), at_most, _CLAIM_BYTES, *ends]
+        args += [round(self._queue_ttl * 1000), *keys.lives(self._result_ttl), *held]
+        next_ms, *due = await self._patiently(lambda: self._deliver(args=args)) or [-1]
+        self._next_due = self.patience if next_ms < 0 else min(next_ms / 1000, self.patience)
         claimed = {}
-        for name, url, result, tries, before, since in reply or []:
+        for name, url, result, tries, before, since in due:
             id_ = PredictionId(name.decode())
-            if not result:
-                await self._expire_if_late(id_)
-                continue
             known = [int(number) if number.isdigit() else 0 for number in (tries, before, since)]
             recent, asked_at = max(0, known[0] - known[1]), known[2] / 1000
             claimed[id_] = Delivery(url.decode(), decode_ended(id_, result), recent, asked_at)
@@ -66,7 +68,7 @@ class Deliveries:
     async def wait(self) -> None:
         """Until a webhook may be due, or it is time to look; less than a lease."""
         await self._patiently(
-            lambda: self._redis.execute_command("BLPOP", keys.DELIVER, self.patience)
+            lambda: self._redis.execute_command("BLPOP", keys.DELIVER, max(0.01, self._next_due))
         )
 
     async def record(
@@ -82,18 +84,12 @@ class Deliveries:
         kept = round(self._result_ttl * 1000) if state is DeliveryState.DELIVERED else ""
         args: list[Any] = [id_, round(attempt.at * 1000), encode_attempt(attempt), state]
         args += [next_in, kept, since_ms]
-        record_keys = [keys.DELIVERIES, keys.WEBHOOK + id_]
-        await self._patiently(lambda: self._record(keys=record_keys, args=args))
+        await self._patiently(lambda: self._record(args=args))
 
     async def put_off(self, id_: PredictionId, seconds: float) -> None:
         """Have it due later, or now for another deliverer, without an attempt."""
         at = await self._now() + seconds
         await self._patiently(lambda: self._redis.zadd(keys.DELIVERIES, {id_: at * 1000}, xx=True))
-
-    async def _expire_if_late(self, id_: PredictionId) -> None:
-        now_ms = round(await self._now() * 1000)
-        args: list[Any] = [id_, encode_unrun(id_, Expired(), now_ms), *keys.lives(self._result_ttl)]
-        await self._patiently(lambda: self._expire(keys=keys.to_settle(id_), args=args))
 
     async def _now(self) -> float:
         """The store's clock, seconds since 1970."""

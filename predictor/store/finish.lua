@@ -1,29 +1,38 @@
 -- finish: ends a prediction with its result.
 --
 -- Guarantees: the first finisher wins, whoever holds the lease, and the result that it wrote never
--- changes; repeating it changes nothing and answers the same.
+-- changes; repeating it changes nothing and answers the same. After its time a prediction does not
+-- succeed any more: who has asked meanwhile was told so.
 --
--- Uses announce, raise_life, settle
--- KEYS  1 to 13 as settle  14 pace
--- ARGV  1 to 4 as settle  5 when this run began, ms by the store's clock
--- Answers 1, or 0 if another had ended it.
-if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then
-  return redis.pcall('GET', KEYS[8]) == ARGV[2] and 1 or 0
+-- Uses basics, announce, deadline, settle
+-- ARGV  how: '' where the result is the worker's; else it is one for `unrun` to fill in
+-- Answers 1; 0 if another had ended it; -1 if its time is over, and the result is the worker's.
+local id, result, result_ttl, delivery_ttl, queue_ttl, worker, started, how = unpack(ARGV)
+local turn = turn_of(id)
+if not turn then
+  return redis.pcall('GET', RESULT .. id) == result and 1 or 0
 end
-settle()
+local now = now_ms()
+if how == '' and is_late(id, turn, now, queue_ttl) then
+  return -1
+end
+if how ~= '' then
+  result = unrun(id, result, turn)
+end
+settle(id, result, result_ttl, delivery_ttl)
+redis.call('HDEL', HELD .. worker, id)
 
 -- How many end per second, the last minute counting most: a decaying count, and for how long. And
 -- how many seconds a run takes, the last ten or so counting most.
-local time = redis.call('TIME')
-local now = time[1] + time[2] / 1000000
-local took = math.max(0, now - ARGV[5] / 1000)
-local pace = redis.pcall('HMGET', KEYS[14], 'count', 'at', 'since', 'run')
+now = now / 1000
+local took = math.max(0, now - started / 1000)
+local pace = redis.pcall('HMGET', PACE, 'count', 'at', 'since', 'run')
 local count, at, since, run =
   tonumber(pace[1]), tonumber(pace[2]), tonumber(pace[3]), tonumber(pace[4])
 if not (count and at and since and run) then
   count, at, since, run = 0, now, now, took
 end
 count, run = count * math.exp((at - now) / 60) + 1, run + 0.1 * (took - run)
-redis.pcall('HSET', KEYS[14], 'count', count, 'at', now, 'since', since, 'run', run)
-redis.pcall('PEXPIRE', KEYS[14], 600000)
+redis.pcall('HSET', PACE, 'count', count, 'at', now, 'since', since, 'run', run)
+redis.pcall('PEXPIRE', PACE, 600000)
 return 1

@@ -1,39 +1,30 @@
 -- give_back: returns predictions that a worker will not finish, as if it had never claimed them.
 --
 -- Guarantees: each takes its old place in the queue, its try is not counted, and a worker is woken
--- for it. One that is no longer this worker's is left alone; repeating it changes nothing.
+-- for it. That it was given back is counted apart: what makes its worker stop again and again is
+-- set apart, and given up. One that is no longer this worker's is left alone; repeating it changes
+-- nothing.
 --
--- Uses announce
--- KEYS  1 queue  2 leases  3 turns  4 wake
--- ARGV  1 job prefix  2 in-progress prefix  3 tries prefix  4 time to live of a job, ms
---       5 events prefix  6 webhook prefix  7 time to live of both, ms  then id, token for each
+-- Uses basics, announce, suspects
+-- ARGV  worker, how many times one may be given back, how many of them it may before it is set
+--       apart, how many the worker ran when it was told to stop (0: it was not), then id, token for
+--       each
 -- Answers how many went back.
-local back = 0
-for i = 8, #ARGV, 2 do
+local worker, most, suspicious, company = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local back, now = 0, now_ms()
+for i = 5, #ARGV, 2 do
   local id, token = ARGV[i], ARGV[i + 1]
-  if redis.pcall('GET', ARGV[2] .. id) == token then
-    local turn = redis.call('HGET', KEYS[3], id)
-    if turn then
-      redis.call('ZADD', KEYS[1], 'XX', turn, id)
+  if get(IN_PROGRESS .. id) == token then
+    local strikes = company > 0 and redis.call('HINCRBY', PREDICTION .. id, 'given_back', 1) or 0
+    local turn = string.match(redis.call('HGET', TURNS, id) or '', '^%S+') or now
+    put_back(id, turn, token, now, strikes, most, suspicious, company)
+    redis.call('HDEL', HELD .. worker, id)
+    if redis.call('DECR', TRIES .. id) <= 0 then
+      redis.call('DEL', TRIES .. id)
     end
-    redis.call('DEL', ARGV[2] .. id)
-    redis.call('ZREM', KEYS[2], id)
-    redis.call('HDEL', KEYS[3], id)
-    local tries = tonumber(string.match(token, ':(%d+):%d+$')) - 1
-    if tries > 0 then
-      redis.call('SET', ARGV[3] .. id, tries, 'EX', 86400)
-    else
-      redis.call('DEL', ARGV[3] .. id)
-    end
-    redis.call('PEXPIRE', ARGV[1] .. id, ARGV[4])
-    redis.pcall('LPUSH', KEYS[4], 1)
-    announce(ARGV[5] .. id, 'status', '{"status":"queued"}')
-    redis.call('PEXPIRE', ARGV[5] .. id, ARGV[7])
-    redis.call('PEXPIRE', ARGV[6] .. id, ARGV[7])
+    wake(WAKE)
+    announce(id, 'status', '{"status":"queued"}')
     back = back + 1
   end
-end
-if back > 0 then
-  redis.call('PEXPIRE', KEYS[4], 60000)
 end
 return back

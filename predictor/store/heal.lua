@@ -2,15 +2,14 @@
 --
 -- Guarantees: afterwards every other script can run. What such a key held was lost before.
 --
--- KEYS  names
--- ARGV  the type that each must have, if it is there
+-- ARGV  name, the type that it must have if it is there, for each
 -- Answers the names that were removed.
 local removed = {}
-for i, key in ipairs(KEYS) do
-  local kind = redis.call('TYPE', key).ok
-  if kind ~= 'none' and kind ~= ARGV[i] then
-    redis.call('DEL', key)
-    removed[#removed + 1] = key
+for i = 1, #ARGV, 2 do
+  local kind = redis.call('TYPE', ARGV[i]).ok
+  if kind ~= 'none' and kind ~= ARGV[i + 1] then
+    redis.call('DEL', ARGV[i])
+    removed[#removed + 1] = ARGV[i]
   end
 end
 return removed

@@ -18,5 +18,5 @@ async def heal(redis: Redis, error: Exception) -> None:
         return
     with contextlib.suppress(*TROUBLE):
         run = redis.register_script(script("heal"))
-        removed = await run(keys=list(keys.TYPES), args=list(keys.TYPES.values()))
+        removed = await run(args=[part for pair in keys.TYPES.items() for part in pair])
         logger.error("removed keys that somebody had overwritten: %s", removed)

@@ -1,7 +1,8 @@
 """The name and the life of every key, arq's and ours.
 
 A prediction lives in arq's own keys, so that any arq tool can read it and any arq producer can
-enqueue. Where a name ends in a colon, the prediction's id follows, or what its comment says.
+enqueue. Where a name ends in a colon, the prediction's id follows, or what its comment says. The
+scripts know each by the same name.
 """
 
 from arq import constants as arq
@@ -9,7 +10,7 @@ from arq import constants as arq
 #: arq: sorted set, id → when it is due, ms since 1970; while a worker runs it, the end of its
 #: lease. An id is in it from submit until its result is written.
 QUEUE = arq.default_queue_name
-#: arq: the job as JSON. Lives for the queue's time to live; without end while it runs.
+#: arq: the job as JSON. Removed with the result.
 JOB = arq.job_key_prefix
 #: arq: who runs it (worker:try). Lives for the lease, renewed at a third of it.
 IN_PROGRESS = arq.in_progress_key_prefix
@@ -22,8 +23,22 @@ HEALTH = QUEUE + arq.health_check_key_suffix + ":"
 
 #: ours: sorted set, id → end of its lease, ms. Members go with the result or the lease.
 LEASES = "predictor:leases"
-#: ours: hash, id → the score that it was queued with, its turn. Members go with LEASES'.
+#: ours: hash, id → the score that it was queued with, its turn, and its in-progress value. Members go
+#: with LEASES', or SUSPECTS'.
 TURNS = "predictor:turns"
+#: ours: hash of what a worker, whose name follows, holds: id → in-progress value. Lives for a day
+#: past its last claim or renewal.
+HELD = "predictor:held:"
+#: ours: sorted set of the predictions that may be what ends their workers → since when, ms.
+SUSPECTS = "predictor:suspects"
+#: ours: the worker that is kept for suspects. Lives as long as its runs may.
+QUARANTINE = "predictor:quarantine"
+#: ours: a worker that serves the line while there are suspects. Lives for seconds.
+LINE = "predictor:line"
+#: ours: the latest time that a script has seen, ms. Lives for a day.
+CLOCK = "predictor:clock"
+#: ours: written to see whether the store takes what is written. Lives for a second.
+PROBE = "predictor:probe"
 #: ours: hash of the ids that are to be canceled though they run. Members go with the result.
 CANCELS = "predictor:cancels"
 #: ours: list of wake tokens, one for each submit at most. A hint: the queue is the truth.
@@ -34,14 +49,16 @@ TOLD = "predictor:told:"
 #: ours: hash, how many predictions end per second, and how long they run. Lives for ten minutes
 #: past the last end.
 PACE = "predictor:pace"
-#: ours: hash of the id and the fingerprint of a request; the key's digest follows. Lives as long as
-#: its prediction may wait and be kept.
+#: ours: hash of the id and the fingerprint of a request; the key's digest follows. Lives exactly as
+#: long as its prediction is known.
 IDEMPOTENCY = "predictor:idempotency:"
+#: ours: hash of what else is known of a prediction: cancel_after (ms), its idempotency key,
+#: progress, run and last (which run said how many events), given_back (how often), group (how many
+#: may share its next worker). Lives as long as the prediction is known.
+PREDICTION = "predictor:prediction:"
 #: ours: stream of what happened to a prediction, and channel on which it is said that something
-#: did. Lives as the job does, then as the result.
+#: did. Lives as long as the prediction is known.
 EVENTS = "predictor:events:"
-#: ours: hash of a run's last progress, and of which run and event that is. Lives as EVENTS.
-RUN = "predictor:run:"
 #: ours: hash of what is to be delivered where, and what came of it. Lives for a day past the end of
 #: the prediction, at least.
 WEBHOOK = "predictor:webhook:"
@@ -59,18 +76,16 @@ TYPES = {
     QUEUE: "zset",
     LEASES: "zset",
     TURNS: "hash",
+    SUSPECTS: "zset",
+    QUARANTINE: "string",
+    LINE: "string",
+    CLOCK: "string",
     CANCELS: "hash",
     WAKE: "list",
     PACE: "hash",
     DELIVERIES: "zset",
     DELIVER: "list",
 }
-
-
-def to_settle(id_: str) -> list[str]:
-    """What settle.lua works on."""
-    ours = [LEASES, TURNS, CANCELS, JOB + id_, IN_PROGRESS + id_, TRIES + id_, RESULT + id_]
-    return [QUEUE, *ours, EVENTS + id_, RUN + id_, WEBHOOK + id_, DELIVERIES, DELIVER]
 
 
 def lives(result_ttl: float) -> tuple[int, int]:

@@ -1,7 +1,6 @@
-"""The api's side of the store: submit, read, cancel, erase. Fails within two seconds."""
+"""The api's side of the store: submit, read, cancel, erase. Fails within two silent seconds."""
 
 import contextlib
-import math
 import time
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -22,6 +21,7 @@ from predictor.errors import (
     Overloaded,
     StillActive,
     StoreUnavailable,
+    TimedOut,
 )
 from predictor.prediction import (
     Event,
@@ -40,14 +40,16 @@ from predictor.store.wire import (
     decode_ended,
     decode_event,
     decode_progress,
-    decode_result,
     decode_webhook,
     encode_job,
     encode_unrun,
 )
 
-#: Seconds that the store has for one answer.
+#: Seconds of silence of the store after which it is not waited for.
 _PATIENCE = 0.9
+
+#: Bytes of a stored result that tell how its prediction ended, without a large input or output.
+_HEAD: Final = 65536
 
 #: Events that are read at once: a client that does not take them holds them in memory.
 MOST_EVENTS: Final = 10
@@ -75,8 +77,11 @@ class Policy:
     queue_limit: int = 0
     #: replicas that must have a prediction before it is accepted
     wait_replicas: int = 0
-    #: how long all runs of one may take
-    runs: float = 3600
+
+    @property
+    def queue_ttl_ms(self) -> int:
+        """How long a prediction may wait."""
+        return round(self.queue_ttl * 1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +114,7 @@ class Predictions:
             connection_pool=connection_pool(
                 url,
                 at_most=_CONNECTIONS,
-                socket_timeout=_PATIENCE,
+                silence=_PATIENCE,
                 socket_connect_timeout=_PATIENCE,
                 # A connection from before a restart of the store fails once; its successor works.
                 retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
@@ -134,19 +139,15 @@ class Predictions:
 
         Raises Overloaded when too many wait, KeyReused when the key belongs to another request.
         """
-        submit_keys = [keys.QUEUE, keys.LEASES, keys.WAKE, keys.PACE, keys.EVENTS + id_]
-        submit_keys += [keys.WEBHOOK + id_, keys.IDEMPOTENCY + twin.key_digest if twin else ""]
-        submit_keys.append(keys.DELIVERIES)
-        policy = self._policy
-        waits = min(policy.queue_ttl, job.cancel_after or math.inf)
-        lives = policy.queue_ttl + policy.runs + policy.result_ttl
-        args: list[Any] = [id_, encode_job(job, _now_ms()), max(1, round(waits * 1000))]
-        args += [policy.queue_limit, twin.fingerprint if twin else "", round(lives * 1000)]
-        args += [job.webhook or "", keys.JOB, keys.RESULT]
+        policy, takes = self._policy, job.cancel_after
+        args: list[Any] = [id_, encode_job(job, _now_ms())]
+        args += [max(1, round(takes * 1000)) if takes else "", policy.queue_ttl_ms]
+        args += [policy.queue_limit, *((twin.key_digest, twin.fingerprint) if twin else ("", ""))]
+        args += [job.webhook or "", keys.lives(policy.result_ttl)[1]]
         if policy.wait_replicas:
-            reply = await self._submit_to_replicas(id_, submit_keys, args, is_repeatable=bool(twin))
+            reply = await self._submit_to_replicas(id_, args, is_repeatable=bool(twin))
         else:
-            reply = await self._run(self._submit, submit_keys, args)
+            reply = await self._run(self._submit, args)
         what, known_id, now_ms, place, *pace_fields = reply
         pace = Pace.read(now_ms, pace_fields)
         match what:
@@ -162,14 +163,20 @@ class Predictions:
 
     async def read(self, id_: PredictionId) -> Prediction | None:
         """The prediction as it is now; None if the store does not know it."""
-        read_keys = [keys.QUEUE, keys.TURNS, keys.JOB + id_, keys.IN_PROGRESS + id_]
-        read_keys += [keys.TRIES + id_, keys.RESULT + id_, keys.PACE, keys.RUN + id_]
-        reply = await self._run(self._read, read_keys, [id_])
+        return await self._look(id_, 0)
+
+    async def look(self, id_: PredictionId) -> Prediction | None:
+        """As `read`, but without the output of one that succeeded, however large that is."""
+        return await self._look(id_, _HEAD)
+
+    async def _look(self, id_: PredictionId, at_most: int) -> Prediction | None:
+        reply = await self._run(self._read, [id_, self._policy.queue_ttl_ms, at_most])
         match reply:
             case None:
                 return None
-            case [b"done", progress, bytes(data)]:
-                return replace(decode_ended(id_, data), progress=decode_progress(progress))
+            case [b"done", progress, bytes(data), size]:
+                ended = decode_ended(id_, data, is_head=len(data) < size)
+                return replace(ended, progress=decode_progress(progress))
         state, progress, *fields = reply
         return replace(_active(id_, state.decode(), fields), progress=decode_progress(progress))
 
@@ -189,14 +196,14 @@ class Predictions:
 
         Raises AlreadyEnded. Canceling what was canceled is no error.
         """
-        canceled, expired = (encode_unrun(id_, why, _now_ms()) for why in (Canceled(), Expired()))
-        args = [id_, canceled, *keys.lives(self._policy.result_ttl), keys.TOLD, expired]
-        match await self._run(self._cancel, keys.to_settle(id_), args):
+        ends = [encode_unrun(why) for why in (Canceled(), Expired(), TimedOut())]
+        args = [id_, *ends, *keys.lives(self._policy.result_ttl), self._policy.queue_ttl_ms, _HEAD]
+        match await self._run(self._cancel, args):
             case None:
                 return None
             case [b"told"]:
                 return Cancellation.TOLD
-            case [b"done", bytes(data)] if not isinstance(decode_result(data).outcome, Canceled):
+            case [b"done", bytes(data)] if decode_ended(id_, data).state is not State.CANCELED:
                 raise AlreadyEnded
         return Cancellation.GONE
 
@@ -205,10 +212,7 @@ class Predictions:
 
         Raises StillActive.
         """
-        erase_keys = [keys.QUEUE, keys.DELIVERIES, keys.IN_PROGRESS + id_, keys.JOB + id_]
-        erase_keys += [keys.TRIES + id_, keys.RESULT + id_, keys.EVENTS + id_, keys.RUN + id_]
-        erase_keys.append(keys.WEBHOOK + id_)
-        outcome = await self._run(self._erase, erase_keys, [id_])
+        outcome = await self._run(self._erase, [id_, self._policy.queue_ttl_ms])
         if outcome == b"active":
             raise StillActive
         return outcome is not None
@@ -226,28 +230,30 @@ class Predictions:
 
     async def redeliver(self, id_: PredictionId) -> bool:
         """Have its webhook sent again; False if there is none. Raises StillActive."""
-        redeliver_keys = [keys.DELIVERIES, keys.DELIVER, keys.WEBHOOK + id_]
         kept = keys.lives(self._policy.result_ttl)[1]
-        outcome = await self._run(self._redeliver, redeliver_keys, [id_, kept])
+        outcome = await self._run(self._redeliver, [id_, kept])
         if outcome == b"active":
             raise StillActive("Prediction has not ended yet; its webhook is sent when it has.")
         return outcome is not None
 
     async def check(self) -> None:
-        """Return if the store answers and can be trusted. Raises UnsuitableStore if it cannot."""
+        """Return if the store takes what is written. Raises UnsuitableStore if it would lose it.
+
+        It is tried: memory, disk, replicas and a fail-over can each be why it does not.
+        """
         try:
-            info = await self._redis.info()
+            check_server(await self._redis.info())
+            await self._redis.set(keys.PROBE, "", px=1000)
         except TROUBLE as error:
             raise _unavailable(error) from error
-        check_server(info)
 
     async def _submit_to_replicas(
-        self, id_: PredictionId, submit_keys: list[str], args: list[Any], *, is_repeatable: bool
+        self, id_: PredictionId, args: list[Any], *, is_repeatable: bool
     ) -> Any:
         wanted = self._policy.wait_replicas
         try:
             async with self._redis.pipeline(transaction=False) as pipe:
-                pipe.eval(script("submit"), len(submit_keys), *submit_keys, *args)
+                pipe.eval(script("submit"), 0, *args)
                 # Replicas are waited for on the connection that wrote.
                 pipe.wait(wanted, round(_PATIENCE * 800))
                 reply, replicas = await pipe.execute()
@@ -260,21 +266,23 @@ class Predictions:
             raise StoreUnavailable(f"Only {replicas} of {wanted} replicas confirmed; try again.")
         return reply
 
-    async def _run(self, lua: Any, script_keys: list[str], args: list[Any]) -> Any:
+    async def _run(self, lua: Any, args: list[Any]) -> Any:
         try:
-            return await lua(keys=script_keys, args=args)
+            return await lua(args=args)
         except TROUBLE as error:
             raise _unavailable(error) from error
 
 
 def _active(id_: PredictionId, state: str, fields: list[Any]) -> Prediction:
-    now_ms, turn, place, tries, holder, expires_ms, *pace_fields = fields
+    now_ms, turn, place, tries, holder, left_ms, *pace_fields = fields
     pace = Pace.read(now_ms, pace_fields)
     created = max(0.0, min(float(turn), now_ms)) / 1000
     count = int(tries) if tries.isdigit() else 0
+    expires_in = left_ms / 1000 if left_ms >= 0 else None
     match state:
-        case "expired":
-            return Prediction(id_, State.TIMED_OUT, created, tries=count, error=Expired())
+        case "late":
+            error = TimedOut() if count else Expired()
+            return Prediction(id_, State.TIMED_OUT, created, tries=count, error=error)
         case "queued":
             starts_in, ask_in = until_start(place, pace), until_end(place, 0, pace)
             return Prediction(
@@ -285,12 +293,14 @@ def _active(id_: PredictionId, state: str, fields: list[Any]) -> Prediction:
                 place=place,
                 starts_in=starts_in,
                 ask_in=ask_in,
-                expires_in=max(0, expires_ms) / 1000,
+                expires_in=expires_in,
             )
     began = holder.rpartition(b":")[2]
     started = int(began) / 1000 if began.isdigit() else now_ms / 1000
     ask_in = until_end(0, now_ms / 1000 - started, pace)
-    return Prediction(id_, State.RUNNING, created, started, tries=count, ask_in=ask_in)
+    return Prediction(
+        id_, State.RUNNING, created, started, tries=count, ask_in=ask_in, expires_in=expires_in
+    )
 
 
 def _now_ms() -> int:

@@ -1,44 +1,43 @@
 -- read: a prediction's state at one moment.
 --
--- Guarantees: a prediction between two states is never seen in neither.
+-- Guarantees: a prediction between two states is never seen in neither; one that was seen to be late
+-- never succeeds.
 --
--- KEYS  1 queue  2 turns  3 job  4 in-progress  5 tries  6 result  7 pace  8 run
--- ARGV  1 id
--- Answers { 'done', progress, result }, or { 'running' | 'queued' | 'expired', progress, now, turn,
--- place in the queue, tries, in-progress value, ms until it expires, pace … }; expired: in the queue, its job gone. nil
--- for an unknown id.
-local progress = redis.pcall('HGET', KEYS[8], 'progress')
-if type(progress) ~= 'string' then
-  progress = ''
+-- Uses basics, deadline
+-- ARGV  id, the queue's time to live, how many bytes of a result are read
+-- Answers { 'done', progress, result, its size }, or { 'running' | 'queued' | 'late', progress, now,
+-- turn, place in the queue, tries, in-progress value, ms that are left, pace … }; nil for an unknown
+-- id.
+local id, queue_ttl, most = unpack(ARGV)
+local record = redis.pcall('HMGET', PREDICTION .. id, 'progress', 'run')
+local progress = text(record[1])
+local turn = turn_of(id)
+if not turn then
+  local size = redis.pcall('STRLEN', RESULT .. id)
+  if size == 0 then
+    return nil
+  end
+  local result = text(redis.pcall('GETRANGE', RESULT .. id, 0, most - 1))
+  return { 'done', progress or '', result or '', type(size) == 'number' and size or 0 }
 end
-local result = redis.pcall('GET', KEYS[6])
-if result then
-  return { 'done', progress, type(result) == 'string' and result or '' }
+local now, holder = now_ms(), get(IN_PROGRESS .. id)
+local left = left_of(id, turn, now)
+local state = holder and 'running' or 'queued'
+if not holder then
+  left = math.min(left or math.huge, turn + queue_ttl - now)
 end
-local score = redis.call('ZSCORE', KEYS[1], ARGV[1])
-if not score then
-  return nil
+if is_late(id, turn, now, queue_ttl) or not holder and redis.call('EXISTS', JOB .. id) == 0 then
+  state = 'late'
 end
-local state = 'queued'
-local holder = redis.pcall('GET', KEYS[4])
-local expires_in = redis.call('PTTL', KEYS[3])
-if holder then
-  state = 'running'
-elseif expires_in == -2 then
-  state = 'expired'
-end
-local time = redis.call('TIME')
-local tries = redis.pcall('GET', KEYS[5])
-local turn = redis.pcall('HGET', KEYS[2], ARGV[1])
-local pace = redis.pcall('HMGET', KEYS[7], 'count', 'at', 'since', 'run')
+local pace = redis.pcall('HMGET', PACE, 'count', 'at', 'since', 'run')
 return {
   state,
-  progress,
-  math.floor(time[1] * 1000 + time[2] / 1000),
-  type(turn) == 'string' and turn or score,
-  redis.call('ZRANK', KEYS[1], ARGV[1]),
-  type(tries) == 'string' and tries or '0',
-  type(holder) == 'string' and holder or '',
-  expires_in,
+  holder and record[2] == holder and progress or '',
+  math.floor(now),
+  string.format('%.17g', turn),
+  redis.call('ZRANK', QUEUE, id),
+  get(TRIES .. id) or '0',
+  holder or '',
+  left and math.ceil(left) or -1,
   pace[1], pace[2], pace[3], pace[4],
 }

@@ -1,28 +1,38 @@
--- renew: lengthens the leases that a worker holds.
+-- renew: lengthens the leases that a living worker holds.
 --
 -- Guarantees: a lease that ran out is taken again if nobody else has claimed, or may claim, the
--- prediction; one that somebody else has, or that was given back, is left alone.
+-- prediction; one that somebody else has, or that was given back, is left alone, and no longer
+-- counts as a death: its worker lives. A run that takes longer than any may is not renewed.
 --
--- KEYS  1 queue  2 leases  3 turns  4 cancels
--- ARGV  1 in-progress prefix  2 lease, ms  then id, token, turn for each
+-- Uses basics
 -- Answers the ids that this worker need not go on with: canceled, or ended by another.
-local time = redis.call('TIME')
-local now = time[1] * 1000 + time[2] / 1000
-local lease_end = now + ARGV[2]
-local over = {}
-for i = 3, #ARGV, 3 do
-  local id, token, turn = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-  local holder = redis.pcall('GET', ARGV[1] .. id)
-  local queued = redis.call('ZSCORE', KEYS[1], id)
-  local ran_out = not holder and redis.call('ZSCORE', KEYS[2], id)
-  if queued and (holder == token or ran_out) then
-    redis.call('SET', ARGV[1] .. id, token, 'PX', ARGV[2])
-    redis.call('ZADD', KEYS[1], lease_end, id)
-    redis.call('ZADD', KEYS[2], lease_end, id)
-    redis.call('HSET', KEYS[3], id, turn)
-  end
-  if not queued or redis.call('HEXISTS', KEYS[4], id) == 1 then
+local worker, lease, longest_run = unpack(ARGV)
+local now = now_ms()
+local lease_end, over = now + lease, {}
+local held = redis.call('HGETALL', HELD .. worker)
+for i = 1, #held, 2 do
+  local id, token = held[i], held[i + 1]
+  local is_overdue = now - string.match(token, '%d+$') > tonumber(longest_run)
+  local kept = redis.call('HGET', TURNS, id)
+  local is_mine = (kept and string.match(kept, ' (.*)$') or get(IN_PROGRESS .. id)) == token
+  if not redis.call('ZSCORE', QUEUE, id) then
+    redis.call('HDEL', HELD .. worker, id)
     over[#over + 1] = id
+  elseif not is_mine or not redis.call('ZSCORE', LEASES, id) then
+    redis.call('HDEL', HELD .. worker, id)
+    if not is_overdue and tonumber(get(TRIES .. id) or 0) > 0 then
+      redis.call('DECR', TRIES .. id)
+    end
+  else
+    if not is_overdue then
+      redis.call('SET', IN_PROGRESS .. id, token, 'PX', lease)
+      redis.call('ZADD', QUEUE, lease_end, id)
+      redis.call('ZADD', LEASES, lease_end, id)
+    end
+    if redis.call('HEXISTS', CANCELS, id) == 1 then
+      over[#over + 1] = id
+    end
   end
 end
+redis.call('PEXPIRE', HELD .. worker, 86400000)
 return over

@@ -1,107 +1,87 @@
-"""Keeps a worker's leases from running out, whatever its event loop is doing."""
+"""Keeps a worker's leases from running out, whatever its interpreter is doing."""
 
+import asyncio
+import dataclasses
+import json
 import logging
-import threading
-import time
+import sys
+from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Iterable
-from typing import Any
-
-import redis
-from redis.commands.core import Script
 
 from predictor.prediction import PredictionId
 from predictor.store import keys
-from predictor.store.claims import Claims, give_back_arguments
+from predictor.store.claims import Claims
 from predictor.store.connection import blocking_client
-from predictor.store.patience import TROUBLE, Patience, describe
+from predictor.store.heartbeat import Beat
+from predictor.store.patience import TROUBLE, describe
 from predictor.store.scripts import script
 
 logger = logging.getLogger(__name__)
 
+#: Seconds until a heartbeat that ended is started again.
+_PAUSE = 0.2
+
 
 class Renewal:
-    """A thread with a connection of its own that renews all that `claims` holds.
+    """The heartbeat of this worker: started, kept, listened to.
 
-    A model that holds the event loop keeps its leases; one that holds the interpreter's lock for
-    longer than a lease loses them, and its predictions run again.
+    It renews all that the store says the worker holds, and ends when the worker does.
     """
 
     def __init__(
-        self,
-        url: str,
-        claims: Claims,
-        patience: Patience,
-        on_over: Callable[[Iterable[PredictionId]], None],
+        self, url: str, claims: Claims, on_over: Callable[[Iterable[PredictionId]], None]
     ) -> None:
-        """`on_over` is called, in the thread, with ids that need not go on."""
+        """`on_over` is called with ids that need not go on."""
         self._url = url
         self._claims = claims
-        self._patience = patience
         self._on_over = on_over
-        self._lease = claims.terms.lease
-        self._told = keys.TOLD + claims.terms.worker
         self._even_if_full = False
-        self._stopping = threading.Event()
+        self._process: Process | None = None
+        self._keeping: asyncio.Task[None] | None = None
 
-    def start(self, *, even_if_full: bool) -> None:
+    async def start(self, *, even_if_full: bool) -> None:
         """Begin to renew; `even_if_full` as in `script`."""
         self._even_if_full = even_if_full
-        client = blocking_client(
-            self._url, socket_timeout=self._lease / 3 + 1, socket_connect_timeout=1
-        )
-        renew = client.register_script(script("renew", even_if_full=even_if_full))
-        threading.Thread(target=self._work, args=(client, renew), daemon=True).start()
+        await self._spawn()
+        self._keeping = asyncio.create_task(self._keep())
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """Renew no more."""
-        self._stopping.set()
+        if self._keeping and self._process:
+            self._keeping.cancel()
+            if self._process.returncode is None:
+                self._process.kill()
+            await self._process.wait()
 
     def hand_back(self, also_delete: str) -> None:
         """From a thread, now: return all that is held to the queue, and remove a key."""
         client = blocking_client(self._url, socket_timeout=0.5, socket_connect_timeout=0.5)
         try:
-            client.delete(also_delete, self._told)
+            client.delete(also_delete, keys.TOLD + self._claims.terms.worker)
             if held := list(self._claims.held.values()):
                 give_back = client.register_script(
                     script("give_back", even_if_full=self._even_if_full)
                 )
-                give_back(*give_back_arguments(self._claims.terms, held))
+                give_back(args=self._claims.to_give_back(held))
         except TROUBLE as error:
             logger.warning("not given back (%s): the leases will run out", describe(error))
 
-    def _work(self, client: "redis.Redis", renew: Script) -> None:
-        due = time.monotonic() + self._lease / 3
-        while not self._stopping.is_set():
-            began = time.monotonic()
-            try:
-                # Waiting for word of a cancel is all the pause there is between two renewals.
-                told: Any = client.execute_command("BLPOP", self._told, max(0.01, due - began))
-                if told:
-                    self._on_over([PredictionId(told[1].decode(errors="replace"))])
-                now = time.monotonic()
-                self._patience.noticed(now - due, self._lease / 4)
-                if now >= due:
-                    self._renew(renew)
-                    due = now + self._lease / 3
-            except TROUBLE as error:
-                logger.debug("leases not renewed (%s); trying again", describe(error))
-                self._patience.last_trouble = time.monotonic()
-                due = time.monotonic()
-                self._stopping.wait(min(0.3, self._lease / 10))
-
-    def _renew(self, renew: Script) -> None:
-        held = list(self._claims.held.values())
-        if not held:
-            return
-        began = time.monotonic()
-        over = renew(
-            keys=[keys.QUEUE, keys.LEASES, keys.TURNS, keys.CANCELS],
-            args=[
-                keys.IN_PROGRESS,
-                round(self._lease * 1000),
-                *(part for claim in held for part in (claim.id, claim.token, claim.turn)),
-            ],
+    async def _spawn(self) -> None:
+        terms = self._claims.terms
+        beat = Beat(self._url, terms.worker, terms.lease, terms.longest_run_ms, self._even_if_full)
+        self._process = process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "predictor.store.heartbeat"), stdin=PIPE, stdout=PIPE
         )
-        self._patience.noticed(time.monotonic() - began, self._lease / 4)
-        if over:
-            self._on_over([PredictionId(id_.decode()) for id_ in over])
+        assert process.stdin is not None  # noqa: S101 (for the type checker)
+        process.stdin.write(json.dumps(dataclasses.asdict(beat)).encode() + b"\n")
+
+    async def _keep(self) -> None:
+        while True:
+            assert self._process is not None  # noqa: S101 (for the type checker)
+            assert self._process.stdout is not None  # noqa: S101 (for the type checker)
+            async for line in self._process.stdout:
+                self._on_over([PredictionId(line.decode().strip())])
+            status = await self._process.wait()
+            logger.warning("the heartbeat ended (exit status %s): started again", status)
+            await asyncio.sleep(_PAUSE)
+            await self._spawn()

@@ -4,6 +4,15 @@ import re
 from functools import cache
 from importlib import resources
 
+from predictor.store import keys
+
+#: The names of the keys, as the scripts use them.
+_KEYS = "\n".join(
+    f"local {name} = '{value}'"
+    for name, value in vars(keys).items()
+    if name.isupper() and isinstance(value, str)
+)
+
 _USES = re.compile(r"^-- Uses (.*)$", re.MULTILINE)
 
 
@@ -16,7 +25,7 @@ def script(name: str, *, even_if_full: bool = False) -> str:
     text = _text(name)
     uses = _USES.search(text)
     parts = [_text(part) for part in uses[1].split(", ")] if uses else []
-    whole = "\n".join([*parts, text])
+    whole = "\n".join([_KEYS, *parts, text])
     return f"#!lua flags=allow-oom\n{whole}" if even_if_full else whole
 
 

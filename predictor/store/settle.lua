@@ -1,38 +1,51 @@
 -- settle: writes the result of a prediction and removes what was kept for running it.
 --
 -- Guarantees: the result comes first, so that an error leaves all as it was. Who wants to be told by
--- a webhook has a delivery from the same moment on, with a result of its own.
+-- a webhook has a delivery from the same moment on, with a result of its own. The idempotency key
+-- lives exactly as long as the result.
 --
--- Uses announce, raise_life
--- KEYS  1 queue  2 leases  3 turns  4 cancels  5 job  6 in-progress  7 tries  8 result
---       9 events  10 run  11 webhook  12 deliveries  13 deliverer's wake
--- ARGV  1 id  2 result as JSON  3 time to live of the result, ms  4 time to live of a delivery, ms
--- Only the store knows when a prediction was submitted that never ran.
-local function submitted_at(result, ms)
-  local at = math.max(0, math.min(ms, 253402300799000))
-  return (string.gsub(result, '"et":0', string.format('"et":%d', at), 1))
+-- Uses basics, announce
+
+-- Removes what is kept of a prediction that has not ended, but for its record.
+local function forget(id)
+  redis.call('DEL', JOB .. id, IN_PROGRESS .. id, TRIES .. id)
+  redis.call('ZREM', QUEUE, id)
+  redis.call('ZREM', LEASES, id)
+  redis.call('ZREM', SUSPECTS, id)
+  redis.call('HDEL', TURNS, id)
+  redis.call('HDEL', CANCELS, id)
 end
 
-local function settle()
-  local id = ARGV[1]
-  redis.call('SET', KEYS[8], ARGV[2], 'PX', ARGV[3])
-  redis.call('ZREM', KEYS[1], id)
-  redis.call('DEL', KEYS[5], KEYS[6], KEYS[7])
-  redis.call('ZREM', KEYS[2], id)
-  redis.call('HDEL', KEYS[3], id)
-  redis.call('HDEL', KEYS[4], id)
-  announce(KEYS[9], 'completed', '')
-  redis.call('PEXPIRE', KEYS[9], ARGV[3])
-  redis.call('PEXPIRE', KEYS[10], ARGV[3])
-  if redis.call('EXISTS', KEYS[11]) == 1 then
-    local time = redis.call('TIME')
-    local now = time[1] * 1000 + time[2] / 1000
-    redis.pcall('HSET', KEYS[11], 'result', ARGV[2], 'state', 'pending', 'since', math.floor(now))
-    redis.call('PEXPIRE', KEYS[11], ARGV[4])
-    redis.pcall('ZADD', KEYS[12], now, id)
-    raise_life(KEYS[12], ARGV[4])
-    redis.pcall('LPUSH', KEYS[13], 1)
-    redis.pcall('LTRIM', KEYS[13], 0, 99)
-    redis.pcall('PEXPIRE', KEYS[13], 60000)
+local function settle(id, result, result_ttl, delivery_ttl)
+  redis.call('SET', RESULT .. id, result, 'PX', result_ttl)
+  forget(id)
+  announce(id, 'completed', '')
+  redis.call('PEXPIRE', EVENTS .. id, result_ttl)
+  if redis.call('PEXPIRE', PREDICTION .. id, result_ttl) == 1 then
+    local key = field(PREDICTION .. id, 'key')
+    if key then
+      redis.call('PEXPIRE', IDEMPOTENCY .. key, result_ttl)
+    end
   end
+  if redis.call('EXISTS', WEBHOOK .. id) == 1 then
+    local now = now_ms()
+    redis.pcall('HSET', WEBHOOK .. id, 'result', result, 'state', 'pending', 'since', math.floor(now))
+    redis.call('PEXPIRE', WEBHOOK .. id, delivery_ttl)
+    redis.pcall('ZADD', DELIVERIES, now, id)
+    raise_life(DELIVERIES, delivery_ttl)
+    wake(DELIVER)
+  end
+end
+
+-- The result of a prediction that no worker ends: what only the store knows is filled in.
+local function unrun(id, result, turn)
+  local known = {
+    t = tonumber(get(TRIES .. id)) or 0,
+    et = math.floor(math.max(0, math.min(turn, 253402300799000))),
+    ft = math.floor(now_ms()),
+  }
+  result = string.gsub(result, '"id":""', '"id":"' .. id .. '"', 1)
+  return (string.gsub(result, '"(%w+)":0', function(name)
+    return known[name] and string.format('"%s":%.0f', name, known[name])
+  end))
 end

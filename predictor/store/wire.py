@@ -4,7 +4,6 @@ What is in Redis may have been written by anybody who can reach it: nothing read
 before its shape, types and ranges are checked.
 """
 
-from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 from arq.worker import JobExecutionFailed
@@ -75,6 +74,9 @@ class _Result(_Strict):
     id: str
 
 
+#: What stands before the input in a result as we lay it out.
+_INPUT: Final = b',"a":'
+
 _failure = TypeAdapter(_Failure)
 _progress = TypeAdapter(Progress)
 _attempt = TypeAdapter(Attempt)
@@ -103,18 +105,6 @@ class Text(str):
         return f"<{len(self)} characters>"
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """How a prediction ended. Times in seconds since 1970."""
-
-    outcome: Output | errors.PredictionError
-    created: float
-    #: None: it never was
-    started: float | None
-    finished: float
-    tries: int
-
-
 def encode_job(job: Job, submitted_ms: int) -> bytes:
     """The job as arq stores it."""
     terms = {"cancel_after": job.cancel_after} if job.cancel_after else {}
@@ -134,57 +124,60 @@ def decode_job(data: bytes) -> dict[str, Any]:
 def encode_result(result: dict[str, Any]) -> bytes:
     """arq's `job_serializer`: the worker writes nothing but results.
 
-    `r` is the model's answer, as JSON, where it succeeded, and else what was raised.
+    `r` is the model's answer, as JSON, where it succeeded, and else what was raised. It comes last,
+    after the input: what tells how a prediction ended is in the first bytes.
     """
-    outcome = result.pop("r")
+    outcome, arguments = result.pop("r"), result.pop("a")
     if not isinstance(outcome, bytes):
         result["s"] = False
-        error = _as_prediction_error(outcome, result)
-        outcome = to_json({"code": error.code, "message": error.message})
-    return b'%b,"r":%b}' % (to_json(result)[:-1], outcome)
+        error = _as_prediction_error(outcome, arguments)
+        arguments, outcome = [], to_json({"code": error.code, "message": error.message})
+    return b'%b%b%b,"r":%b}' % (to_json(result)[:-1], _INPUT, to_json(arguments), outcome)
 
 
-def encode_unrun(id_: str, error: errors.PredictionError, now_ms: int) -> bytes:
-    """The result of a prediction that ended before a worker took it up."""
-    times = {"et": 0, "st": now_ms, "ft": now_ms}  # the script fills in when it was submitted
-    result = {"t": 0, "f": FUNCTION, "a": [], "k": {}, "s": False, "q": QUEUE, "id": id_} | times
-    return encode_result(result | {"r": error})
+def encode_unrun(error: errors.PredictionError) -> bytes:
+    """The result of a prediction that no worker ends.
+
+    The scripts fill in its id, its times, and how often it was started.
+    """
+    head = {"t": 0, "f": FUNCTION, "k": {}, "et": 0, "s": False, "st": 0, "ft": 0, "q": QUEUE}
+    return encode_result(head | {"id": "", "a": [], "r": error})
 
 
-def _as_prediction_error(raised: object, result: dict[str, Any]) -> errors.PredictionError:
+def _as_prediction_error(raised: object, arguments: object) -> errors.PredictionError:
     if isinstance(raised, errors.PredictionError):
         return raised
-    if isinstance(raised, JobExecutionFailed) and not result["a"]:
+    if isinstance(raised, JobExecutionFailed) and not arguments:
         return errors.Expired()  # arq says so when the job's key is gone
     return errors.Unreadable()
 
 
-def decode_result(data: bytes) -> Result:
-    """What a stored result says; Unreadable if it is none of ours."""
+def decode_ended(id_: PredictionId, data: bytes, *, is_head: bool = False) -> Prediction:
+    """The prediction whose stored result this is; Unreadable if it is none of ours.
+
+    `is_head`: these are its first bytes only. What succeeded then has no output.
+    """
+    if is_head:
+        data = data.partition(_INPUT)[0] + _INPUT + b'[],"r":null}'
     try:
         result = _Result.model_validate(from_json(data, allow_inf_nan=False))
-        outcome: Output | errors.PredictionError
-        if result.s:
-            (text,) = result.a
-            outcome = Output(text, Json(to_json(result.r)))
-        else:
-            failure = _failure.validate_python(result.r)
-            outcome = _ERRORS.get(failure.code, errors.PredictionError)(failure.message)
+        outcome = None if is_head and result.s else _outcome(result)
     except ValueError:  # ValidationError is one
-        return Result(errors.Unreadable(), 0, None, 0, 0)
-    created, started, finished = (ms / 1000 for ms in (result.et, result.st, result.ft))
-    if result.t == 0 or isinstance(outcome, errors.Expired):
-        return Result(outcome, created, None, finished, max(0, result.t - 1))
-    return Result(outcome, created, started, finished, result.t)
+        return Prediction(id_, State.FAILED, 0, None, 0, error=errors.Unreadable())
+    is_started = result.st and not isinstance(outcome, errors.Expired)
+    started = result.st / 1000 if is_started else None
+    times = (result.et / 1000, started, result.ft / 1000, result.t)
+    if isinstance(outcome, errors.PredictionError):
+        return Prediction(id_, State.of(outcome), *times, error=outcome)
+    return Prediction(id_, State.SUCCEEDED, *times, output=outcome)
 
 
-def decode_ended(id_: PredictionId, data: bytes) -> Prediction:
-    """The prediction whose stored result this is."""
-    result = decode_result(data)
-    times = (result.created, result.started, result.finished, result.tries)
-    if isinstance(result.outcome, Output):
-        return Prediction(id_, State.SUCCEEDED, *times, output=result.outcome)
-    return Prediction(id_, State.of(result.outcome), *times, error=result.outcome)
+def _outcome(result: _Result) -> Output | errors.PredictionError:
+    if result.s:
+        (text,) = result.a
+        return Output(text, Json(to_json(result.r)))
+    failure = _failure.validate_python(result.r)
+    return _ERRORS.get(failure.code, errors.PredictionError)(failure.message)
 
 
 def decode_event(id_: bytes, fields: dict[bytes, bytes]) -> Event | None:

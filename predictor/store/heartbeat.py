@@ -1,0 +1,107 @@
+"""The heartbeat of one worker: a process that renews its leases for as long as it lives.
+
+Started by `renewal`, which writes `Beat` as JSON to its standard input. Writes the ids of
+predictions that the worker need not go on with to its standard output, one a line.
+
+A process of its own, because a model may hold its worker's interpreter for longer than a lease.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import redis
+
+from predictor.store import keys
+from predictor.store.connection import blocking_client
+from predictor.store.scripts import script
+
+#: Seconds between two looks at whether the worker lives.
+_LOOK_EVERY = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """What a heartbeat is told. Times in seconds."""
+
+    url: str
+    worker: str
+    lease: float
+    longest_run_ms: int
+    even_if_full: bool
+
+
+class Heartbeat:
+    """Renews what one worker holds, and hears of what is to be canceled."""
+
+    def __init__(self, beat: Beat, parent: int) -> None:
+        self._beat = beat
+        self._parent = parent
+        self._client = blocking_client(
+            beat.url, socket_timeout=beat.lease / 3 + 1, socket_connect_timeout=1
+        )
+        self._renew = self._client.register_script(script("renew", even_if_full=beat.even_if_full))
+        self._heal = self._client.register_script(script("heal"))
+
+    def run(self) -> None:
+        """Return when the worker has ended."""
+        pause = self._beat.lease / 3
+        due = time.monotonic() + pause
+        while os.getppid() == self._parent:
+            try:
+                self._listen(min(due - time.monotonic(), _LOOK_EVERY))
+                if time.monotonic() >= due and not _is_stopped(self._parent):
+                    self._beat_once()
+                    due = time.monotonic() + pause
+            except (redis.RedisError, OSError) as error:
+                if "WRONGTYPE" in str(error):
+                    self._remove_wrong_types()
+                time.sleep(min(0.3, pause / 3))
+                due = time.monotonic()
+
+    def _listen(self, seconds: float) -> None:
+        told: tuple[bytes, bytes] | None = self._client.execute_command(
+            "BLPOP", keys.TOLD + self._beat.worker, max(0.01, seconds)
+        )
+        if told:
+            _say(told[1])
+
+    def _beat_once(self) -> None:
+        beat = self._beat
+        args: list[str | int] = [beat.worker, round(beat.lease * 1000), beat.longest_run_ms]
+        for id_ in self._renew(args=args):
+            _say(id_)
+
+    def _remove_wrong_types(self) -> None:
+        with contextlib.suppress(redis.RedisError, OSError):
+            kinds = keys.TYPES | {keys.TOLD + self._beat.worker: "list"}
+            self._heal(args=[part for pair in kinds.items() for part in pair])
+
+
+def _say(id_: bytes) -> None:
+    print(id_.decode(errors="replace"), flush=True)  # noqa: T201
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether a process was stopped by a signal: it does not go on with what it holds."""
+    with contextlib.suppress(OSError):  # not Linux
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "Tt"
+    return False
+
+
+def main() -> None:
+    """Beat until the worker has ended."""
+    parent = os.getppid()
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, signal.SIG_IGN)  # they are for the worker, which may need its leases
+    with contextlib.suppress(BrokenPipeError):
+        Heartbeat(Beat(**json.loads(sys.stdin.readline())), parent).run()
+
+
+if __name__ == "__main__":
+    main()

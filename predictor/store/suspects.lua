@@ -1,0 +1,27 @@
+-- suspects: predictions that may be what ends their workers, set apart from the others.
+--
+-- Guarantees: a suspect shares a worker with nobody but suspects, so that the line goes on. Of those
+-- that ended such a worker at most half share the next one: what does it is found in as many
+-- steps as its company can be halved, and given up when it was alone. What was in its company is not.
+--
+-- Uses basics
+
+-- Returns a prediction that its worker did not finish to its place in the queue, or sets it apart.
+-- `strikes` of `most`: how often that happened, and how often it may; `suspicious`: from how many on
+-- it is a suspect; `company`: how many its worker ran.
+local function put_back(id, turn, token, now, strikes, most, suspicious, company)
+  redis.call('DEL', IN_PROGRESS .. id)
+  redis.call('ZREM', LEASES, id)
+  redis.call('HDEL', TURNS, id)
+  redis.call('ZADD', QUEUE, 'XX', turn, id)
+  if strikes >= most and (company == 1 or most == 1) then
+    redis.call('HSET', PREDICTION .. id, 'group', 0)
+  elseif strikes >= suspicious then
+    if redis.call('HSETNX', PREDICTION .. id, 'group', company) == 0 then
+      redis.call('HSET', PREDICTION .. id, 'group', math.max(1, math.floor(company / 2)))
+    end
+    redis.call('HSET', TURNS, id, turn .. ' ' .. token)
+    redis.call('ZADD', SUSPECTS, now, id)
+    redis.call('ZADD', QUEUE, 'XX', 'inf', id)
+  end
+end
