@@ -67,7 +67,6 @@ class Worker:
         terms = Terms(
             worker=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
             lease=config.lease,
-            queue_ttl=config.queue_ttl,
             result_ttl=config.result_ttl,
             max_tries=config.max_tries,
             timeout=config.timeout,
@@ -95,11 +94,12 @@ class Worker:
             signal.signal(signum, self._on_signal)
         try:
             even_if_full = await self._claims.open()
+            renewing = asyncio.create_task(self._renewal.start(even_if_full=even_if_full))
             self._model = load_model(self._config.model)
         except (ConfigError, UnsuitableStore) as error:
             logger.error("%s", error)  # noqa: TRY400 (one line)
             sys.exit(CANNOT_START)
-        await self._renewal.start(even_if_full=even_if_full)
+        await renewing
         notify_ready()
         logger.info("worker ready: %s, %d at once", self._config.model, self._config.concurrency)
 

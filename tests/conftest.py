@@ -48,9 +48,12 @@ def redis_url(valkey: str) -> Iterator[str]:
         yield url
         waiting = set(client.zrange("arq:queue", 0, -1))
         endless = {key for key in client.scan_iter() if client.ttl(key) == -1}
-        needed = {b"arq:queue", b"predictor:leases", b"predictor:turns"} if waiting else set()
-        kept = (b"arq:job:", b"predictor:events:", b"predictor:webhook:")
-        needed |= {prefix + id_ for id_ in waiting for prefix in kept}
+        shared = {b"arq:queue", b"predictor:leases", b"predictor:turns", b"predictor:suspects"}
+        needed = shared if waiting else set()
+        kept = ("arq:job:", "predictor:events:", "predictor:webhook:", "predictor:prediction:")
+        needed |= {prefix.encode() + id_ for id_ in waiting for prefix in kept}
+        used = {client.hget(b"predictor:prediction:" + id_, "key") for id_ in waiting}
+        needed |= {b"predictor:idempotency:" + key for key in used if key}
         assert endless <= needed, f"left for ever: {sorted(endless - needed)}"
 
 

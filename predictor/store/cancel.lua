@@ -6,13 +6,13 @@
 --
 -- Uses basics, announce, deadline, settle
 -- Answers 'gone', 'told', 'done' with the first bytes of the result, or nil for an unknown id.
-local id, canceled, expired, timed_out, result_ttl, delivery_ttl, queue_ttl, head = unpack(ARGV)
+local id, canceled, expired, timed_out, result_ttl, delivery_ttl, head = unpack(ARGV)
 local turn = turn_of(id)
 if not turn then
   local known = redis.call('EXISTS', RESULT .. id) == 1
   return known and { 'done', text(redis.pcall('GETRANGE', RESULT .. id, 0, head)) or '' } or nil
 end
-if is_late(id, turn, now_ms(), queue_ttl) then
+if is_late(id, turn, now_ms()) then
   local ended = unrun(id, get(TRIES .. id) and timed_out or expired, turn)
   settle(id, ended, result_ttl, delivery_ttl)
   return { 'done', ended }

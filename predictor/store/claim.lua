@@ -6,7 +6,7 @@
 -- time, which has nothing else to do. Only the store's clock counts.
 --
 -- Uses basics, announce, clock, deadline, suspects
-local worker, lease, most, most_bytes, max_tries, queue_ttl, longest_run, holds, is_quarantined, sent_at,
+local worker, lease, most, most_bytes, max_tries, longest_run, holds, is_quarantined, sent_at,
   may_recover, is_repeat = unpack(ARGV)
 lease, most, max_tries, holds = tonumber(lease), tonumber(most), tonumber(max_tries), tonumber(holds)
 local now = clock()
@@ -19,7 +19,7 @@ local answer, bytes = { math.floor(now), 0 }, 0
 local function verdict_of(id, turn, job)
   if redis.call('HEXISTS', CANCELS, id) == 1 then
     return 'canceled'
-  elseif not job or is_late(id, turn, now, queue_ttl) then
+  elseif not job or is_late(id, turn, now) then
     return 'expired'
   end
   return field(PREDICTION .. id, 'group') == '0' and 'given_up' or ''

@@ -45,17 +45,11 @@ class Terms:
     #: names this process and no other
     worker: str
     lease: float
-    queue_ttl: float
     result_ttl: float
     #: runs before a prediction that kills its worker is given up
     max_tries: int
     #: how long one prediction may run
     timeout: float = 300
-
-    @property
-    def queue_ttl_ms(self) -> int:
-        """How long a prediction may wait."""
-        return round(self.queue_ttl * 1000)
 
     @property
     def lease_ms(self) -> int:
@@ -167,7 +161,9 @@ class Claims:
             try:
                 written = await self._write_result(id_, result)
             except ValueRefused as refused:
-                written = await self._write_result(id_, encode_unrun(refused), is_unrun=True)
+                written = await self._write_result(
+                    id_, encode_unrun(ModelFailed(str(refused))), is_unrun=True
+                )
             if written < 0:
                 written = await self._write_result(id_, encode_unrun(TimedOut()), is_unrun=True)
             if not written:
@@ -178,7 +174,7 @@ class Claims:
         self, id_: PredictionId, result: bytes, *, is_unrun: bool = False
     ) -> int:
         terms = self.terms
-        args: list[Any] = [id_, result, *keys.lives(terms.result_ttl), terms.queue_ttl_ms]
+        args: list[Any] = [id_, result, *keys.lives(terms.result_ttl)]
         args += [terms.worker, self._held[id_].started, "late" if is_unrun else ""]
         written = await self._patiently(lambda: self._finish(args=args), len(result))
         return int(written)
@@ -281,7 +277,7 @@ class Claims:
         knows_clock = self._clock_ms > 0
         expected_ms = self.now_ms if knows_clock else 0
         args: list[Any] = [terms.worker, terms.lease_ms, free, _CLAIM_BYTES, terms.max_tries]
-        args += [terms.queue_ttl_ms, terms.longest_run_ms, len(self._held)]
+        args += [terms.longest_run_ms, len(self._held)]
         args += [int(self._is_quarantined), expected_ms]
         args += [int(quiet > terms.lease / 2), int(sent_again)]
         reply: list[Any] = await self._claim(args=args)
@@ -341,11 +337,11 @@ def _breaks_off(error: Exception) -> bool:
     return isinstance(error, RedisConnectionError) or "Protocol error" in str(error)
 
 
-class ValueRefused(ModelFailed):
+class ValueRefused(Exception):
     """The store does not take a value."""
 
     def __init__(self, size: int) -> None:
         super().__init__(
-            f"The store does not take a value of {size} bytes; lower PREDICTOR_MAX_RESULT, or raise "
-            "its limit (proto-max-bulk-len)."
+            f"The store does not take a value of {size} bytes; return less, or raise its limit "
+            "(proto-max-bulk-len)."
         )

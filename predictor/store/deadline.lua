@@ -11,16 +11,16 @@ local function turn_of(id)
   return tonumber(kept and string.match(kept, '^%S+') or redis.call('ZSCORE', QUEUE, id))
 end
 
--- Ms that are left of its `Cancel-After`; nil where it has none.
+-- Ms that are left of its time; infinite where it has no end.
 local function left_of(id, turn, now)
-  local cancel_after = tonumber(field(PREDICTION .. id, 'cancel_after'))
-  return cancel_after and turn + cancel_after - now
+  local terms = redis.pcall('HMGET', PREDICTION .. id, 'cancel_after', 'queue_ttl')
+  local takes = tonumber(terms[1]) or math.huge
+  if redis.call('EXISTS', IN_PROGRESS .. id) == 0 then
+    takes = math.min(takes, tonumber(terms[2]) or math.huge)
+  end
+  return turn + takes - now
 end
 
-local function is_late(id, turn, now, queue_ttl)
-  local left = left_of(id, turn, now)
-  if left and left <= 0 then
-    return true
-  end
-  return turn + queue_ttl <= now and redis.call('EXISTS', IN_PROGRESS .. id) == 0
+local function is_late(id, turn, now)
+  return left_of(id, turn, now) <= 0
 end

@@ -6,14 +6,14 @@
 --
 -- Uses basics, announce, clock, deadline, settle
 -- ARGV  lease, how many at most, bytes of results at most (one is always given), result that says it
---       has expired, that it has run out of time, times to live of the queue, a result, a delivery,
+--       has expired, that it has run out of time, times to live of a result, of a delivery,
 --       then the ids that it holds
 -- Answers { ms until the next may be due, { id, url, result, tries, tries before it was last asked
 -- for, when that was }, … }.
-local lease, most, most_bytes, expired, timed_out, queue_ttl, result_ttl, delivery_ttl = unpack(ARGV)
+local lease, most, most_bytes, expired, timed_out, result_ttl, delivery_ttl = unpack(ARGV)
 local now = clock()
 local lease_end, bytes, answer = now + lease, 0, {}
-for i = 9, #ARGV do
+for i = 8, #ARGV do
   redis.call('ZADD', DELIVERIES, 'XX', lease_end, ARGV[i])
 end
 
@@ -23,7 +23,7 @@ end
 
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', DELIVERIES, '-inf', now, 'LIMIT', 0, most)) do
   local hook, turn = webhook_of(id), turn_of(id)
-  if turn and is_late(id, turn, now, queue_ttl) then
+  if turn and is_late(id, turn, now) then
     local why = get(TRIES .. id) and timed_out or expired
     settle(id, unrun(id, why, turn), result_ttl, delivery_ttl)
     hook = webhook_of(id)

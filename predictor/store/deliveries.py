@@ -26,7 +26,7 @@ _CLAIM_BYTES = 8 * 2**20
 class Deliveries:
     """The webhooks that are due. Every call waits out trouble with the store."""
 
-    def __init__(self, url: str, *, lease: float, queue_ttl: float, result_ttl: float) -> None:
+    def __init__(self, url: str, *, lease: float, result_ttl: float) -> None:
         """`lease`: seconds after which what a dead deliverer held is due again."""
         pool = connection_pool(url, silence=_TIMEOUT, socket_connect_timeout=1)
         self._redis: Redis = Redis(connection_pool=pool)
@@ -34,7 +34,6 @@ class Deliveries:
         self._lease = lease
         #: seconds after which it is time to look, though nothing was said
         self.patience = min(1.0, lease / 4)
-        self._queue_ttl = queue_ttl
         self._result_ttl = result_ttl
         self._next_due = self.patience
         self._deliver = self._redis.register_script(script("deliver"))
@@ -54,7 +53,7 @@ class Deliveries:
         """What is due, nobody else's for a lease; `held` stays this deliverer's for another."""
         ends = [encode_unrun(why) for why in (Expired(), TimedOut())]
         args: list[Any] = [round(self._lease * 1000), at_most, _CLAIM_BYTES, *ends]
-        args += [round(self._queue_ttl * 1000), *keys.lives(self._result_ttl), *held]
+        args += [*keys.lives(self._result_ttl), *held]
         next_ms, *due = await self._patiently(lambda: self._deliver(args=args)) or [-1]
         self._next_due = self.patience if next_ms < 0 else min(next_ms / 1000, self.patience)
         claimed = {}

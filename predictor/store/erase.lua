@@ -5,9 +5,9 @@
 --
 -- Uses basics, announce, deadline, settle
 -- Answers 'erased', 'active', or nil for an unknown id.
-local id, queue_ttl = unpack(ARGV)
+local id = ARGV[1]
 local turn = turn_of(id)
-if turn and not is_late(id, turn, now_ms(), queue_ttl) then
+if turn and not is_late(id, turn, now_ms()) then
   return 'active'
 end
 local key = field(PREDICTION .. id, 'key')

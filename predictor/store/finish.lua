@@ -7,13 +7,13 @@
 -- Uses basics, announce, deadline, settle
 -- ARGV  how: '' where the result is the worker's; else it is one for `unrun` to fill in
 -- Answers 1; 0 if another had ended it; -1 if its time is over, and the result is the worker's.
-local id, result, result_ttl, delivery_ttl, queue_ttl, worker, started, how = unpack(ARGV)
+local id, result, result_ttl, delivery_ttl, worker, started, how = unpack(ARGV)
 local turn = turn_of(id)
 if not turn then
   return redis.pcall('GET', RESULT .. id) == result and 1 or 0
 end
 local now = now_ms()
-if how == '' and is_late(id, turn, now, queue_ttl) then
+if how == '' and is_late(id, turn, now) then
   return -1
 end
 if how ~= '' then

@@ -1,7 +1,8 @@
 """The heartbeat of one worker: a process that renews its leases for as long as it lives.
 
-Started by `renewal`, which writes `Beat` as JSON to its standard input. Writes the ids of
-predictions that the worker need not go on with to its standard output, one a line.
+Started by `renewal`, which writes `Beat` as JSON to its standard input. Writes to its standard
+output an empty line when it is ready, then the ids of predictions that the worker need not go on
+with, one a line.
 
 A process of its own, because a model may hold its worker's interpreter for longer than a lease.
 """
@@ -51,7 +52,7 @@ class Heartbeat:
     def run(self) -> None:
         """Return when the worker has ended."""
         pause = self._beat.lease / 3
-        due = time.monotonic() + pause
+        due = time.monotonic()
         while os.getppid() == self._parent:
             try:
                 self._listen(min(due - time.monotonic(), _LOOK_EVERY))
@@ -100,7 +101,9 @@ def main() -> None:
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, signal.SIG_IGN)  # they are for the worker, which may need its leases
     with contextlib.suppress(BrokenPipeError):
-        Heartbeat(Beat(**json.loads(sys.stdin.readline())), parent).run()
+        heartbeat = Heartbeat(Beat(**json.loads(sys.stdin.readline())), parent)
+        _say(b"")  # ready
+        heartbeat.run()
 
 
 if __name__ == "__main__":

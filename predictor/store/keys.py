@@ -23,8 +23,8 @@ HEALTH = QUEUE + arq.health_check_key_suffix + ":"
 
 #: ours: sorted set, id → end of its lease, ms. Members go with the result or the lease.
 LEASES = "predictor:leases"
-#: ours: hash, id → the score that it was queued with, its turn, and its in-progress value. Members go
-#: with LEASES', or SUSPECTS'.
+#: ours: hash, id → the score that it was queued with, its turn, and its in-progress value. Members
+#: go with LEASES', or SUSPECTS'.
 TURNS = "predictor:turns"
 #: ours: hash of what a worker, whose name follows, holds: id → in-progress value. Lives for a day
 #: past its last claim or renewal.
@@ -52,7 +52,8 @@ PACE = "predictor:pace"
 #: ours: hash of the id and the fingerprint of a request; the key's digest follows. Lives exactly as
 #: long as its prediction is known.
 IDEMPOTENCY = "predictor:idempotency:"
-#: ours: hash of what else is known of a prediction: cancel_after (ms), its idempotency key,
+#: ours: hash of what else is known of a prediction: queue_ttl and cancel_after (ms from its submit
+#: until it ends, if it does not run, and whatever it does), its idempotency key,
 #: progress, run and last (which run said how many events), given_back (how often), group (how many
 #: may share its next worker). Lives as long as the prediction is known.
 PREDICTION = "predictor:prediction:"

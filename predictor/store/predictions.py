@@ -78,11 +78,6 @@ class Policy:
     #: replicas that must have a prediction before it is accepted
     wait_replicas: int = 0
 
-    @property
-    def queue_ttl_ms(self) -> int:
-        """How long a prediction may wait."""
-        return round(self.queue_ttl * 1000)
-
 
 @dataclass(frozen=True, slots=True)
 class Twin:
@@ -141,7 +136,7 @@ class Predictions:
         """
         policy, takes = self._policy, job.cancel_after
         args: list[Any] = [id_, encode_job(job, _now_ms())]
-        args += [max(1, round(takes * 1000)) if takes else "", policy.queue_ttl_ms]
+        args += [max(1, round(takes * 1000)) if takes else "", round(policy.queue_ttl * 1000)]
         args += [policy.queue_limit, *((twin.key_digest, twin.fingerprint) if twin else ("", ""))]
         args += [job.webhook or "", keys.lives(policy.result_ttl)[1]]
         if policy.wait_replicas:
@@ -170,7 +165,7 @@ class Predictions:
         return await self._look(id_, _HEAD)
 
     async def _look(self, id_: PredictionId, at_most: int) -> Prediction | None:
-        reply = await self._run(self._read, [id_, self._policy.queue_ttl_ms, at_most])
+        reply = await self._run(self._read, [id_, at_most])
         match reply:
             case None:
                 return None
@@ -197,7 +192,7 @@ class Predictions:
         Raises AlreadyEnded. Canceling what was canceled is no error.
         """
         ends = [encode_unrun(why) for why in (Canceled(), Expired(), TimedOut())]
-        args = [id_, *ends, *keys.lives(self._policy.result_ttl), self._policy.queue_ttl_ms, _HEAD]
+        args = [id_, *ends, *keys.lives(self._policy.result_ttl), _HEAD]
         match await self._run(self._cancel, args):
             case None:
                 return None
@@ -212,7 +207,7 @@ class Predictions:
 
         Raises StillActive.
         """
-        outcome = await self._run(self._erase, [id_, self._policy.queue_ttl_ms])
+        outcome = await self._run(self._erase, [id_])
         if outcome == b"active":
             raise StillActive
         return outcome is not None

@@ -4,11 +4,11 @@
 -- never succeeds.
 --
 -- Uses basics, deadline
--- ARGV  id, the queue's time to live, how many bytes of a result are read
+-- ARGV  id, how many bytes of a result are read (0: all)
 -- Answers { 'done', progress, result, its size }, or { 'running' | 'queued' | 'late', progress, now,
 -- turn, place in the queue, tries, in-progress value, ms that are left, pace … }; nil for an unknown
 -- id.
-local id, queue_ttl, most = unpack(ARGV)
+local id, most = unpack(ARGV)
 local record = redis.pcall('HMGET', PREDICTION .. id, 'progress', 'run')
 local progress = text(record[1])
 local turn = turn_of(id)
@@ -23,10 +23,7 @@ end
 local now, holder = now_ms(), get(IN_PROGRESS .. id)
 local left = left_of(id, turn, now)
 local state = holder and 'running' or 'queued'
-if not holder then
-  left = math.min(left or math.huge, turn + queue_ttl - now)
-end
-if is_late(id, turn, now, queue_ttl) or not holder and redis.call('EXISTS', JOB .. id) == 0 then
+if left <= 0 or not holder and redis.call('EXISTS', JOB .. id) == 0 then
   state = 'late'
 end
 local pace = redis.pcall('HMGET', PACE, 'count', 'at', 'since', 'run')
@@ -38,6 +35,6 @@ return {
   redis.call('ZRANK', QUEUE, id),
   get(TRIES .. id) or '0',
   holder or '',
-  left and math.ceil(left) or -1,
+  left < math.huge and math.ceil(left) or -1,
   pace[1], pace[2], pace[3], pace[4],
 }

@@ -40,7 +40,7 @@ class Renewal:
         self._keeping: asyncio.Task[None] | None = None
 
     async def start(self, *, even_if_full: bool) -> None:
-        """Begin to renew; `even_if_full` as in `script`."""
+        """Begin to renew, and return when that has begun; `even_if_full` as in `script`."""
         self._even_if_full = even_if_full
         await self._spawn()
         self._keeping = asyncio.create_task(self._keep())
@@ -73,7 +73,9 @@ class Renewal:
             *(sys.executable, "-m", "predictor.store.heartbeat"), stdin=PIPE, stdout=PIPE
         )
         assert process.stdin is not None  # noqa: S101 (for the type checker)
+        assert process.stdout is not None  # noqa: S101 (for the type checker)
         process.stdin.write(json.dumps(dataclasses.asdict(beat)).encode() + b"\n")
+        await process.stdout.readline()
 
     async def _keep(self) -> None:
         while True:

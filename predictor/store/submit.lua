@@ -44,9 +44,7 @@ end
 redis.call('SET', JOB .. id, job)
 redis.call('ZADD', QUEUE, now, id)
 announce(id, 'status', '{"status":"queued"}')
-if cancel_after ~= '' then
-  redis.call('HSET', PREDICTION .. id, 'cancel_after', cancel_after)
-end
+redis.call('HSET', PREDICTION .. id, 'queue_ttl', queue_ttl, 'cancel_after', cancel_after)
 if key ~= '' then
   redis.call('DEL', IDEMPOTENCY .. key)
   redis.call('HSET', IDEMPOTENCY .. key, 'id', id, 'fingerprint', fingerprint)

@@ -28,9 +28,7 @@ async def _serve(config: Config) -> None:
         await stop.wait()
         return
     url = config.redis_url.get_secret_value() if config.redis_url else DEFAULT_URL
-    deliveries = Deliveries(
-        url, lease=config.lease, queue_ttl=config.queue_ttl, result_ttl=config.result_ttl
-    )
+    deliveries = Deliveries(url, lease=config.lease, result_ttl=config.result_ttl)
     async with Sender(Allowed.parse(config.webhook_allow), config.signing_secrets) as sender:
         await Deliverer(deliveries, sender).run(stop, config.drain)
     await deliveries.close()

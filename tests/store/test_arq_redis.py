@@ -26,7 +26,7 @@ class Recorder(ClaimingRedis):
         pool = connection_pool(url)
         super().__init__(pool, Patience())
         self.asked: list[list[str]] = []
-        terms = Terms(worker="w", lease=10, queue_ttl=100, result_ttl=100, max_tries=3)
+        terms = Terms(worker="w", lease=10, result_ttl=100, max_tries=3)
         self.claims = Claims(Redis(connection_pool=pool), Patience(), terms, lambda: 10)
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Any:

@@ -8,8 +8,8 @@ from arq.jobs import deserialize_job, deserialize_result, serialize_result
 from arq.worker import JobExecutionFailed
 
 from predictor import errors
-from predictor.prediction import Job, Json, Output
-from predictor.store.wire import decode_job, decode_result, encode_job, encode_result
+from predictor.prediction import Job, Json, Output, Prediction, PredictionId, State
+from predictor.store.wire import decode_ended, decode_job, encode_job, encode_result
 
 
 def _job(**changes: Any) -> bytes:
@@ -35,6 +35,10 @@ def _result(outcome: Any, **changes: Any) -> bytes:
     data = serialize_result(**(fields | changes), serializer=encode_result)
     assert data is not None
     return data
+
+
+def _decode(data: bytes) -> Prediction:
+    return decode_ended(PredictionId("id"), data)
 
 
 def test_arq_reads_the_jobs_that_we_write() -> None:
@@ -84,7 +88,7 @@ def test_what_is_not_a_job_of_ours_is_not_believed(data: bytes) -> None:
 @pytest.mark.parametrize("json_value", [b'"1"', b"null", b"[1,2]", b'{"a":{"b":1.5}}'])
 def test_a_result_is_read_as_it_was_written(json_value: bytes) -> None:
     data = _result(Json(json_value))
-    assert decode_result(data).outcome == Output("in", Json(json_value))
+    assert _decode(data).output == Output("in", Json(json_value))
     assert deserialize_result(data, deserializer=json.loads).result == json.loads(json_value)
 
 
@@ -98,14 +102,14 @@ def test_a_result_is_read_as_it_was_written(json_value: bytes) -> None:
     ],
 )
 def test_a_failure_is_read_as_it_was_written(error: errors.PredictionError) -> None:
-    read = decode_result(_result(error, success=False)).outcome
+    read = _decode(_result(error, success=False)).error
     assert type(read) is type(error)
     assert str(read) == str(error)
 
 
 def test_what_arq_says_of_an_expired_job_is_our_expired() -> None:
     data = _result(JobExecutionFailed("job expired"), success=False, args=())
-    assert isinstance(decode_result(data).outcome, errors.Expired)
+    assert isinstance(_decode(data).error, errors.Expired)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +117,7 @@ def test_what_arq_says_of_an_expired_job_is_our_expired() -> None:
 )
 def test_anything_else_that_arq_says_is_unreadable(raised: BaseException) -> None:
     data = _result(raised, success=False)
-    assert isinstance(decode_result(data).outcome, errors.Unreadable)
+    assert isinstance(_decode(data).error, errors.Unreadable)
     assert b"secret" not in data
 
 
@@ -135,11 +139,20 @@ HOSTILE_RESULTS = [
 
 @pytest.mark.parametrize("data", HOSTILE_RESULTS)
 def test_what_is_not_a_result_of_ours_is_unreadable(data: bytes) -> None:
-    assert isinstance(decode_result(data).outcome, errors.Unreadable)
+    assert isinstance(_decode(data).error, errors.Unreadable)
 
 
 def test_a_failure_of_a_later_version_is_still_a_failure() -> None:
     data = _result(errors.GivenUp("Why."), success=False).replace(b'"given_up"', b'"new_code"')
-    error = decode_result(data).outcome
+    error = _decode(data).error
     assert type(error) is errors.PredictionError
+    assert error is not None
     assert error.message == "Why."
+
+
+@pytest.mark.parametrize("text", ["in", ',"a":[1],"r":', "x" * 100])
+def test_the_first_bytes_of_a_result_tell_all_but_its_output(text: str) -> None:
+    data = _result(Json(b'{"x":1,"a":[],"r":2}'), args=(text,))
+    head = decode_ended(PredictionId("id"), data[:130], is_head=True)
+    assert (head.state, head.output) == (State.SUCCEEDED, None)
+    assert (head.created, head.started, head.finished, head.tries) == (0.001, 0.002, 0.003, 1)
