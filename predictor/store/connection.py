@@ -76,13 +76,12 @@ def _watched(kind: type[AbstractConnection], silence: float | None) -> type[Abst
             super().__init__(**{"parser_class": Parser} | options)
 
         async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
-            chunks = [command] if isinstance(command, bytes) else command
+            whole = memoryview(command if isinstance(command, bytes) else b"".join(command))
             try:
-                for chunk in chunks:
-                    for start in range(0, len(chunk), _SLICE):
-                        part = chunk[start : start + _SLICE] if len(chunk) > _SLICE else chunk
-                        async with asyncio.timeout(silence):
-                            await super().send_packed_command(part, check_health)
+                for start in range(0, len(whole), _SLICE):
+                    async with asyncio.timeout(silence):
+                        part = whole[start : start + _SLICE]
+                        await super().send_packed_command([part], check_health)
             except RuntimeError as error:
                 raise RedisConnectionError("The connection is closed.") from error
             except TimeoutError:

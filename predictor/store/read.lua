@@ -13,10 +13,10 @@ local record = redis.pcall('HMGET', PREDICTION .. id, 'progress', 'run')
 local progress = text(record[1])
 local turn = turn_of(id)
 if not turn then
-  local size = redis.pcall('STRLEN', RESULT .. id)
-  if size == 0 then
+  if redis.call('EXISTS', RESULT .. id) == 0 then
     return nil
   end
+  local size = redis.pcall('STRLEN', RESULT .. id)
   local result = text(redis.pcall('GETRANGE', RESULT .. id, 0, most - 1))
   return { 'done', progress or '', result or '', type(size) == 'number' and size or 0 }
 end
