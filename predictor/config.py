@@ -1,7 +1,6 @@
 """Every setting: its environment variable, type, default and one sentence; read once."""
 
 import base64
-import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -97,7 +96,7 @@ class Config(BaseSettings):
     )
 
     def __init__(self, **values: Any) -> None:
-        if sys.flags.optimize > 1:
+        if ConfigError.__doc__ is None:
             raise ConfigError("PYTHONOPTIMIZE: must be less than 2: docstrings are error messages")
         try:
             super().__init__(**values)

@@ -1,7 +1,4 @@
-"""The embedded store: a Valkey server, its data in a folder.
-
-It listens on a Unix socket that only its user may open, and on no port.
-"""
+"""The embedded store: a Valkey server on a folder, and a socket that only its user may open."""
 
 import asyncio
 import contextlib
@@ -20,8 +17,8 @@ logger = logging.getLogger(__name__)
 
 #: Every write is in the file within a second; nothing is ever evicted to make room.
 _SETTINGS = shlex.split("""
-    --appendonly yes --appendfsync everysec --aof-load-truncated yes --save '' --port 0
-    --maxmemory-policy noeviction --loglevel warning --logfile valkey.log --unixsocketperm 700
+    --appendonly yes --appendfsync everysec --aof-load-truncated yes --save '' --loglevel warning
+    --logfile valkey.log --maxmemory-policy noeviction --port 0 --unixsocketperm 700 --unixsocket
 """)
 
 
@@ -40,8 +37,7 @@ class EmbeddedStore:
         self._address = address if is_address(address) else scratch / "store.sock"
         self.url = f"unix://{quote(bytes(self._address))}"
         #: Arguments, unlike lines of a configuration file, need no quotes.
-        self.command = [self._server, "--dir", str(self._folder), *_SETTINGS]
-        self.command += ["--unixsocket", str(self._address)]
+        self.command = [self._server, "--dir", str(self._folder), *_SETTINGS, str(self._address)]
 
     async def is_ready(self, _: object) -> None:
         """Return when the server has read its data, however long that takes."""
@@ -69,7 +65,7 @@ class EmbeddedStore:
         """How "it does not start" goes on: with how to mend its file, or its log's last words."""
         log = self._folder / "valkey.log"
         last = log.read_text(errors="replace").rpartition(" # ")[2] if log.exists() else ""
-        if damaged := re.search(r"append only file (\S+\.incr\.aof)", last):
+        if damaged := re.search(r"append only file (\S+\.incr\.aof).*check-aof", last):
             file = self._folder / "appendonlydir" / damaged[1]
             check = shlex.join([self._server, "--fix", str(file)])
             fix = shlex.quote(f"exec -a valkey-check-aof {check}")

@@ -164,9 +164,8 @@ class Notifications:
 def supervise(config: Config) -> None:
     """Run everything until a signal. Raises ConfigError, with one line, if it cannot start."""
     try:
-        usual = tempfile.gettempdir()
-        is_short = is_address(Path(usual, "predictor-12345678", "store.sock"))
-        folder = tempfile.TemporaryDirectory(prefix="predictor-", dir=usual if is_short else "/tmp")  # noqa: S108
+        is_short = is_address(Path(tempfile.gettempdir(), "predictor-12345678", "store.sock"))
+        folder = tempfile.TemporaryDirectory(prefix="predictor-", dir=None if is_short else "/tmp")  # noqa: S108
     except OSError as error:
         raise CannotStart(f"TMPDIR: cannot make a folder with a short path: {error}") from None
     with folder as scratch:

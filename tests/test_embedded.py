@@ -1,5 +1,6 @@
 """The embedded store: whatever happens to its disk, its folder or its time, it loses nothing."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -11,8 +12,15 @@ from pathlib import Path
 
 import pytest
 import redis
+from redis.exceptions import BusyLoadingError, OutOfMemoryError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
 
+from predictor.config import Config
+from predictor.embedded import EmbeddedStore
 from predictor.errors import CANNOT_START
+from predictor.processes import CannotStart
+from predictor.store.patience import describe
+from predictor.supervisor import supervise
 from tests.command import children, serve
 from tests.processes import UNMEASURED, Api, Processes, eventually, free_port
 
@@ -150,3 +158,43 @@ def test_a_power_loss_in_a_folder_with_an_odd_name(folder: Path) -> None:
         api = serve(command)
         assert api.read(ids[0]).content == results[0]
         assert api.process.stop() == 0
+
+
+async def test_it_is_ready_when_it_has_read_its_data(folder: Path) -> None:
+    store = EmbeddedStore(folder, folder)
+    loads_slowly = ["--key-load-delay", "5000", "--loading-process-events-interval-bytes", "1024"]
+    for options, least in ([], 0), (loads_slowly, 0.5):
+        server = await asyncio.create_subprocess_exec(*store.command, *options)
+        started = time.monotonic()
+        async with asyncio.timeout(20):
+            await store.is_ready(None)
+        assert time.monotonic() - started > least
+        with redis.Redis(unix_socket_path=str(folder / "store.sock")) as client:
+            client.mset({f"key {number}": number for number in range(100)})
+            for number in range(100):
+                client.set(f"key {number}", "x" * 100)
+        server.terminate()
+        assert await server.wait() == 0
+
+
+def test_without_a_folder_for_sockets_it_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    with pytest.raises(CannotStart, match=r"TMPDIR: .*No such file .*'/nowhere/"):
+        supervise(Config())
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (ResponseError("MISCONF Errors writing: secret"), "MISCONF: it cannot write to its disk"),
+        (OutOfMemoryError("command not allowed"), "OutOfMemoryError: its memory is full"),
+        (
+            RedisConnectionError(BusyLoadingError("the dataset")),
+            "BusyLoadingError: it is loading its data",
+        ),
+        (ResponseError("ERR secret"), "ERR"),
+        (RedisConnectionError("Connection closed: secret"), "ConnectionError"),
+    ],
+)
+def test_trouble_is_said_in_words_that_hold_no_input(error: Exception, says: str) -> None:
+    assert describe(error) == says

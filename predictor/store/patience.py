@@ -27,7 +27,6 @@ _MEANINGS = {
     "OutOfMemoryError": "its memory is full",
     "ReadOnlyError": "it takes no writes",
     "BusyLoadingError": "it is loading its data",
-    "BUSY": "a script keeps it busy",
     "TimeoutError": "it did not answer in time",
 }
 
