@@ -70,7 +70,7 @@ class EmbeddedStore:
             check = shlex.join([self._server, "--fix", str(file)])
             fix = shlex.quote(f"exec -a valkey-check-aof {check}")
             return f": {file} is damaged; copy it, then cut what is damaged off: bash -c {fix}"
-        return f": {last.strip()}; see {log}"
+        return f": {last.strip() or 'it cannot write its log'}; see {log}"
 
 
 def is_address(path: Path) -> bool:

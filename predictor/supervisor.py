@@ -107,7 +107,6 @@ class Supervisor:
         self._stop.set()
 
     def _child(self, name: str, command: list[str], **options: Any) -> Child:
-        """It tells when it is ready, unless the options say how to ask."""
         environment = os.environ | self._config.environment()
         environment["NOTIFY_SOCKET"] = str(self._scratch / "notify")
         options = {"is_ready": self._notifications.wait_for} | options
@@ -174,7 +173,8 @@ def supervise(config: Config) -> None:
 
 def say(text: str) -> None:
     """Tell the person who started the command."""
-    print(text, flush=True)  # noqa: T201
+    with contextlib.suppress(OSError):  # nobody reads it any more
+        print(text, flush=True)  # noqa: T201
 
 
 def _lock(data_dir: Path) -> IO[str]:

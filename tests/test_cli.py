@@ -15,7 +15,7 @@ import pytest
 from predictor.config import Config
 from predictor.errors import CANNOT_START
 from tests.command import MEASURED, children, running, serve
-from tests.processes import UNMEASURED, Api, Process, Processes, eventually, free_port
+from tests.processes import BIN, UNMEASURED, Api, Process, Processes, eventually, free_port
 
 
 def test_one_command_serves_both_modes_and_goes_on_after_ctrl_c(
@@ -86,6 +86,19 @@ def test_a_second_signal_does_not_wait(command: Processes) -> None:
     time.sleep(0.3)  # so that the prediction runs, and would be waited for
     api.process.signal(signal.SIGINT)
     assert api.process.wait(10) == 0
+
+
+def test_it_serves_and_stops_when_nobody_reads_what_it_says(command: Processes) -> None:
+    unread = (
+        "import os, sys; os.dup2(os.open('/dev/full', 1), 1); os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    port = free_port()
+    words = ("python", "-c", unread, str(BIN / "predictor"))
+    process = command.start(*words, port=port, mock_delay=0, **UNMEASURED)
+    api = command.client(port, process)
+    assert api.predict("x").status_code == 200
+    process.stop()
+    assert "Traceback" not in process.output
 
 
 @pytest.mark.parametrize(
