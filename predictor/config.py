@@ -94,6 +94,8 @@ class Config(BaseSettings):
     )
 
     def __init__(self, **values: Any) -> None:
+        if ConfigError.__doc__ is None:
+            raise ConfigError("PYTHONOPTIMIZE: must be less than 2: docstrings are error messages")
         try:
             super().__init__(**values)
         except ValidationError as error:

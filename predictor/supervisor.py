@@ -9,9 +9,10 @@ import socket
 import sys
 import tempfile
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from predictor.config import Config
+from predictor.embedded import EmbeddedStore, is_address
 from predictor.processes import CannotStart, Child, Guardian
 
 #: Seconds past the drain after which a process that was told to stop is killed.
@@ -19,9 +20,6 @@ _MARGIN = 8.0
 
 #: Seconds that the store gets to write its file to the end.
 _STORE_GRACE = 15.0
-
-#: Bytes that the address of a Unix socket may have: 104 on macOS, 108 on Linux.
-_ADDRESS = 100
 
 
 class Supervisor:
@@ -58,17 +56,19 @@ class Supervisor:
 
     async def _start(self) -> None:
         if self._config.redis_url is None:
-            address = _store_address(self._config.data_dir, self._scratch)
-            command = ["-m", "predictor.embedded", str(self._config.data_dir), str(address)]
-            self._store = self._child("embedded store", command)
+            store = EmbeddedStore(self._config.data_dir, self._scratch)
+            store.cut_zeros()
+            answers = {"is_ready": store.is_ready, "why": store.why}
+            self._store = self._child("embedded store", store.command, ends_last=True, **answers)
             await self._launch(self._store)
-            self._config = self._config.with_redis_url(f"unix://{address}")
+            self._config = self._config.with_redis_url(store.url)
         self._config = self._config.model_copy(update={"port": _free_port(self._config)})
-        worker = ["-m", "arq", "predictor.worker.Settings"]
-        self._served = [self._child("api", self._api_command())]
+        worker = [sys.executable, "-m", "arq", "predictor.worker.Settings"]
+        self._served = [self._child("api", self._api_command(), is_ready=self._answers)]
         self._served += [self._child("worker", worker) for _ in range(self._config.workers)]
         if self._config.signing_secrets:
-            self._served.append(self._child("deliverer of webhooks", ["-m", "predictor.webhooks"]))
+            deliverer = [sys.executable, "-m", "predictor.webhooks"]
+            self._served.append(self._child("deliverer of webhooks", deliverer))
         await asyncio.gather(*map(self._launch, self._served))
         if not self._stop.is_set():
             say(_welcome(self._config))
@@ -106,24 +106,17 @@ class Supervisor:
         )
         self._stop.set()
 
-    def _child(self, name: str, arguments: list[str]) -> Child:
-        is_ready = self._answers if name == "api" else self._notifications.wait_for
-        return Child(
-            name,
-            [sys.executable, *arguments],
-            os.environ
-            | self._config.environment()
-            | {"NOTIFY_SOCKET": str(self._scratch / "notify")},
-            is_ready=is_ready,
-            guardian=self._guardian,
-            ends_last=name == "embedded store",
-        )
+    def _child(self, name: str, command: list[str], **options: Any) -> Child:
+        environment = os.environ | self._config.environment()
+        environment["NOTIFY_SOCKET"] = str(self._scratch / "notify")
+        options = {"is_ready": self._notifications.wait_for} | options
+        return Child(name, command, environment, guardian=self._guardian, **options)
 
     def _api_command(self) -> list[str]:
         config = self._config
         address = ["--host", config.host, "--port", str(config.port), "--no-server-header"]
         stop = ["--timeout-graceful-shutdown", str(max(1, round(config.drain)))]
-        return ["-m", "uvicorn", "predictor.main:app", *address, *stop]
+        return [sys.executable, "-m", "uvicorn", "predictor.main:app", *address, *stop]
 
     async def _answers(self, _child: Child) -> None:
         """Return when the api accepts connections."""
@@ -169,17 +162,19 @@ class Notifications:
 
 def supervise(config: Config) -> None:
     """Run everything until a signal. Raises ConfigError, with one line, if it cannot start."""
-    with tempfile.TemporaryDirectory(prefix="predictor-") as scratch:
-
-        async def run() -> None:
-            await Supervisor(config, Path(scratch)).run()
-
-        asyncio.run(run())
+    try:
+        is_short = is_address(Path(tempfile.gettempdir(), "predictor-12345678", "store.sock"))
+        folder = tempfile.TemporaryDirectory(prefix="predictor-", dir=None if is_short else "/tmp")  # noqa: S108
+    except OSError as error:
+        raise CannotStart(f"TMPDIR: cannot make a folder with a short path: {error}") from None
+    with folder as scratch:
+        asyncio.run(Supervisor(config, Path(scratch)).run())
 
 
 def say(text: str) -> None:
     """Tell the person who started the command."""
-    print(text, flush=True)  # noqa: T201
+    with contextlib.suppress(OSError):  # nobody reads it any more
+        print(text, flush=True)  # noqa: T201
 
 
 def _lock(data_dir: Path) -> IO[str]:
@@ -195,11 +190,6 @@ def _lock(data_dir: Path) -> IO[str]:
     except OSError as error:
         raise CannotStart(f"PREDICTOR_DATA_DIR: {data_dir}: {error.strerror}") from None
     return lock
-
-
-def _store_address(data_dir: Path, scratch: Path) -> Path:
-    address = data_dir.resolve() / "store.sock"
-    return address if len(bytes(address)) <= _ADDRESS else scratch / "store.sock"
 
 
 def _free_port(config: Config) -> int:

