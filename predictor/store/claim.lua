@@ -6,7 +6,7 @@
 -- time, which has nothing else to do. Only the store's clock counts.
 --
 -- Uses basics, announce, clock, deadline, suspects
-local worker, lease, most, most_bytes, max_tries, longest_run, holds, is_quarantined, sent_at,
+local worker, lease, most, most_bytes, max_tries, holds, is_quarantined, sent_at,
   may_recover, is_repeat = unpack(ARGV)
 lease, most, max_tries, holds = tonumber(lease), tonumber(most), tonumber(max_tries), tonumber(holds)
 local now = clock()
@@ -69,9 +69,6 @@ local function recover()
       company[holder] = company[holder] or redis.call('HLEN', HELD .. holder)
       local suspicious = math.max(1, max_tries - 1)
       put_back(id, turn, token, now, deaths, max_tries, suspicious, company[holder])
-      if get(QUARANTINE) == holder then
-        redis.call('DEL', QUARANTINE)
-      end
     else
       redis.call('ZREM', LEASES, id)
     end
@@ -106,7 +103,6 @@ local function serve_suspects()
     end
     redis.call('ZREM', SUSPECTS, id)
   end
-  redis.call('PEXPIRE', QUARANTINE, longest_run)
   return true
 end
 

@@ -277,8 +277,7 @@ class Claims:
         knows_clock = self._clock_ms > 0
         expected_ms = self.now_ms if knows_clock else 0
         args: list[Any] = [terms.worker, terms.lease_ms, free, _CLAIM_BYTES, terms.max_tries]
-        args += [terms.longest_run_ms, len(self._held)]
-        args += [int(self._is_quarantined), expected_ms]
+        args += [len(self._held), int(self._is_quarantined), expected_ms]
         args += [int(quiet > terms.lease / 2), int(sent_again)]
         reply: list[Any] = await self._claim(args=args)
         took = time.monotonic() - now

@@ -27,4 +27,7 @@ for i = 5, #ARGV, 2 do
     back = back + 1
   end
 end
+if get(QUARANTINE) == worker then
+  redis.call('DEL', QUARANTINE)
+end
 return back

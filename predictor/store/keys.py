@@ -31,7 +31,7 @@ TURNS = "predictor:turns"
 HELD = "predictor:held:"
 #: ours: sorted set of the predictions that may be what ends their workers → since when, ms.
 SUSPECTS = "predictor:suspects"
-#: ours: the worker that is kept for suspects. Lives as long as its runs may.
+#: ours: the worker that is kept for suspects. Lives for the lease, renewed with it.
 QUARANTINE = "predictor:quarantine"
 #: ours: a worker that serves the line while there are suspects. Lives for seconds.
 LINE = "predictor:line"

@@ -35,4 +35,7 @@ for i = 1, #held, 2 do
   end
 end
 redis.call('PEXPIRE', HELD .. worker, 86400000)
+if get(QUARANTINE) == worker then
+  redis.call('PEXPIRE', QUARANTINE, lease)
+end
 return over
