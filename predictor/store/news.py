@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
+from redis.exceptions import ResponseError
 
 from predictor.prediction import EventKind, PredictionId
 from predictor.store import keys
@@ -82,6 +83,7 @@ class News:
                 self._changed.set()
 
     async def _connect(self) -> None:
+        refused = ""
         while True:
             try:
                 async with self._redis.pubsub() as pubsub, asyncio.TaskGroup() as tasks:
@@ -90,7 +92,13 @@ class News:
                     tasks.create_task(self._subscribe(pubsub))
                     tasks.create_task(self._listen(pubsub))
             except Exception as error:  # whatever it is, somebody waits for news
-                logger.debug("no news (%s); trying again", describe(error))
+                cause = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
+                is_new = isinstance(cause, ResponseError) and describe(cause) != refused
+                logger.log(
+                    logging.WARNING if is_new else logging.DEBUG,
+                    "changes are seen late, the store refuses its channels (%s)",
+                    refused := describe(cause),
+                )
                 await asyncio.sleep(_PAUSE)
 
     async def _subscribe(self, pubsub: PubSub) -> None:

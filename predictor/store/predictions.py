@@ -35,7 +35,7 @@ from predictor.store.connection import connection_pool
 from predictor.store.pace import Pace, until_end, until_place, until_start
 from predictor.store.patience import TROUBLE, describe
 from predictor.store.scripts import script
-from predictor.store.server import check_server
+from predictor.store.server import check_room, check_server
 from predictor.store.wire import (
     decode_ended,
     decode_event,
@@ -237,7 +237,9 @@ class Predictions:
         It is tried: memory, disk, replicas and a fail-over can each be why it does not.
         """
         try:
-            check_server(await self._redis.info())
+            info = await self._redis.info()
+            check_server(info)
+            check_room(info)
             await self._redis.set(keys.PROBE, "", px=1000)
         except TROUBLE as error:
             raise _unavailable(error) from error

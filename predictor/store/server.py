@@ -2,10 +2,13 @@
 
 from typing import Any
 
-from predictor.errors import UnsuitableStore
+from predictor.errors import StoreUnavailable, UnsuitableStore
 
 #: Scripts and commands of Redis 6.2 are used; Valkey says what Redis it equals.
 _OLDEST = (6, 2)
+
+#: Share of its memory above which a server takes some predictions, and not others.
+_FULL = 0.95
 
 
 def check_server(info: dict[str, Any]) -> None:
@@ -20,6 +23,13 @@ def check_server(info: dict[str, Any]) -> None:
             f"The store would evict predictions: its maxmemory-policy is {policy}; set it to "
             "noeviction."
         )
+
+
+def check_room(info: dict[str, Any]) -> None:
+    """Raise StoreUnavailable if INFO shows a server whose memory is all but full."""
+    used, most = info.get("used_memory", 0), info.get("maxmemory", 0)
+    if most and used > _FULL * most:
+        raise StoreUnavailable(f"The store's memory is full ({used} of {most} bytes are used).")
 
 
 def version(info: dict[str, Any]) -> tuple[int, int]:

@@ -131,6 +131,7 @@ def test_row_12_full_memory(farm: Farm) -> None:
         assert len(accepted) < 1000
     assert answer.status_code == 503
     assert "OutOfMemoryError" in answer.text
+    assert farm.api.client.get("/health/ready").status_code == 503
     assert "sesame" not in answer.text
     worker = farm.worker("echo:predict")
     eventually(lambda: farm.store.waiting_and_running() == (0, 0), "the drain")
@@ -161,6 +162,7 @@ def test_a_store_that_becomes_read_only_for_a_while(farm: Farm) -> None:
     farm.until_running(3)
     farm.store.client.replicaof("127.0.0.1", "1")
     assert _accepts(farm).status_code == 503
+    assert farm.api.client.get("/health/ready").status_code == 503
     time.sleep(1)  # the predictions end meanwhile
     farm.store.client.replicaof("NO", "ONE")
     assert farm.outcomes(ids) == [200] * 3
