@@ -6,7 +6,7 @@ import email.utils
 import logging
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Self
@@ -33,17 +33,11 @@ class Sender:
     """
 
     def __init__(
-        self,
-        allowed: Allowed,
-        secrets: Sequence[str],
-        *,
-        limit: float = 15.0,
-        trust: ssl.SSLContext | None = None,
+        self, allowed: Allowed, secrets: Sequence[str], *, trust: ssl.SSLContext | None = None
     ) -> None:
-        """`limit`: seconds for one attempt. `trust`: by default, certifi's or SSL_CERT_FILE's."""
+        """`trust`: by default, certifi's or SSL_CERT_FILE's."""
         self._allowed = allowed
         self._keys = [Webhook(secret) for secret in secrets]
-        self._limit = limit
         self._transport = httpx.AsyncHTTPTransport(
             verify=trust or httpx.create_ssl_context(),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
@@ -55,16 +49,16 @@ class Sender:
     async def __aexit__(self, *_: object) -> None:
         await self._transport.aclose()
 
-    async def send(self, url: str, webhook_id: str, body: bytes) -> Attempt:
-        """Try once. Raises nothing but a cancellation."""
+    async def send(self, url: str, id_: str, body: bytes, limit: asyncio.Timeout) -> Attempt:
+        """Try once; `limit` may be shortened meanwhile. Raises nothing but a cancellation."""
         at, began = time.time(), time.monotonic()
         try:
-            async with asyncio.timeout(self._limit):
-                headers = self._headers(webhook_id, int(at), body)
+            async with limit:
+                headers = self._headers(id_, int(at), body)
                 response = await self._post(parse_target(url), headers, body)
         except Exception as error:
-            said = _sentence(error, self._limit)
-            return Attempt(at, time.monotonic() - began, "failed", error=said)
+            seconds = time.monotonic() - began
+            return Attempt(at, seconds, "failed", error=_sentence(error, seconds))
         return _answered(response, at, time.monotonic() - began)
 
     def _headers(self, webhook_id: str, at: int, body: bytes) -> dict[str, str]:
@@ -74,6 +68,7 @@ class Sender:
             "user-agent": f"predictor/{__version__}",
             "connection": "close",
             "content-type": "application/json",
+            "content-length": str(len(body)),
             "webhook-id": webhook_id,
             "webhook-timestamp": str(at),
         }
@@ -86,7 +81,7 @@ class Sender:
         """
         extensions = {
             "sni_hostname": url.raw_host.decode("ascii"),
-            "timeout": {"connect": self._limit / 3},
+            "timeout": {"connect": 5.0},  # seconds, of each address
         }
         failure: Exception = WebhookRefused("The host that Webhook-Url names cannot be found.")
         for address in await permitted_addresses(url, self._allowed):
@@ -94,7 +89,7 @@ class Sender:
                 "POST",
                 url.copy_with(host=str(address)),
                 headers={"host": url.netloc.decode("ascii")} | headers,
-                content=body,
+                content=_pieces(body),
                 extensions=extensions,
             )
             try:
@@ -105,6 +100,12 @@ class Sender:
                 await response.aclose()
                 return response
         raise failure
+
+
+async def _pieces(body: bytes) -> AsyncIterator[bytes]:
+    """`body`, but a connection that waits for its receiver copies only what it waits with."""
+    for start in range(0, len(body), 2**16):
+        yield body[start : start + 2**16]
 
 
 def _answered(response: httpx.Response, at: float, seconds: float) -> Attempt:
@@ -130,13 +131,13 @@ def _retry_after(text: str, now: float) -> float | None:
     return None if wait is None else min(max(wait, 0.0), _LONGEST_RETRY_AFTER)
 
 
-def _sentence(error: Exception, limit: float) -> str:
-    """What went wrong, for the one who reads the log of deliveries."""
+def _sentence(error: Exception, seconds: float) -> str:
+    """What went wrong after `seconds`, for the one who reads the log of deliveries."""
     match error:
         case WebhookRefused():
             return error.message
         case TimeoutError():
-            return f"It did not answer within {limit:g} s."
+            return f"It did not answer within {seconds:.2g} s."
         case httpx.ConnectError() | httpx.ConnectTimeout():
             return _no_connection(error)
         case httpx.ProtocolError():

@@ -1,5 +1,6 @@
 """Deliveries from the request to the receiver, by real processes."""
 
+import asyncio
 import json
 import os
 import signal
@@ -7,13 +8,19 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 from standardwebhooks import Webhook
 
+from predictor.allowlist import Allowed
+from predictor.store.deliveries import Deliveries
+from predictor.webhooks.deliverer import Deliverer
+from predictor.webhooks.sender import Sender
 from tests.processes import UNMEASURED, Api, Forked, Process, Processes, eventually
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -322,21 +329,119 @@ def test_a_deliverer_that_is_told_to_stop_hands_back(
     assert _settled(api, id_)["state"] == "delivered", "a lease of a minute is not waited for"
 
 
-def test_a_slow_receiver_does_not_keep_others_waiting(
+ANYWHERE = SETTINGS | {"webhook_allow": "127.0.0.0/8", "drain": 0}
+
+
+@contextmanager
+def _silent(count: int) -> Iterator[list[tuple[str, socket.socket]]]:
+    """As many receivers that never answer, each at an address of its own, with their URLs."""
+    with ExitStack() as opened:
+        silent = []
+        for number in range(count):
+            address = f"127.0.{2 + number // 250}.{1 + number % 250}"
+            server = opened.enter_context(socket.create_server((address, 0)))
+            server.settimeout(10)
+            silent.append((f"http://{address}:{server.getsockname()[1]}/", server))
+        yield silent
+
+
+@pytest.mark.alone
+def test_receivers_that_hang_do_not_keep_others_waiting(
+    processes: Processes, receiver: Receiver
+) -> None:
+    api = processes.api(**ANYWHERE)
+    processes.worker(**ANYWHERE, concurrency=50)
+    with _silent(600) as silent:
+        hanging = [api.submit("0", Webhook_Url=url) for url, _ in silent]
+        eventually(lambda: {api.read(id_).status_code for id_ in hanging[-50:]} == {200}, "the end")
+        quick = api.submit("0", Webhook_Url=receiver.url)
+        eventually(lambda: api.read(quick).status_code == 200, "it has ended")
+        began = time.monotonic()
+        deliverer = _deliverer(processes, **ANYWHERE)
+        assert _settled(api, quick)["state"] == "delivered"
+        took = time.monotonic() - began
+        assert took < 5, "without room for those who answer it takes 45 s"
+        # Who hung for longest gave way, its connection is closed, and it is tried again.
+        first = eventually(lambda: (w := _webhook(api, hanging[0]))["attempts"] and w, "it ended")
+        assert first["state"] == "pending"
+        assert first["next_attempt"] is not None
+        (attempt,) = first["attempts"]
+        assert attempt["error"] == f"It did not answer within {attempt['seconds']:.2g} s."
+        assert 2 <= attempt["seconds"] < 10
+        cut, _ = silent[0][1].accept()
+        with cut:
+            assert b"".join(iter(lambda: cut.recv(65536), b"")).startswith(b"POST / ")
+        silent[0][1].accept()[0].close()
+        files = Path(f"/proc/{deliverer.pid}/fd")
+        eventually(lambda: len(list(files.iterdir())) < 450, "what gave way is closed")
+
+
+def test_one_host_has_only_so_many_attempts_at_once(
+    processes: Processes, receiver: Receiver
+) -> None:
+    api = processes.api(**ANYWHERE)
+    processes.worker(**ANYWHERE)
+    with _silent(1) as [(url, silent)], ExitStack() as taken:
+        ids = [api.submit("0", Webhook_Url=url) for _ in range(70)]
+        quick = api.submit("0", Webhook_Url=receiver.url)
+        eventually(lambda: api.read(quick).status_code == 200, "all have ended")
+        _deliverer(processes, **ANYWHERE)
+        assert _settled(api, quick)["state"] == "delivered"
+        for _ in range(50):
+            taken.enter_context(silent.accept()[0])
+        silent.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            silent.accept()
+        assert all(_webhook(api, id_)["attempts"] == [] for id_ in ids), "none is cut short"
+
+
+async def test_bodies_that_nobody_reads_give_way_to_others(
+    processes: Processes,
+    receiver: Receiver,
+    redis_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("predictor.webhooks.deliverer._BYTES_AT_ONCE", 300_000)
+    monkeypatch.setattr("predictor.webhooks.deliverer._PROMPT", 0.5)
+    api = processes.api(**ANYWHERE)
+    processes.worker(**ANYWHERE)
+    deliveries, stop = Deliveries(redis_url, lease=5, result_ttl=60), asyncio.Event()
+    async with Sender(Allowed.parse("127.0.0.0/8"), [SECRET]) as sender:
+        running = asyncio.create_task(Deliverer(deliveries, sender).run(stop, 0))
+
+        def submit_and_see() -> list[Any]:
+            with _silent(2) as silent, ExitStack() as taken:
+                ids = []
+                for url, server in silent:
+                    ids.append(api.submit("0" * 100_000, Webhook_Url=url))  # its body has it twice
+                    taken.enter_context(server.accept()[0])
+                ids.append(api.submit("0", Webhook_Url=receiver.url))
+                _settled(api, ids[-1])
+                eventually(lambda: _webhook(api, ids[0])["attempts"], "the first gives way")
+                return [_webhook(api, id_)["attempts"] for id_ in ids]
+
+        [cut], others, [told] = await asyncio.to_thread(submit_and_see)
+        stop.set()
+        await running
+    await deliveries.close()
+    assert 0.5 <= cut["seconds"] < 5
+    assert cut["error"].startswith("It did not answer within ")
+    assert others == [], "one was enough"
+    assert (told["status"], told["at"] > cut["at"]) == (204, True)
+
+
+def test_a_receiver_that_takes_its_time_is_waited_for(
     processes: Processes, api: Api, receiver: Receiver
 ) -> None:
-    release = threading.Event()
-    with socket.create_server(("127.0.0.2", 0)) as silent:
-        url = f"http://127.0.0.2:{silent.getsockname()[1]}/"
-        settings = SETTINGS | {"webhook_allow": "127.0.0.0/8"}
-        api = processes.api(**settings)
-        ids = [api.submit("0", Webhook_Url=url) for _ in range(250)]
-        quick = api.submit("0", Webhook_Url=receiver.url)
-        processes.worker(**settings)
-        _deliverer(processes, webhook_allow="127.0.0.0/8", drain=0)
-        eventually(lambda: api.read(ids[-1]).status_code == 200, "all have ended")
-        assert _settled(api, quick)["state"] == "delivered"
-    release.set()
+    def answer(_: int) -> tuple[int, dict[str, str]]:
+        time.sleep(2.5)
+        return 204, {}
+
+    receiver.answer = answer
+    processes.worker(**SETTINGS)
+    _deliverer(processes)
+    settled = _settled(api, api.submit("0", Webhook_Url=receiver.url))
+    assert [attempt["status"] for attempt in settled["attempts"]] == [204]
 
 
 BAD = [

@@ -68,8 +68,8 @@ async def receiving(
 
 
 async def send(url: str, allowed: Allowed = HERE, limit: float = 5) -> Attempt:
-    async with Sender(allowed, [OLD], limit=limit, trust=NOBODY) as sender:
-        return await sender.send(url, "id", BODY)
+    async with Sender(allowed, [OLD], trust=NOBODY) as sender:
+        return await sender.send(url, "id", BODY, asyncio.timeout(limit))
 
 
 async def test_a_webhook_is_signed_with_every_secret(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,7 +79,9 @@ async def test_a_webhook_is_signed_with_every_secret(monkeypatch: pytest.MonkeyP
         receiving(b"HTTP/1.1 204 No Content\r\n\r\n") as receiver,
         Sender(HERE, [OLD, NEW]) as sender,
     ):
-        attempt = await sender.send(f"http://127.0.0.1:{receiver.port}/a?b=%2F", "id", BODY)
+        attempt = await sender.send(
+            f"http://127.0.0.1:{receiver.port}/a?b=%2F", "id", BODY, asyncio.timeout(5)
+        )
     assert (attempt.outcome, attempt.status, attempt.error) == ("delivered", 204, None)
     assert began <= attempt.at <= time.time()
     assert 0 < attempt.seconds < 5
@@ -103,7 +105,9 @@ async def test_a_webhook_is_signed_with_every_secret(monkeypatch: pytest.MonkeyP
 
 async def test_without_a_secret_there_is_no_signature() -> None:
     async with receiving(b"HTTP/1.1 200 OK\r\n\r\n") as receiver, Sender(HERE, []) as sender:
-        attempt = await sender.send(f"http://127.0.0.1:{receiver.port}", "id", BODY)
+        attempt = await sender.send(
+            f"http://127.0.0.1:{receiver.port}", "id", BODY, asyncio.timeout(5)
+        )
     assert attempt.outcome == "delivered"
     assert "webhook-signature" not in receiver.requests[0][1]
 
@@ -113,7 +117,7 @@ async def test_attempts_share_nothing_but_the_id(monkeypatch: pytest.MonkeyPatch
     async with receiving(answer) as receiver, Sender(HERE, [OLD]) as sender:
         for now in (1000, 2000):
             monkeypatch.setattr(time, "time", lambda now=now: now + 0.9)
-            await sender.send(f"http://127.0.0.1:{receiver.port}", "id", BODY)
+            await sender.send(f"http://127.0.0.1:{receiver.port}", "id", BODY, asyncio.timeout(5))
     (_, first, _), (_, second, _) = receiver.requests
     assert first["webhook-id"] == second["webhook-id"]
     assert (first["webhook-timestamp"], second["webhook-timestamp"]) == ("1000", "2000")
@@ -264,7 +268,7 @@ async def test_what_cannot_be_sent_is_said_in_a_sentence(
     assert "must begin with https" in str((await send("http://8.8.8.8")).error)
     assert caplog.text == ""
     async with Sender(HERE, [OLD]) as sender:
-        attempt = await sender.send("http://127.0.0.1", "id", b"\xff")
+        attempt = await sender.send("http://127.0.0.1", "id", b"\xff", asyncio.timeout(5))
     assert attempt.error == "Something went wrong here; the log says what."
     assert "UnicodeDecodeError" in caplog.text
 
@@ -313,7 +317,7 @@ async def test_the_certificate_must_name_the_host(names: Names, tmp_path: Path) 
     async with receiving(b"HTTP/1.1 200 OK\r\n\r\n", server) as receiver:
         async with Sender(HERE, [OLD], trust=trust) as sender:
             good, other, address = [
-                await sender.send(f"https://{host}:{receiver.port}", "id", BODY)
+                await sender.send(f"https://{host}:{receiver.port}", "id", BODY, asyncio.timeout(5))
                 for host in ("hooks.example", "other.example", "127.0.0.1")
             ]
         stranger = await send(f"https://hooks.example:{receiver.port}")
