@@ -56,8 +56,9 @@ class Heartbeat:
         while os.getppid() == self._parent:
             try:
                 self._listen(min(due - time.monotonic(), _LOOK_EVERY))
-                if time.monotonic() >= due and not _is_stopped(self._parent):
-                    self._beat_once()
+                if time.monotonic() >= due:
+                    if os.getppid() == self._parent and not _is_stopped(self._parent):
+                        self._beat_once()
                     due = time.monotonic() + pause
             except (redis.RedisError, OSError) as error:
                 if "WRONGTYPE" in str(error):
