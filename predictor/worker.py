@@ -22,6 +22,7 @@ from redis.asyncio import Redis
 from predictor.config import Config
 from predictor.errors import CANNOT_START, Canceled, ConfigError, Expired, GivenUp, UnsuitableStore
 from predictor.feed import Feed
+from predictor.forks import disown_forks
 from predictor.logs import configure_logging
 from predictor.model import Model, load_model
 from predictor.notify import notify_ready
@@ -84,6 +85,7 @@ class Worker:
             # Beside arq's handler, not instead of it: the loop reads the signal's number from its
             # wake-up pipe, whatever Python-level handler there is.
             signal.signal(signum, self._on_signal)
+        disown_forks()
         try:
             even_if_full = await self._claims.open()
             self._model = load_model(self._config.model)
