@@ -88,7 +88,7 @@ class Worker:
         disown_forks()
         try:
             even_if_full = await self._claims.open()
-            self._model = load_model(self._config.model)
+            self._model = load_model(self._config.model, self._config.max_result)
         except (ConfigError, UnsuitableStore) as error:
             logger.error("%s", error)  # noqa: TRY400 (one line)
             sys.exit(CANNOT_START)
@@ -129,8 +129,9 @@ class Worker:
         if not self._model.takes_run:
             return await self._model.run(text, seconds)
         feed = Feed(functools.partial(self._claims.emit, id_))
+        run = Run(id_, time.time() + seconds, feed.say, self._config.max_result)
         try:
-            return await self._model.run(text, seconds, Run(id_, time.time() + seconds, feed.say))
+            return await self._model.run(text, seconds, run)
         finally:
             # A cancel is the prediction's, and must not reach a wait for the store: see Patience.
             await asyncio.shield(asyncio.create_task(feed.end()))
