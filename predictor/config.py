@@ -77,6 +77,9 @@ class Config(BaseSettings):
         10000, ge=0, description="Waiting predictions above which new ones get 503; 0: no limit."
     )
     result_ttl: Seconds = Field(3600, description="Seconds that a result is kept.")
+    max_result: int = Field(
+        16777216, ge=1, le=2**28, description="Largest result, or piece of output, in bytes."
+    )
     max_body: int = Field(1048576, ge=1, description="Largest request body, in bytes.")
     webhook_secrets: SecretStr = Field(
         SecretStr(""), description="Secrets, whsec_…, comma-separated; each signs every webhook."

@@ -34,6 +34,10 @@ class PredictorError(Exception):
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message or type(self).__doc__)
 
+    def __str__(self) -> str:
+        """Whatever a model says: not too long, and without what UTF-8 cannot write."""
+        return super().__str__()[:10_000].encode(errors="replace").decode()
+
     @property
     def message(self) -> str:
         """The sentence that a client may read."""

@@ -6,8 +6,10 @@ Knows nothing of ids, queues, Redis or HTTP.
 import asyncio
 import contextlib
 import contextvars
+import functools
 import importlib
 import inspect
+import os
 import sys
 import threading
 import time
@@ -15,17 +17,19 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from predictor.encoding import encode_json, is_small
 from predictor.errors import ModelFailed, ModelNotLoadable, PredictionError, TimedOut
-from predictor.prediction import Json, encode_json, new_id
+from predictor.prediction import Json, new_id
 from predictor.run import Run
 
 #: Seconds that a call which ran out of time gets to clean up before it is left to itself.
 _GRACE = 0.1
 
 
-def load_model(path: str) -> "Model":
+def load_model(path: str, max_result: int = sys.maxsize) -> "Model":
     """The model that `path` ("package.module:name", dots allowed in the name) points to.
 
+    `max_result`: bytes that a result, or a piece of output, may have.
     Raises ModelNotLoadable with one line that says what was looked for and where.
     """
     module_name, colon, name = path.partition(":")
@@ -39,7 +43,7 @@ def load_model(path: str) -> "Model":
                 f"PREDICTOR_MODEL: {path!r}: module {module_name!r} ({where}) has no {name!r}"
             )
         target = getattr(target, part)
-    return Model(_check_call(target, path))
+    return Model(_check_call(target, path), max_result)
 
 
 def _import(module_name: str, path: str) -> Any:
@@ -102,8 +106,9 @@ def _takes_run(target: Callable[..., Any]) -> bool:
 class Model:
     """A loaded model. An `async def` is awaited; anything else runs in a thread of its own."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], max_result: int = sys.maxsize) -> None:
         self._function = function
+        self._max_result = max_result
         #: whether it has a second parameter, for the run
         self.takes_run = _takes_run(function)
         call = getattr(function, "__call__", function)  # noqa: B004 (the method, to look at it)
@@ -133,60 +138,61 @@ class Model:
         Raises InvalidInput where the model says so, TimedOut, and ModelFailed for whatever else
         goes wrong in it. When this call is canceled so is an `async def`; a thread cannot be.
         """
-        run = run or Run(new_id(), time.time() + timeout)
-        call = self._start((text, run) if self.takes_run else (text,))
+        run = run or Run(new_id(), time.time() + timeout, max_result=self._max_result)
+        call = asyncio.ensure_future(self._call((text, run) if self.takes_run else (text,), run))
         try:
             await asyncio.wait({call}, timeout=timeout)
             if not call.done():
-                if self._is_async:
-                    call.cancel()
-                    await asyncio.wait({call}, timeout=_GRACE)
-                raise TimedOut(f"The prediction ran out of time ({round(timeout, 3):g} s).")
-            return _outcome(call)
-        except asyncio.CancelledError:
-            if self._is_async:
                 call.cancel()
+                await asyncio.wait({call}, timeout=_GRACE)
+                raise TimedOut(f"The prediction ran out of time ({round(timeout, 3):g} s).")
+            if call.cancelled():
+                raise ModelFailed  # the model canceled itself: nobody else did
+            return call.result()
+        except asyncio.CancelledError:
+            call.cancel()
             raise
         finally:
             run.revoke()
-            if not call.done():
-                self._abandon(call)
+            self._abandon(call)
 
-    def _start(self, arguments: tuple[Any, ...]) -> asyncio.Future[Json]:
+    async def _call(self, arguments: tuple[Any, ...], run: Run) -> Json:
+        function, owner = self._function, os.getpid()
         if self._is_async:
-            return asyncio.ensure_future(_call(self._function, arguments))
-        return _call_in_thread(self._function, arguments)
+            try:
+                value = await function(*arguments)
+                if is_small(value):
+                    return encode_json(value, self._max_result)
+            except (PredictionError, asyncio.CancelledError):
+                raise
+            except BaseException as error:
+                # SystemExit, too: a model must not be able to end the process that runs it.
+                raise ModelFailed from error
+            finally:
+                if os.getpid() != owner:
+                    os._exit(1)  # forked by the model: no second worker
+            function, arguments = (lambda: value), ()
+
+        def encode(value: Any) -> Json:
+            return encode_json(value, self._max_result, lambda: run.canceled)
+
+        thread = _call_in_thread(function, arguments, encode)
+        try:
+            await asyncio.wait({thread})
+            return thread.result()
+        finally:
+            self._abandon(thread)
 
     def _abandon(self, call: asyncio.Future[Json]) -> None:
-        self._abandoned.add(call)
-        call.add_done_callback(self._abandoned.discard)
-        call.add_done_callback(_see)
-
-
-def _outcome(call: asyncio.Future[Json]) -> Json:
-    if call.cancelled():
-        raise ModelFailed  # the model canceled itself: nobody else did
-    return call.result()
-
-
-def _see(call: asyncio.Future[Json]) -> None:
-    """Look at the exception of a call that nobody waits for, or asyncio complains that none did."""
-    if not call.cancelled():
-        call.exception()
-
-
-async def _call(function: Callable[..., Awaitable[Any]], arguments: tuple[Any, ...]) -> Json:
-    try:
-        return encode_json(await function(*arguments))
-    except (PredictionError, asyncio.CancelledError):
-        raise
-    except BaseException as error:
-        # SystemExit and its like too: a model must not be able to end the process that runs it.
-        raise ModelFailed from error
+        if not call.done():
+            self._abandoned.add(call)
+            call.add_done_callback(self._abandoned.discard)
+            # Somebody has to look at its exception, or asyncio complains that nobody did.
+            call.add_done_callback(lambda call: call.cancelled() or call.exception())
 
 
 def _call_in_thread(
-    function: Callable[..., Any], arguments: tuple[Any, ...]
+    function: Callable[..., Any], arguments: tuple[Any, ...], encode: Callable[[Any], Json]
 ) -> asyncio.Future[Json]:
     """Call `function` in a thread; the future is done when the thread is.
 
@@ -196,26 +202,20 @@ def _call_in_thread(
     loop = asyncio.get_running_loop()
     call: asyncio.Future[Json] = loop.create_future()
 
-    def settle(outcome: Json | PredictionError) -> None:
-        if isinstance(outcome, PredictionError):
-            call.set_exception(outcome)
-        else:
-            call.set_result(outcome)
-
     def work() -> None:
-        outcome: Json | PredictionError
         try:
             value = function(*arguments)
             if inspect.isawaitable(value):  # a decorated `async def`, say
                 value = asyncio.run_coroutine_threadsafe(_await(value), loop).result()
-            outcome = encode_json(value)
+            settle = functools.partial(call.set_result, encode(value))
         except PredictionError as error:
-            outcome = error
+            settle = functools.partial(call.set_exception, error)
         except BaseException as error:
-            outcome = ModelFailed()
-            outcome.__cause__ = error
+            failed = ModelFailed()
+            failed.__cause__ = error
+            settle = functools.partial(call.set_exception, failed)
         with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
-            loop.call_soon_threadsafe(settle, outcome)
+            loop.call_soon_threadsafe(settle)
 
     threading.Thread(target=contextvars.copy_context().run, args=(work,), daemon=True).start()
     return call

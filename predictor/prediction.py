@@ -5,11 +5,11 @@ import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, NewType
+from typing import NewType
 
-from pydantic_core import PydanticSerializationError, from_json, to_json
+from pydantic_core import to_json
 
-from predictor.errors import Canceled, Expired, ModelFailed, PredictionError, TimedOut
+from predictor.errors import Canceled, Expired, PredictionError, TimedOut
 
 PredictionId = NewType("PredictionId", str)
 
@@ -17,27 +17,6 @@ PredictionId = NewType("PredictionId", str)
 Json = NewType("Json", bytes)
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
-
-
-def encode_json(value: Any) -> Json:
-    """A model's `value` as JSON that can be read back: all that pydantic can write, and arrays.
-
-    Raises ModelFailed with the reason: no JSON value, NaN or infinite, too deep, too long a number.
-    """
-    try:
-        encoded = to_json(value, fallback=_plain)
-        from_json(b"[%b]" % encoded, allow_inf_nan=False)
-    except (PydanticSerializationError, ValueError, RecursionError) as error:
-        reason = str(error).removeprefix("Error serializing to JSON: ")
-        raise ModelFailed(f"The model's result cannot be written as JSON: {reason}") from error
-    return Json(encoded)
-
-
-def _plain(value: Any) -> Any:
-    """NumPy's and PyTorch's arrays and scalars by their `tolist`, without importing either."""
-    if callable(tolist := getattr(value, "tolist", None)):
-        return tolist()
-    raise TypeError(f"a {type(value).__name__} is not a JSON value")
 
 
 def new_id() -> PredictionId:

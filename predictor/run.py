@@ -1,12 +1,14 @@
 """The run that a prediction's model may talk to, if it has a second parameter."""
 
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
 from pydantic_core import to_json
 
-from predictor.prediction import EventKind, Json, PredictionId, encode_json
+from predictor.encoding import encode_json
+from predictor.prediction import EventKind, Json, PredictionId
 
 #: Characters of a message that goes with a progress.
 _MESSAGE = 1000
@@ -23,10 +25,12 @@ class Run:
         id_: PredictionId,
         deadline: float,
         say: Callable[[EventKind, Json], None] = lambda *_: None,
+        max_result: int = sys.maxsize,
     ) -> None:
         self._id = id_
         self._deadline = deadline
         self._say = say
+        self._max_result = max_result
         self._is_canceled = False
 
     @property
@@ -61,9 +65,9 @@ class Run:
     def output(self, piece: Any) -> None:
         """Hand out a part of the output, any JSON value, before all of it is there.
 
-        Raises ModelFailed if it cannot be written as JSON.
+        Raises ModelFailed if it cannot be written as JSON, or has more bytes than a result may.
         """
-        self._say(EventKind.OUTPUT, encode_json(piece))
+        self._say(EventKind.OUTPUT, encode_json(piece, self._max_result))
 
     def revoke(self) -> None:
         """For who runs it: nobody waits for the outcome any more."""

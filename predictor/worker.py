@@ -30,6 +30,7 @@ from predictor.errors import (
     UnsuitableStore,
 )
 from predictor.feed import Feed
+from predictor.forks import disown_forks
 from predictor.logs import configure_logging
 from predictor.model import Model, load_model
 from predictor.notify import notify_ready
@@ -92,10 +93,11 @@ class Worker:
             # Beside arq's handler, not instead of it: the loop reads the signal's number from its
             # wake-up pipe, whatever Python-level handler there is.
             signal.signal(signum, self._on_signal)
+        disown_forks()
         try:
             even_if_full = await self._claims.open()
             renewing = asyncio.create_task(self._renewal.start(even_if_full=even_if_full))
-            self._model = load_model(self._config.model)
+            self._model = load_model(self._config.model, self._config.max_result)
         except (ConfigError, UnsuitableStore) as error:
             logger.error("%s", error)  # noqa: TRY400 (one line)
             sys.exit(CANNOT_START)
@@ -139,8 +141,9 @@ class Worker:
         if not self._model.takes_run:
             return await self._model.run(text, seconds)
         feed = Feed(functools.partial(self._claims.emit, id_))
+        run = Run(id_, time.time() + seconds, feed.say, self._config.max_result)
         try:
-            return await self._model.run(text, seconds, Run(id_, time.time() + seconds, feed.say))
+            return await self._model.run(text, seconds, run)
         finally:
             # A cancel is the prediction's, and must not reach a wait for the store: see Patience.
             await asyncio.shield(asyncio.create_task(feed.end()))

@@ -44,6 +44,8 @@ def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> N
         ("LEASE", "0.1"),
         ("DRAIN", "soon"),
         ("MAX_BODY", "1MB"),
+        ("MAX_RESULT", "0"),
+        ("MAX_RESULT", "268435457"),
         ("LOG_LEVEL", "loud"),
         ("LOG_FORMAT", "xml"),
         ("URL", "localhost:8080"),

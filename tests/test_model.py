@@ -3,6 +3,7 @@ import json
 import math
 import threading
 import time
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from predictor.errors import InvalidInput, ModelFailed, ModelNotLoadable, TimedO
 from predictor.model import Model, load_model
 from predictor.prediction import PredictionId
 from predictor.run import Run
-from tests.models import raises, results
+from tests.models import endless, raises, results
 from tests.models.callables import shout
 
 
@@ -76,6 +77,76 @@ async def test_a_result_is_whatever_json_can_say(way: str, name: str) -> None:
 async def test_a_result_that_json_cannot_say_fails_with_the_reason(way: str, name: str) -> None:
     with pytest.raises(ModelFailed, match=r"cannot be written as JSON: .+"):
         await Model(getattr(results, way)).run(name, 5)
+
+
+@pytest.mark.parametrize("name", endless.FAST)
+async def test_a_result_without_end_is_written_up_to_the_limit(way: str, name: str) -> None:
+    model = Model(getattr(endless, way), 2_000_000)
+    tracemalloc.start()
+    with pytest.raises(ModelFailed, match=r"larger than 2000000 bytes \(PREDICTOR_MAX_RESULT\)"):
+        await model.run(name, 30)
+    assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    tracemalloc.stop()
+    assert model.abandoned == 0
+
+
+async def test_a_result_that_is_slow_to_write_holds_nobody_and_ends_in_time(way: str) -> None:
+    model = Model(getattr(endless, way))
+    run = asyncio.create_task(model.run("slow", 0.3))
+    ticks = 0
+    while not run.done():
+        await asyncio.sleep(0.01)
+        ticks += 1
+    assert ticks > 5
+    with pytest.raises(TimedOut):
+        await run
+    while model.abandoned:
+        await asyncio.sleep(0.001)
+
+
+async def test_a_result_that_is_stuck_in_its_writing_fills_a_slot_until_it_is_not() -> None:
+    release = threading.Event()
+
+    class Stuck:
+        def tolist(self) -> list[Any]:
+            release.wait(10)
+            return [object()]
+
+    async def predict(text: str) -> Stuck:
+        return Stuck()
+
+    model = Model(predict)
+    with pytest.raises(TimedOut):
+        await model.run("a", 0.05)
+    assert model.abandoned == 1
+    release.set()
+    while model.abandoned:
+        await asyncio.sleep(0.001)
+
+
+async def test_a_result_that_is_slow_to_write_ends_when_it_is_canceled(way: str) -> None:
+    model = Model(getattr(endless, way))
+    run = asyncio.create_task(model.run("slow", 60))
+    await asyncio.sleep(0.1)
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    while model.abandoned:
+        await asyncio.sleep(0.001)
+
+
+async def test_a_generator_may_refuse_the_input(way: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        await Model(getattr(endless, way)).run("refuse", 5)
+    assert caught.value.message == str(caught.value) == "Not ? this."
+
+
+@pytest.mark.parametrize("size", [8, 998, 20_000])
+async def test_a_result_may_have_as_many_bytes_as_the_limit(way: str, size: int) -> None:
+    function = getattr(endless, way)
+    assert len(await Model(function, size + 2).run(str(size), 5)) == size + 2
+    with pytest.raises(ModelFailed, match="PREDICTOR_MAX_RESULT"):
+        await Model(function, size + 1).run(str(size), 5)
 
 
 @pytest.mark.parametrize("name", raises.RAISES)
@@ -184,7 +255,7 @@ async def test_a_second_parameter_is_given_the_run() -> None:
     assert await load_model("tests.models.talks:predict").run("1", 1, run) == b'"abc"'
     assert said == [("output", b"0"), ("progress", b'{"fraction":1.0,"message":"1 of 1"}')]
     assert run.canceled, "nobody waits any more"
-    assert await load_model("tests.models.talks:optional").run("1", 1, run) == b"0.7"
+    assert await load_model("tests.models.talks:optional").run("1", 1) == b"0.7"
 
 
 @pytest.mark.parametrize(
@@ -204,3 +275,5 @@ def test_progress_and_output_that_are_none_are_told_to_the_author() -> None:
         run.progress("half")  # type: ignore[arg-type]
     with pytest.raises(ModelFailed, match="cannot be written as JSON"):
         run.output(object())
+    with pytest.raises(ModelFailed, match="PREDICTOR_MAX_RESULT"):
+        Run(PredictionId("x"), 0, max_result=10).output("x" * 9)

@@ -35,7 +35,7 @@ webhook. Every request can be repeated safely with an `Idempotency-Key`, and eve
 
 def create_app(config: Config) -> FastAPI:
     """The api as `config` says, its model loaded. Raises ConfigError."""
-    model = load_model(config.model)
+    model = load_model(config.model, config.max_result)
     url = config.redis_url.get_secret_value() if config.redis_url else DEFAULT_URL
     store = Predictions(url, _policy(config))
     allowed = Allowed.parse(config.webhook_allow)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from predictor.forks import disown_forks
+
 
 @contextmanager
 def on_stop(call: Callable[[], None]) -> Iterator[None]:
@@ -28,6 +30,7 @@ def on_stop(call: Callable[[], None]) -> Iterator[None]:
 
     for signum in before:
         signal.signal(signum, on_signal)
+    disown_forks()
     try:
         yield
     finally:

@@ -116,18 +116,11 @@ def arq_settings(url: str) -> "RedisSettings":
         )
     given = connection_pool(url).connection_kwargs
     return RedisSettings(
-        host=given.get("host", "localhost"),
-        port=given.get("port", _REDIS_PORT),
         unix_socket_path=given.get("path"),
         database=given.get("db", 0),
-        username=given.get("username"),
-        password=given.get("password"),
         ssl=url.startswith("rediss:"),
-        ssl_check_hostname=True,
+        **{name: given[name] for name in given.keys() & RedisSettings.__dataclass_fields__.keys()},
     )
-
-
-_REDIS_PORT = 6379
 
 
 def _no_login() -> dict[str, Any]:

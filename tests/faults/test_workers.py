@@ -139,6 +139,34 @@ def test_rows_18_19_whatever_a_model_raises_or_returns(farm: Farm, name: str) ->
     assert returning.stop() == 0
 
 
+@pytest.mark.parametrize("name", ["predict", "predict_in_thread"])
+def test_results_and_messages_that_are_too_large(farm: Farm, name: str) -> None:
+    """The same answer by a worker and by an api; nobody else notices."""
+    settings = {"model": f"tests.models.endless:{name}", "max_result": 1_000_000, "timeout": 1}
+    farm.processes.worker(**settings)
+    farm._api = api = farm.processes.api(**settings)
+    larger = {"error": "The model's result is larger than 1000000 bytes (PREDICTOR_MAX_RESULT)."}
+    late = {"error": "The prediction ran out of time (1 s)."}
+    expected = {
+        "999998": (200, {}),
+        "999999": (500, larger),
+        "output 999998": (200, {}),
+        "output 999999": (500, larger),
+        "texts": (500, larger),
+        "slow": (504, late),
+        "refuse": (422, {"error": "Not ? this."}),
+        "long refusal": (422, {"error": "?" + "x" * 9999}),
+    }
+    ids = {text: api.submit(text) for text in expected}
+    for text, (status, body) in expected.items():
+        queued = api.outcome(ids[text])
+        # A piece of output is heard by nobody in an api, but is no larger.
+        for answer in (queued, api.predict(text)):
+            assert answer.status_code == status, (text, answer.text)
+            assert body.items() <= answer.json().items()
+        assert api.client.get("/health/live").elapsed.total_seconds() < 1
+
+
 def test_row_20_predictions_that_kill_their_worker(farm: Farm) -> None:
     """Each is given up after its tries; the others never notice."""
     poison = [farm.api.submit(text) for text in ("exit", "segfault", "signal")]

@@ -7,8 +7,8 @@ from typing import Any
 
 @dataclasses.dataclass
 class Point:
-    x: int
-    y: int
+    x: Any
+    y: Any
 
 
 class Array:
@@ -42,6 +42,16 @@ GOOD: dict[str, tuple[Any, Any]] = {
     "dataclass": (Point(1, 2), {"x": 1, "y": 2}),
     "date": (datetime.date(2026, 1, 2), "2026-01-02"),
     "array": (Array(), [1.0, 2.0]),
+    "numbers": (tuple(range(2500)), list(range(2500))),
+    "many": ([[str(n), {"n": n}] for n in range(100)], [[str(n), {"n": n}] for n in range(100)]),
+    "keys": (
+        {1: {None: ["x"] * 40}, "\n": {}, 1.5: ()},
+        {"1": {"None": ["x"] * 40}, "\n": {}, "1.5": []},
+    ),
+    "sets": (
+        {"a": {1}, "b": Point(1, Point([], {}))},
+        {"a": [1], "b": {"x": 1, "y": {"x": [], "y": {}}}},
+    ),
     "large": ("x" * 3_000_000, "x" * 3_000_000),
 }
 BAD: dict[str, Any] = {
@@ -52,6 +62,8 @@ BAD: dict[str, Any] = {
     "bytes": b"\xff",
     "surrogate": "\ud800",
     "cycle": _cycle(),
+    "object in a list": [*range(2000), object()],
+    "key": {object(): 1},
     "deep": _deep(),
     "long number": 10**5000,
 }
