@@ -45,7 +45,9 @@ local function take(id, turn)
   redis.call('HSET', HELD .. worker, id, token)
   redis.call('ZADD', LEASES, lease_end, id)
   redis.call('ZADD', QUEUE, lease_end, id)
-  redis.call('SET', IN_PROGRESS .. id, token, 'PX', lease)
+  if verdict ~= 'expired' then -- else it would read as running again
+    redis.call('SET', IN_PROGRESS .. id, token, 'PX', lease)
+  end
   if verdict == '' then
     redis.call('SET', TRIES .. id, try, 'EX', 86400)
     announce(id, 'status', string.format('{"status":"running","try":%d}', try))
@@ -63,7 +65,7 @@ local function recover()
     if turn then
       local deaths = tonumber(get(TRIES .. id)) or 1
       if holder == worker then
-        deaths = deaths - 1 -- it lives: it is the one that asks
+        deaths = math.max(0, deaths - 1) -- it lives: it is the one that asks
         redis.call('SET', TRIES .. id, deaths, 'EX', 86400)
       end
       company[holder] = company[holder] or redis.call('HLEN', HELD .. holder)

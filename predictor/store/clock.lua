@@ -1,34 +1,41 @@
--- clock: the store's time; when that has stepped back, all that lies ahead moves back with it.
+-- clock: the store's time; when that has stepped back, all that is kept of it moves back with it.
 --
--- Guarantees: after a step back no prediction, lease or webhook waits for a time that was there
--- before. Steps of less than half a second are let be.
+-- Guarantees: after a step back everything waits as long as if there had been none, and in the same
+-- order. Steps of less than half a second are let be. Who writes a time that lies ahead, or a turn,
+-- asks this clock first: else that would be moved with those from before the step.
 --
 -- Uses basics
-local function move_back(now, step)
+local function shorten(key, step)
+  local left = redis.call('PTTL', key)
+  if left > 0 then
+    redis.call('PEXPIRE', key, math.max(1, math.floor(left - step)))
+  end
+end
+
+local function move_back(step)
   for _, key in ipairs({ QUEUE, LEASES, SUSPECTS, DELIVERIES }) do
-    local ahead = redis.call('ZRANGEBYSCORE', key, '(' .. now, 'inf', 'WITHSCORES')
-    for i = 1, #ahead, 2 do
-      redis.call('ZADD', key, ahead[i + 1] - step, ahead[i])
+    local scores = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
+    for i = 1, #scores, 2 do
+      redis.call('ZADD', key, scores[i + 1] - step, scores[i])
     end
   end
   local turns = redis.call('HGETALL', TURNS)
   for i = 1, #turns, 2 do
     local turn, token = string.match(turns[i + 1], '^(%S+) (.*)$')
-    if turn and tonumber(turn) > now then
+    if tonumber(turn) then
       redis.call('HSET', TURNS, turns[i], string.format('%.17g %s', turn - step, token))
     end
-    local held = redis.call('PTTL', IN_PROGRESS .. turns[i])
-    if held > 0 then
-      redis.call('PEXPIRE', IN_PROGRESS .. turns[i], math.max(1, math.floor(held - step)))
-    end
+    shorten(IN_PROGRESS .. turns[i], step)
   end
+  shorten(QUARANTINE, step)
+  shorten(LINE, step)
 end
 
 local function clock()
   local now, latest = now_ms(), tonumber(get(CLOCK))
   local stepped_back = latest and latest - now > 500
   if stepped_back then
-    move_back(now, latest - now)
+    move_back(latest - now)
   end
   if stepped_back or not latest or now - latest > 100 then
     redis.call('SET', CLOCK, string.format('%.17g', now), 'PX', 86400000)

@@ -7,12 +7,19 @@
 -- ARGV  id, in-progress value of the run, number of the first event, then kind, data for each
 -- Answers how many were written.
 local id, run, number = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local holder = get(IN_PROGRESS .. id)
-if holder and holder ~= run or not redis.call('ZSCORE', QUEUE, id) then
+local record, written = PREDICTION .. id, 0
+local holder, speaker = get(IN_PROGRESS .. id), field(PREDICTION .. id, 'run')
+
+-- Where nobody holds it, who spoke last may have begun after this run.
+local function is_replaced()
+  local began = speaker and tonumber(string.match(speaker, '%d+$')) or 0
+  return not holder and speaker ~= run and began >= tonumber(string.match(run, '%d+$') or 0)
+end
+
+if holder and holder ~= run or is_replaced() or not redis.call('ZSCORE', QUEUE, id) then
   return 0
 end
-local record, written = PREDICTION .. id, 0
-local last = field(record, 'run') == run and tonumber(field(record, 'last')) or 0
+local last = speaker == run and tonumber(field(record, 'last')) or 0
 for i = 4, #ARGV, 2 do
   if number > last then
     announce(id, ARGV[i], ARGV[i + 1])

@@ -2,12 +2,13 @@
 --
 -- Guarantees: a lease that ran out is taken again if nobody else has claimed, or may claim, the
 -- prediction; one that somebody else has, or that was given back, is left alone, and no longer
--- counts as a death: its worker lives. A run that takes longer than any may is not renewed.
+-- counts as a death: its worker lives. A run that takes longer than any may is not renewed, nor is
+-- one whose time is over: who has asked meanwhile was told so.
 --
--- Uses basics
--- Answers the ids that this worker need not go on with: canceled, or ended by another.
+-- Uses basics, clock, deadline
+-- Answers the ids that this worker need not go on with: canceled, late, or ended by another.
 local worker, lease, longest_run = unpack(ARGV)
-local now = now_ms()
+local now = clock()
 local lease_end, over = now + lease, {}
 local held = redis.call('HGETALL', HELD .. worker)
 for i = 1, #held, 2 do
@@ -22,7 +23,12 @@ for i = 1, #held, 2 do
     redis.call('HDEL', HELD .. worker, id)
     if not is_overdue and tonumber(get(TRIES .. id) or 0) > 0 then
       redis.call('DECR', TRIES .. id)
+      if field(PREDICTION .. id, 'group') == '0' then
+        redis.call('HDEL', PREDICTION .. id, 'group') -- it was to be given up for that
+      end
     end
+  elseif is_late(id, turn_of(id), now) then
+    over[#over + 1] = id
   else
     if not is_overdue then
       redis.call('SET', IN_PROGRESS .. id, token, 'PX', lease)

@@ -4,14 +4,14 @@
 -- lost, changes nothing and answers the same. One idempotency key belongs to one prediction, however
 -- many submit it at once, for as long as that one is known. One waiting worker is woken.
 --
--- Uses basics, announce
+-- Uses basics, announce, clock
 -- ARGV  id, job as JSON, ms that it may take (or ''), ms that it may wait, how many may wait (0: any
 --       number), idempotency key (or ''), fingerprint of the request, webhook's URL (or ''), time to
 --       live of a delivery, ms
 -- Answers { what, id, now, place in the queue, pace … }, what: 'accepted', 'replayed' with the id of
 -- the twin, 'mismatch' (the key belongs to another request), or 'full'.
 local id, job, cancel_after, queue_ttl, limit, key, fingerprint, webhook, delivery_ttl = unpack(ARGV)
-local now = now_ms()
+local now = clock()
 
 local function answer(what, known)
   local pace = redis.pcall('HMGET', PACE, 'count', 'at', 'since', 'run')

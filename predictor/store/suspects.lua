@@ -16,10 +16,15 @@ local function put_back(id, turn, token, now, strikes, most, suspicious, company
   redis.call('ZADD', QUEUE, 'XX', turn, id)
   if strikes >= most and (company == 1 or most == 1) then
     redis.call('HSET', PREDICTION .. id, 'group', 0)
-  elseif strikes >= suspicious then
-    if redis.call('HSETNX', PREDICTION .. id, 'group', company) == 0 then
-      redis.call('HSET', PREDICTION .. id, 'group', math.max(1, math.floor(company / 2)))
-    end
+    return
+  end
+  local group = tonumber(field(PREDICTION .. id, 'group'))
+  if strikes >= suspicious then
+    group = group and math.max(1, math.floor(company / 2)) or company
+    redis.call('HSET', PREDICTION .. id, 'group', group)
+  end
+  -- Once a suspect it stays one until it ends, though its worker went in order, or lives.
+  if group and group > 0 then
     redis.call('HSET', TURNS, id, turn .. ' ' .. token)
     redis.call('ZADD', SUSPECTS, now, id)
     redis.call('ZADD', QUEUE, 'XX', 'inf', id)
