@@ -14,9 +14,10 @@ local worker, most, suspicious, company = ARGV[1], tonumber(ARGV[2]), tonumber(A
 local back, now = 0, now_ms()
 for i = 5, #ARGV, 2 do
   local id, token = ARGV[i], ARGV[i + 1]
-  if get(IN_PROGRESS .. id) == token then
+  local turn, holder = string.match(redis.call('HGET', TURNS, id) or '', '^(%S+) (.*)$')
+  -- A lease that ran out goes back, too: else the worker's heartbeat would take it again.
+  if holder == token and redis.call('ZSCORE', LEASES, id) then
     local strikes = company > 0 and redis.call('HINCRBY', PREDICTION .. id, 'given_back', 1) or 0
-    local turn = string.match(redis.call('HGET', TURNS, id) or '', '^%S+') or now
     put_back(id, turn, token, now, strikes, most, suspicious, company)
     redis.call('HDEL', HELD .. worker, id)
     if redis.call('DECR', TRIES .. id) <= 0 then
