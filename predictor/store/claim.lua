@@ -30,6 +30,14 @@ local function give(id, turn, token, verdict, job)
   answer[#answer + 1] = { id, turn, try, job or false, token, verdict }
 end
 
+local function hold(id, token, verdict)
+  redis.call('ZADD', LEASES, lease_end, id)
+  redis.call('ZADD', QUEUE, lease_end, id)
+  if verdict ~= 'expired' then -- else it would read as running again
+    redis.call('SET', IN_PROGRESS .. id, token, 'PX', lease)
+  end
+end
+
 -- Leases a prediction to this worker; false if the answer is large enough without it.
 local function take(id, turn)
   local job = get(JOB .. id)
@@ -43,11 +51,7 @@ local function take(id, turn)
   -- First what fails where somebody overwrote a key: the others are its own.
   redis.call('HSET', TURNS, id, turn .. ' ' .. token)
   redis.call('HSET', HELD .. worker, id, token)
-  redis.call('ZADD', LEASES, lease_end, id)
-  redis.call('ZADD', QUEUE, lease_end, id)
-  if verdict ~= 'expired' then -- else it would read as running again
-    redis.call('SET', IN_PROGRESS .. id, token, 'PX', lease)
-  end
+  hold(id, token, verdict)
   if verdict == '' then
     redis.call('SET', TRIES .. id, try, 'EX', 86400)
     announce(id, 'status', string.format('{"status":"running","try":%d}', try))
@@ -133,9 +137,16 @@ if is_repeat == '1' then -- the reply was lost
   local held = redis.call('HGETALL', HELD .. worker)
   for i = 1, #held, 2 do
     local id, token = held[i], held[i + 1]
-    if get(IN_PROGRESS .. id) == token then
-      local job, turn = get(JOB .. id), turn_of(id) or now
-      give(id, turn, token, verdict_of(id, turn, job), job)
+    local turn, holder = string.match(redis.call('HGET', TURNS, id) or '', '^(%S+) (.*)$')
+    if holder == token and redis.call('ZSCORE', LEASES, id) then
+      local job = get(JOB .. id)
+      local verdict = verdict_of(id, tonumber(turn), job)
+      -- Its lease may have run out: the heartbeat renews it, though this worker does not know of it.
+      hold(id, token, verdict)
+      give(id, turn, token, verdict, job)
+      if (tonumber(field(PREDICTION .. id, 'group')) or 0) > 0 then
+        answer[2] = 1
+      end
     end
   end
   return answer
