@@ -17,10 +17,10 @@ local lease_end = now + lease
 local answer, bytes = { math.floor(now), 0 }, 0
 
 local function verdict_of(id, turn, job)
-  if redis.call('HEXISTS', CANCELS, id) == 1 then
-    return 'canceled'
-  elseif not job or is_late(id, turn, now) then
+  if not job or is_late(id, turn, now) then
     return 'expired'
+  elseif redis.call('HEXISTS', CANCELS, id) == 1 then
+    return 'canceled'
   end
   return field(PREDICTION .. id, 'group') == '0' and 'given_up' or ''
 end
