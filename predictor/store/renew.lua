@@ -2,8 +2,8 @@
 --
 -- Guarantees: a lease that ran out is taken again if nobody else has claimed, or may claim, the
 -- prediction; one that somebody else has, or that was given back, is left alone, and no longer
--- counts as a death: its worker lives. A run that takes longer than any may is not renewed, nor is
--- one whose time is over: who has asked meanwhile was told so.
+-- counts as a death: its worker lives. A run that takes longer than any may is not renewed. One
+-- whose time is over stays with its worker, which lives, but does not read as running again.
 --
 -- Uses basics, clock, deadline
 -- Answers the ids that this worker need not go on with: canceled, late, or ended by another.
@@ -27,15 +27,16 @@ for i = 1, #held, 2 do
         redis.call('HDEL', PREDICTION .. id, 'group') -- it was to be given up for that
       end
     end
-  elseif is_late(id, turn_of(id), now) then
-    over[#over + 1] = id
   else
+    local late = is_late(id, turn_of(id), now)
     if not is_overdue then
-      redis.call('SET', IN_PROGRESS .. id, token, 'PX', lease)
+      if not late then -- else it would read as running again
+        redis.call('SET', IN_PROGRESS .. id, token, 'PX', lease)
+      end
       redis.call('ZADD', QUEUE, lease_end, id)
       redis.call('ZADD', LEASES, lease_end, id)
     end
-    if redis.call('HEXISTS', CANCELS, id) == 1 then
+    if late or redis.call('HEXISTS', CANCELS, id) == 1 then
       over[#over + 1] = id
     end
   end
