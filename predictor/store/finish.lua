@@ -32,7 +32,7 @@ local count, at, since, run =
 if not (count and at and since and run) then
   count, at, since, run = 0, now, now, took
 end
-count, run = count * math.exp((at - now) / 60) + 1, run + 0.1 * (took - run)
+count, run = count * math.exp(math.min(at - now, 0) / 60) + 1, run + 0.1 * (took - run)
 redis.pcall('HSET', PACE, 'count', count, 'at', now, 'since', since, 'run', run)
 redis.pcall('PEXPIRE', PACE, 600000)
 return 1
