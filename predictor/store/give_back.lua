@@ -28,7 +28,7 @@ for i = 5, #ARGV, 2 do
     back = back + 1
   end
 end
-if get(QUARANTINE) == worker then
+if get(QUARANTINE) == worker and redis.call('HLEN', HELD .. worker) == 0 then
   redis.call('DEL', QUARANTINE)
 end
 return back
