@@ -149,6 +149,9 @@ if is_repeat == '1' then -- the reply was lost
       end
     end
   end
+  if answer[2] == 1 and (get(QUARANTINE) or worker) == worker then
+    redis.call('SET', QUARANTINE, worker, 'PX', lease)
+  end
   return answer
 end
 
