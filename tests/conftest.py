@@ -117,6 +117,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """How long, and how, the chaos test rages."""
+    """How long, and how, the chaos test rages, and what the scripts' check does."""
     parser.addoption("--chaos-seconds", type=float, default=4)
     parser.addoption("--chaos-seed", type=int, default=0)
+    parser.addoption("--check-steps", type=int, default=6000)
+    parser.addoption("--check-seed", type=int, default=0)

@@ -1,0 +1,172 @@
+"""Compares all that the store holds with the model: what must be there, and nothing else."""
+
+import math
+from typing import Any
+
+from predictor.store import keys
+from tests.store.check.facts import Fact, demand
+from tests.store.check.model import Model, pairs
+
+#: What may be there without an end while a prediction has not ended.
+_SHARED = {
+    keys.QUEUE,
+    keys.LEASES,
+    keys.TURNS,
+    keys.SUSPECTS,
+    keys.CANCELS,
+    keys.WAKE,
+    keys.DELIVER,
+}
+_OWN = (keys.JOB, keys.EVENTS, keys.PREDICTION, keys.WEBHOOK, keys.IDEMPOTENCY)
+
+#: Ms: a lease, and a step back of the clock that is let be.
+_LEASE, _LET_BE = 1000, 500
+
+
+class Audit:
+    """The store at one moment."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._state = model.server.state()
+
+    def run(self) -> None:
+        """Raise Violation where the store and the model differ."""
+        facts = [fact for fact in self._model.facts.values() if fact.is_active]
+        self._check_sets(facts)
+        for fact in facts:
+            self._check_active(fact)
+        for fact in self._model.facts.values():
+            if not fact.is_active:
+                self._check_ended(fact)
+            self._check_webhook(fact)
+        self._check_held()
+        self._check_pace()
+        self._check_lives({fact.id for fact in facts} | {fact.key for fact in facts})
+
+    def _value(self, key: str) -> Any:
+        return self._state.get(key, (None, 0))[0]
+
+    def _left(self, key: str) -> int | None:
+        """Ms that a key has; -1: no end; None: it is not there."""
+        found = self._state.get(key)
+        return found and found[1]
+
+    def _scores(self, key: str) -> dict[str, float]:
+        return {name: float(score) for name, score in pairs(self._value(key) or [])}
+
+    def _check_sets(self, facts: list[Fact]) -> None:
+        queue = {
+            fact.id: fact.run.lease.score
+            if fact.run
+            else float("inf")
+            if fact.is_suspect
+            else fact.turn.score
+            for fact in facts
+        }
+        _same("the queue", self._scores(keys.QUEUE), queue)
+        leases = {fact.id: fact.run.lease.score for fact in facts if fact.run}
+        _same("the leases", self._scores(keys.LEASES), leases)
+        tokens = {fact.id: fact.run.token if fact.run else fact.last_token for fact in facts}
+        turns = {fact.id: (fact.turn.score, tokens[fact.id]) for fact in facts if tokens[fact.id]}
+        found = {
+            id_: (float(kept.split(" ")[0]), kept.split(" ")[1])
+            for id_, kept in pairs(self._value(keys.TURNS) or [])
+        }
+        _same("the turns", found, turns)
+        suspects = {fact.id for fact in facts if fact.is_suspect}
+        _same("the suspects", set(self._scores(keys.SUSPECTS)), suspects)
+        marked = {fact.id: "1" for fact in facts if fact.is_marked}
+        _same("the cancels", dict(pairs(self._value(keys.CANCELS) or [])), marked)
+        due = {fact.id: fact.due.score for fact in self._model.facts.values() if fact.due}
+        _same("the deliveries", self._scores(keys.DELIVERIES), due)
+
+    def _check_active(self, fact: Fact) -> None:
+        id_, now_ms = fact.id, self._model.now_ms
+        demand(self._value(keys.JOB + id_) == fact.job, f"the job of {id_} is lost")
+        demand(self._left(keys.RESULT + id_) is None, f"{id_} is active, and has a result")
+        run = fact.run if fact.run and fact.run.is_alive(now_ms) else None
+        _same(f"the worker of {id_}", self._value(keys.IN_PROGRESS + id_), run and run.token)
+        if run:
+            _same(f"the run of {id_}", self._left(keys.IN_PROGRESS + id_), run.alive_until - now_ms)
+        tries = fact.tries_at(now_ms)
+        found = self._value(keys.TRIES + id_)
+        _same(f"the tries of {id_}", found, None if tries is None else str(tries))
+        record = dict(pairs(self._value(keys.PREDICTION + id_) or []))
+        group = None if fact.group is None else str(fact.group)
+        _same(f"the group of {id_}", record.get("group"), group)
+        _same(f"the events of {id_}", self._value(keys.EVENTS + id_), len(fact.events))
+        if fact.key:
+            of = dict(pairs(self._value(keys.IDEMPOTENCY + fact.key) or []))
+            _same(f"whose the key {fact.key} is", of.get("id"), id_)
+        if fact.has_webhook:
+            demand(fact.due, f"nobody will be told of {id_}")
+            self._check_told_in_time(fact)
+
+    def _check_told_in_time(self, fact: Fact) -> None:
+        """A deliverer looks at it a moment after its time at the latest, or has just looked."""
+        assert fact.due
+        takes = min(fact.queue_ttl, fact.cancel_after or math.inf)
+        latest = max(fact.turn.score + takes + 100, self._model.now + _LEASE)
+        late = fact.due.score - latest
+        demand(late <= _LET_BE, f"{fact.id} is looked at {late} ms late")
+
+    def _check_ended(self, fact: Fact) -> None:
+        id_ = fact.id
+        left = fact.known_until - self._model.now_ms if fact.is_known(self._model.now_ms) else None
+        if left is not None:
+            _same(f"the result of {id_}", self._value(keys.RESULT + id_), fact.result)
+            _same(f"the events of {id_}", self._value(keys.EVENTS + id_), len(fact.events))
+        kinds = (keys.RESULT, keys.EVENTS, keys.PREDICTION)
+        lives = {kind: self._left(kind + id_) for kind in kinds}
+        _same(f"what is left of {id_}", lives, dict.fromkeys(kinds, left))
+        for kind in (keys.JOB, keys.IN_PROGRESS, keys.TRIES):
+            demand(self._left(kind + id_) is None, f"{kind}{id_} is left of an ended prediction")
+        if fact.key and self._model.keys[fact.key] == id_:
+            _same(f"the life of key {fact.key}", self._left(keys.IDEMPOTENCY + fact.key), left)
+
+    def _check_webhook(self, fact: Fact) -> None:
+        is_there = fact.has_webhook_at(self._model.now_ms)
+        until = fact.webhook_until
+        left = (until if until < 0 else until - self._model.now_ms) if is_there else None
+        _same(f"the webhook of {fact.id}", self._left(keys.WEBHOOK + fact.id), left)
+        if is_there and not fact.is_active:
+            found = dict(pairs(self._value(keys.WEBHOOK + fact.id)))
+            told = (found.get("state"), found.get("result"), found.get("since"))
+            _same(f"what is told of {fact.id}", told, (fact.webhook_state, fact.result, fact.since))
+        if fact.webhook_state == "pending" and is_there:
+            demand(fact.due, f"nobody will be told that {fact.id} has ended")
+
+    def _check_held(self) -> None:
+        for worker, held in self._model.held.items():
+            found = dict(pairs(self._value(keys.HELD + worker) or []))
+            _same(f"what {worker} holds", found, held)
+
+    def _check_pace(self) -> None:
+        pace = dict(pairs(self._value(keys.PACE) or []))
+        ended = self._model.counts["finish"]
+        demand(float(pace.get("count", 0)) <= ended, f"{ended} ended, but the pace is {pace}")
+
+    def _check_lives(self, active: set[str]) -> None:
+        for key, (_, left) in self._state.items():
+            prefix, _, name = key.rpartition(":")
+            is_own = name in active and f"{prefix}:" in _OWN
+            demand(left >= 0 or key in _SHARED or is_own, f"{key} has no end")
+        back = self._model.outstanding + self._model.unknown
+        kept = self._left(keys.QUARANTINE) or 0
+        most = _LEASE + back + 1
+        demand(kept <= most, f"a worker is kept for suspects for {kept} ms")
+
+
+def check_events(model: Model) -> None:
+    """Raise Violation unless the events of all that is known are those that happened."""
+    for fact in model.facts.values():
+        if fact.is_known(model.now_ms):
+            found = model.server.events(fact.id)
+            _same(f"the events of {fact.id}", found, fact.events)
+            ends = [kind for kind, _ in found if kind == "completed"]
+            demand(len(ends) <= 1, f"{fact.id} ended {len(ends)} times")
+
+
+def _same(what: str, found: object, expected: object) -> None:
+    demand(found == expected, f"{what}: {found!r} in the store, not {expected!r}")
