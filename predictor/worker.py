@@ -26,6 +26,7 @@ from predictor.errors import (
     ConfigError,
     Expired,
     GivenUp,
+    PredictionError,
     TimedOut,
     UnsuitableStore,
 )
@@ -34,15 +35,15 @@ from predictor.forks import disown_forks
 from predictor.logs import configure_logging
 from predictor.model import Model, load_model
 from predictor.notify import notify_ready
-from predictor.prediction import Json, PredictionId
+from predictor.prediction import Json, Output, PredictionId
 from predictor.run import Run
 from predictor.store.arq_redis import ClaimingRedis
-from predictor.store.claims import Claims, Terms
+from predictor.store.claims import Claim, Claims, Terms
 from predictor.store.connection import DEFAULT_URL, arq_settings, connection_pool
 from predictor.store.keys import HEALTH, QUEUE
 from predictor.store.patience import Patience
 from predictor.store.renewal import Renewal
-from predictor.store.wire import FUNCTION
+from predictor.store.wire import FUNCTION, decode_job
 
 logger = logging.getLogger(__name__)
 
@@ -78,8 +79,7 @@ class Worker:
             terms,
             slots=lambda: config.concurrency - self._model.abandoned,
         )
-        self.redis = ClaimingRedis(pool, self._patience)
-        self.redis.claims = self._claims
+        self.redis = ClaimingRedis(pool, self._patience, self._claims)
         self._renewal = Renewal(url, self._claims, self._end)
         self._running: dict[PredictionId, asyncio.Task[Any]] = {}
         self._over: set[PredictionId] = set()
@@ -105,17 +105,23 @@ class Worker:
         notify_ready()
         logger.info("worker ready: %s, %d at once", self._config.model, self._config.concurrency)
 
-    async def predict(
-        self, ctx: dict[Any, Any], text: str, *, cancel_after: float = math.inf
-    ) -> Json:
-        """arq's job: run the model on `text`. Raises what goes into the result.
+    async def predict(self, ctx: dict[Any, Any]) -> None:
+        """arq's job, from its claim to its end. Raises why it failed, so that arq logs that."""
+        claim = self._claims.held[PredictionId(ctx["job_id"])]
+        outcome: Output | PredictionError
+        try:
+            outcome = await self._outcome(claim)
+        except PredictionError as error:
+            outcome = error
+        except asyncio.CancelledError:
+            await asyncio.shield(self._claims.give_back(claim.id))
+            raise RetryJob from None
+        await asyncio.shield(self._claims.finish(claim, outcome))
+        if isinstance(outcome, PredictionError):
+            raise outcome
 
-        `cancel_after`: seconds from its submit until nobody wants it any more.
-        """
-        id_ = PredictionId(ctx["job_id"])
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 (for the type checker)
-        claim = self._claims.held[id_]
+    async def _outcome(self, claim: Claim) -> Output:
+        """What the model makes of it. Raises why there is nothing, or CancelledError."""
         match claim.verdict:
             case "canceled":
                 raise Canceled
@@ -123,19 +129,22 @@ class Worker:
                 raise GivenUp
             case "expired":
                 raise TimedOut if claim.tries else Expired
-        left = cancel_after - claim.waited
-        self._running[id_] = task
+        job, task = decode_job(claim.job), asyncio.current_task()
+        assert task is not None  # noqa: S101 (for the type checker)
+        left = (job.cancel_after or math.inf) - claim.waited
+        self._running[claim.id] = task
         try:
-            return await self._run(id_, str(text), min(self._config.timeout, left))
+            seconds = min(self._config.timeout, left)
+            return Output(job.input, await self._run(claim.id, job.input, seconds))
         except TimedOut as error:
             raise TimedOut if left < self._config.timeout else error from None
         except asyncio.CancelledError:
-            if id_ in self._over:
+            if claim.id in self._over:
                 raise Canceled from None
-            raise RetryJob from None
+            raise
         finally:
-            del self._running[id_]
-            self._over.discard(id_)
+            del self._running[claim.id]
+            self._over.discard(claim.id)
 
     async def _run(self, id_: PredictionId, text: str, seconds: float) -> Json:
         if not self._model.takes_run:
@@ -179,7 +188,7 @@ class Worker:
         self._loop.call_later(drain, self._interrupt)
 
     def _interrupt(self) -> None:
-        """End what still runs; arq gives back each prediction whose run ends so."""
+        """End what still runs: each prediction whose run ends so is given back."""
         for task in self._running.values():
             task.cancel()
 
@@ -201,7 +210,6 @@ def worker_settings(config: Config) -> dict[str, Any]:
         "functions": [func(worker.predict, name=FUNCTION)],
         "queue_name": QUEUE,
         "redis_pool": worker.redis,
-        "job_serializer": worker.redis.job_serializer,
         "job_deserializer": worker.redis.job_deserializer,
         "redis_settings": arq_settings(url),
         "on_startup": worker.start,
@@ -212,7 +220,7 @@ def worker_settings(config: Config) -> dict[str, Any]:
         "max_jobs": 2 * config.concurrency + 10,
         "job_timeout": None,
         "max_tries": sys.maxsize,
-        "keep_result": config.result_ttl,
+        "keep_result": 0,  # `predict` writes it
         "log_results": False,
         "job_completion_wait": math.ceil(config.drain) + 5,
         "health_check_interval": 10,

@@ -1,14 +1,14 @@
 """The client that arq's worker is given as `redis_pool`: it answers from the claims.
 
-arq 0.28 asks six times about every job before and after it runs. A claim knows the answers, so only
-the end of a job goes to the store. Commands of arq that are not about one job pass through.
+arq 0.28 asks six times about every job before and after it runs. A claim knows the answers, and the
+job ends its claim itself, so nothing of this goes to the store. Commands of arq that are not about
+one job pass through.
 """
 
 import logging
-import math
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from arq.connections import ArqRedis
 from redis.asyncio import ConnectionPool
@@ -19,34 +19,28 @@ from predictor.prediction import PredictionId
 from predictor.store import keys
 from predictor.store.claims import Claim, Claims
 from predictor.store.patience import TROUBLE, Patience, describe
-from predictor.store.wire import decode_job, encode_result
+from predictor.store.wire import FUNCTION
 
 logger = logging.getLogger(__name__)
+
+#: What arq takes for the job: a call without arguments, which looks at its claim.
+_CALL: Final[dict[str, Any]] = {"t": None, "f": FUNCTION, "a": (), "k": {}, "et": 0}
 
 
 class ClaimingRedis(ArqRedis):
     """arq's client, on claims. What arq asks of the store itself is asked until it is answered."""
 
-    def __init__(self, pool: ConnectionPool, patience: Patience) -> None:
+    def __init__(self, pool: ConnectionPool, patience: Patience, claims: Claims) -> None:
         super().__init__(
             connection_pool=pool,
-            job_serializer=self._encode_result,
-            job_deserializer=decode_job,
+            job_deserializer=lambda _: _CALL,
             default_queue_name=keys.QUEUE,
         )
-        self.claims: Claims
+        self.claims = claims
         self._patience = patience
         #: Claimed, and not yet taken up by arq: an id must be handed out once, and is not lost if
         #: arq does not start it.
         self._offered: dict[PredictionId, Claim] = {}
-
-    def _encode_result(self, result: dict[str, Any]) -> bytes:
-        # One clock for all times: the store's.
-        if claim := self.claims.held.get(PredictionId(str(result["id"]))):
-            created = int(max(0.0, min(claim.turn, claim.started)))
-            finished = max(claim.started, self.claims.now_ms)
-            result |= {"t": claim.tries, "et": created, "st": claim.started, "ft": finished}
-        return encode_result(result)
 
     async def zrangebyscore(self, *_: Any, **__: Any) -> list[bytes]:
         """arq's look for due jobs: what it did not take up last time, else new claims."""
@@ -56,7 +50,7 @@ class ClaimingRedis(ArqRedis):
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Any:
         """arq's transactions are each about one job; its other pipeline asks how the server is."""
-        return _JobConversation(self.claims, self._offered) if transaction else _Questions(self)
+        return _JobConversation(self._offered) if transaction else _Questions(self)
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """A single command of arq, asked until there is an answer.
@@ -107,15 +101,12 @@ class _JobConversation:
     """One transaction of arq's worker about one job, with just the commands that arq 0.28 uses.
 
     Three kinds: taking it up (`Worker.start_jobs`), reading it (`run_job`), ending it
-    (`finish_job`, `finish_failed_job`). Another version's command is an AttributeError, at once.
+    (`finish_job`), which is nothing here. Another version's command is an AttributeError, at once.
     """
 
-    def __init__(self, claims: Claims, offered: dict[PredictionId, Claim]) -> None:
-        self._claims = claims
+    def __init__(self, offered: dict[PredictionId, Claim]) -> None:
         self._offered = offered
         self._claim: Claim | None = None
-        self._ending = False
-        self._result: bytes | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -143,40 +134,12 @@ class _JobConversation:
         if self._claim:
             del self._offered[self._claim.id]
 
-    # Reading: GET job, INCR tries, EXPIRE tries.
+    # Reading: GET job, INCR tries, EXPIRE tries. Ending: ZREM, DEL.
 
-    def get(self, key: str) -> None:
-        self._claim = self._claims.held.get(PredictionId(key.removeprefix(keys.JOB)))
-
-    def incr(self, _key: str) -> None:
+    def get(self, _key: str) -> None:
         pass
 
-    def expire(self, _key: str, _seconds: int) -> None:
-        pass
-
-    # Ending: DEL in-progress alone gives it back; with a SET result, or a DEL job, it is finished.
-
-    def set(self, _key: str, result: bytes, px: int) -> None:
-        self._result = result
-
-    def zrem(self, _set: str, _id: str) -> None:
-        pass
-
-    def delete(self, *names: str) -> None:
-        self._ending = True
-        for name in names:
-            if name.startswith(keys.IN_PROGRESS):
-                id_ = PredictionId(name.removeprefix(keys.IN_PROGRESS))
-                self._claim = self._claims.held.get(id_)
+    incr = expire = zrem = delete = lambda *_: None
 
     async def execute(self) -> list[Any]:
-        claim = self._claim
-        if claim is None:
-            return [None, math.inf, True]
-        if not self._ending:
-            return [claim.job, claim.tries, True]
-        if self._result is None:
-            await self._claims.give_back(claim.id)
-        else:
-            await self._claims.finish(claim.id, self._result)
-        return []
+        return [b"-", 1, True]  # a job, its first try, and what EXPIRE says

@@ -12,14 +12,14 @@ from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from predictor.errors import ModelFailed, StoreUnavailable, TimedOut
-from predictor.prediction import Json, PredictionId
+from predictor.errors import ModelFailed, PredictionError, StoreUnavailable, TimedOut
+from predictor.prediction import Json, Output, Prediction, PredictionId, State
 from predictor.store import keys
 from predictor.store.healing import heal
 from predictor.store.patience import TROUBLE, Patience
 from predictor.store.scripts import script
 from predictor.store.server import check_server, version
-from predictor.store.wire import encode_unrun
+from predictor.store.wire import encode_ended, encode_unrun
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +82,15 @@ class Claim:
     def started(self) -> int:
         """When this run began, ms since 1970 by the store's clock."""
         return int(self.token.rpartition(":")[2])
+
+    def ended(self, outcome: Output | PredictionError, now_ms: int) -> Prediction:
+        """The prediction as it is to be kept; one clock for all times: the store's."""
+        created = max(0.0, min(self.turn, self.started)) / 1000
+        finished = max(self.started, now_ms) / 1000
+        times = (created, self.started / 1000, finished, self.tries)
+        if isinstance(outcome, Output):
+            return Prediction(self.id, State.SUCCEEDED, *times, output=outcome)
+        return Prediction(self.id, State.of(outcome), *times, error=outcome)
 
     @property
     def waited(self) -> float:
@@ -155,8 +164,9 @@ class Claims:
         if self._waiting:
             self._waiting.cancel()
 
-    async def finish(self, id_: PredictionId, result: bytes) -> None:
-        """End a prediction with `result`, unless it has ended already, by whomever."""
+    async def finish(self, claim: Claim, outcome: Output | PredictionError) -> None:
+        """End a prediction, unless it has ended already, by whomever."""
+        id_, result = claim.id, encode_ended(claim.ended(outcome, self.now_ms))
         with contextlib.suppress(StoreUnavailable):  # leaving without it: it will be run again
             try:
                 written = await self._write_result(id_, result)

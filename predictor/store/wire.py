@@ -4,9 +4,8 @@ What is in Redis may have been written by anybody who can reach it: nothing read
 before its shape, types and ranges are checked.
 """
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
-from arq.worker import JobExecutionFailed
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
 
@@ -37,7 +36,7 @@ class _Strict(BaseModel):
 
 
 class _Terms(_Strict):
-    """What arq hands to the function by name."""
+    """The named arguments."""
 
     #: seconds from its submit until it is no longer wanted
     cancel_after: Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)] | None = None
@@ -47,7 +46,7 @@ class _Job(_Strict):
     """arq's job: try, function, positional and named arguments, time of submit."""
 
     t: Annotated[int, Field(ge=0, le=10**6)] | None
-    f: Annotated[str, Field(max_length=100)]
+    f: Literal["predict"]
     a: Annotated[list[str], Field(min_length=1, max_length=1)]
     k: _Terms
     et: _Ms
@@ -96,43 +95,36 @@ _ERRORS: Final = {
 }
 
 
-class Text(str):
-    """An input whose `repr` does not show it: arq would build, and log, the first 80 characters."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return f"<{len(self)} characters>"
-
-
 def encode_job(job: Job, submitted_ms: int) -> bytes:
     """The job as arq stores it."""
     terms = {"cancel_after": job.cancel_after} if job.cancel_after else {}
     return to_json({"t": None, "f": FUNCTION, "a": [job.input], "k": terms, "et": submitted_ms})
 
 
-def decode_job(data: bytes) -> dict[str, Any]:
-    """arq's `job_deserializer`. Raises ValueError for whatever is not a job of ours."""
+def decode_job(data: bytes | None) -> Job:
+    """What is asked for. Raises Unreadable, with the reason as its cause, for what is no job."""
     try:
-        job = _Job.model_validate_json(data)
+        job = _Job.model_validate_json(data or b"")
     except ValidationError as error:
-        raise ValueError(f"not a job: {_reason(error)}") from None
-    terms = job.k.model_dump(exclude_none=True)
-    return {"t": job.t, "f": job.f, "a": (Text(job.a[0]),), "k": terms, "et": job.et}
+        raise errors.Unreadable from ValueError(f"not a job: {_reason(error)}")
+    return Job(job.a[0], job.k.cancel_after)
 
 
-def encode_result(result: dict[str, Any]) -> bytes:
-    """arq's `job_serializer`: the worker writes nothing but results.
+def encode_ended(ended: Prediction) -> bytes:
+    """The result of a prediction that has ended, as arq stores it.
 
-    `r` is the model's answer, as JSON, where it succeeded, and else what was raised. It comes last,
-    after the input: what tells how a prediction ended is in the first bytes.
+    What the model made of its input comes last, after the input: what tells how a prediction
+    ended is in the first bytes.
     """
-    outcome, arguments = result.pop("r"), result.pop("a")
-    if not isinstance(outcome, bytes):
-        result["s"] = False
-        error = _as_prediction_error(outcome, arguments)
-        arguments, outcome = [], to_json({"code": error.code, "message": error.message})
-    return b'%b%b%b,"r":%b}' % (to_json(result)[:-1], _INPUT, to_json(arguments), outcome)
+    ms = {"et": ended.created, "st": ended.started, "ft": ended.finished}
+    head = {"t": ended.tries, "f": FUNCTION, "k": {}, "s": ended.output is not None, "q": QUEUE}
+    head |= {name: int((seconds or 0) * 1000) for name, seconds in ms.items()} | {"id": ended.id}
+    if output := ended.output:
+        arguments, outcome = to_json([output.input]), output.result
+    else:
+        error = ended.error or errors.Unreadable()
+        arguments, outcome = b"[]", Json(to_json({"code": error.code, "message": error.message}))
+    return b'%b%b%b,"r":%b}' % (to_json(head)[:-1], _INPUT, arguments, outcome)
 
 
 def encode_unrun(error: errors.PredictionError) -> bytes:
@@ -140,16 +132,7 @@ def encode_unrun(error: errors.PredictionError) -> bytes:
 
     The scripts fill in its id, its times, and how often it was started.
     """
-    head = {"t": 0, "f": FUNCTION, "k": {}, "et": 0, "s": False, "st": 0, "ft": 0, "q": QUEUE}
-    return encode_result(head | {"id": "", "a": [], "r": error})
-
-
-def _as_prediction_error(raised: object, arguments: object) -> errors.PredictionError:
-    if isinstance(raised, errors.PredictionError):
-        return raised
-    if isinstance(raised, JobExecutionFailed) and not arguments:
-        return errors.Expired()  # arq says so when the job's key is gone
-    return errors.Unreadable()
+    return encode_ended(Prediction(PredictionId(""), State.of(error), 0, error=error))
 
 
 def decode_ended(id_: PredictionId, data: bytes, *, is_head: bool = False) -> Prediction:

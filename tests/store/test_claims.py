@@ -15,7 +15,6 @@ from predictor.store.claims import Claim, Claims, Terms
 from predictor.store.patience import Patience
 from predictor.store.predictions import Policy, Predictions
 from predictor.store.renewal import Renewal
-from predictor.store.wire import encode_result
 
 Workers = Callable[..., Claims]
 
@@ -46,22 +45,8 @@ async def _submit(predictions: Predictions, count: int) -> list[PredictionId]:
     return ids
 
 
-def _result(text: str) -> bytes:
-    return encode_result(
-        {
-            "t": 1,
-            "f": "predict",
-            "a": [text],
-            "k": {},
-            "et": 1,
-            "s": True,
-            "st": 2,
-            "ft": 3,
-            "q": "q",
-            "id": "id",
-            "r": Json(b'"out"'),
-        }
-    )
+def _output(text: str) -> Output:
+    return Output(text, Json(b'"out"'))
 
 
 @asynccontextmanager
@@ -108,7 +93,7 @@ async def test_its_life_as_clients_see_it(predictions: Predictions, worker: Work
     assert await state() is State.QUEUED
     (claim,) = await claims.claim()
     assert await state() is State.RUNNING
-    await claims.finish(claim.id, _result("text"))
+    await claims.finish(claim, _output("text"))
     read = await predictions.read(id_)
     assert read
     assert (read.state, read.output) == (State.SUCCEEDED, Output("text", Json(b'"out"')))
@@ -130,7 +115,7 @@ async def test_submitting_again_changes_nothing_in_any_state(
     (claim,) = await claims.claim()
     await predictions.submit(id_, Job("another text"))
     assert b"another" not in (claim.job or b"")
-    await claims.finish(claim.id, _result("text"))
+    await claims.finish(claim, _output("text"))
     await predictions.submit(id_, Job("another text"))
     assert not await worker("two").claim()
 
@@ -198,8 +183,8 @@ async def test_the_first_finisher_wins(predictions: Predictions, worker: Workers
     frozen, quick = worker("frozen", lease=0.3), worker("quick", lease=0.5)
     (late,) = await frozen.claim()
     (early,) = await _recover(quick)
-    await quick.finish(early.id, _result("quick"))
-    await frozen.finish(late.id, _result("frozen"))
+    await quick.finish(early, _output("quick"))
+    await frozen.finish(late, _output("frozen"))
     read = await predictions.read(id_)
     assert read
     assert read.output == Output("quick", Json(b'"out"'))
@@ -292,7 +277,7 @@ async def test_a_full_worker_waits_for_a_slot(predictions: Predictions, worker: 
     waiting = asyncio.create_task(claims.claim())
     await asyncio.sleep(0.05)
     assert not waiting.done()
-    await claims.finish(first.id, _result("x"))
+    await claims.finish(first, _output("x"))
     assert [claim.id for claim in await waiting] == ids[1:]
 
 
@@ -403,7 +388,7 @@ async def test_an_event_is_written_once_and_by_who_holds_it(
     await _recover(quick)
     await late.emit(id_, 4, [("output", Json(b"late"))])
     await quick.emit(id_, 1, [("output", Json(b"3"))])
-    await quick.finish(id_, _result("quick"))
+    await quick.finish(quick.held[id_], _output("quick"))
     await late.emit(id_, 5, [("output", Json(b"later"))])
     events = await predictions.events(id_, "")
     assert [event.data for event in events if event.kind == "output"] == [b"1", b"2", b"3"]

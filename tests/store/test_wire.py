@@ -1,15 +1,13 @@
-import asyncio
 import json
 import pickle
 from typing import Any
 
 import pytest
-from arq.jobs import deserialize_job, deserialize_result, serialize_result
-from arq.worker import JobExecutionFailed
+from arq.jobs import deserialize_job, deserialize_result
 
 from predictor import errors
 from predictor.prediction import Job, Json, Output, Prediction, PredictionId, State
-from predictor.store.wire import decode_ended, decode_job, encode_job, encode_result
+from predictor.store.wire import decode_ended, decode_job, encode_ended, encode_job
 
 
 def _job(**changes: Any) -> bytes:
@@ -17,24 +15,14 @@ def _job(**changes: Any) -> bytes:
     return json.dumps(job | changes).encode()
 
 
-def _result(outcome: Any, **changes: Any) -> bytes:
-    fields: dict[str, Any] = {
-        "function": "predict",
-        "args": ("in",),
-        "kwargs": {},
-        "job_try": 1,
-        "enqueue_time_ms": 1,
-        "success": True,
-        "result": outcome,
-        "start_ms": 2,
-        "finished_ms": 3,
-        "ref": "r",
-        "queue_name": "q",
-        "job_id": "id",
-    }
-    data = serialize_result(**(fields | changes), serializer=encode_result)
-    assert data is not None
-    return data
+def _ended(output: Output | None = None, error: errors.PredictionError | None = None) -> bytes:
+    state = State.of(error) if error else State.SUCCEEDED
+    id_ = PredictionId("id")
+    return encode_ended(Prediction(id_, state, 0.001, 0.002, 0.003, 1, output=output, error=error))
+
+
+def _result(json_value: bytes, text: str = "in") -> bytes:
+    return _ended(Output(text, Json(json_value)))
 
 
 def _decode(data: bytes) -> Prediction:
@@ -42,17 +30,17 @@ def _decode(data: bytes) -> Prediction:
 
 
 def test_arq_reads_the_jobs_that_we_write() -> None:
-    job = deserialize_job(encode_job(Job("ü"), 1_700_000_000_000), deserializer=decode_job)
-    assert (job.function, job.args, job.kwargs) == ("predict", ("ü",), {})
+    job = deserialize_job(encode_job(Job("ü"), 1_700_000_000_000), deserializer=json.loads)
+    assert (job.function, list(job.args), job.kwargs) == ("predict", ["ü"], {})
 
 
-def test_a_log_line_about_a_job_does_not_show_its_input() -> None:
-    (text,) = decode_job(encode_job(Job("secret"), 1))["a"]
-    assert repr(text) == "<6 characters>"
-    assert str(text) == "secret"
+def test_a_job_is_read_as_it_was_written() -> None:
+    for job in (Job("ü"), Job("", 1.5)):
+        assert decode_job(encode_job(job, 1)) == job
 
 
 HOSTILE_JOBS = [
+    None,
     b"",
     b"null",
     b"[]",
@@ -64,6 +52,7 @@ HOSTILE_JOBS = [
     _job(t=-1),
     _job(f=None),
     _job(f="x" * 1000),
+    _job(f="other"),
     _job(a="x"),
     _job(a=[]),
     _job(a=[1]),
@@ -80,14 +69,14 @@ HOSTILE_JOBS = [
 
 
 @pytest.mark.parametrize("data", HOSTILE_JOBS)
-def test_what_is_not_a_job_of_ours_is_not_believed(data: bytes) -> None:
-    with pytest.raises(ValueError, match="not a job"):
+def test_what_is_not_a_job_of_ours_is_not_believed(data: bytes | None) -> None:
+    with pytest.raises(errors.Unreadable):
         decode_job(data)
 
 
 @pytest.mark.parametrize("json_value", [b'"1"', b"null", b"[1,2]", b'{"a":{"b":1.5}}'])
 def test_a_result_is_read_as_it_was_written(json_value: bytes) -> None:
-    data = _result(Json(json_value))
+    data = _result(json_value)
     assert _decode(data).output == Output("in", Json(json_value))
     assert deserialize_result(data, deserializer=json.loads).result == json.loads(json_value)
 
@@ -102,23 +91,9 @@ def test_a_result_is_read_as_it_was_written(json_value: bytes) -> None:
     ],
 )
 def test_a_failure_is_read_as_it_was_written(error: errors.PredictionError) -> None:
-    read = _decode(_result(error, success=False)).error
+    read = _decode(_ended(error=error)).error
     assert type(read) is type(error)
     assert str(read) == str(error)
-
-
-def test_what_arq_says_of_an_expired_job_is_our_expired() -> None:
-    data = _result(JobExecutionFailed("job expired"), success=False, args=())
-    assert isinstance(_decode(data).error, errors.Expired)
-
-
-@pytest.mark.parametrize(
-    "raised", [asyncio.CancelledError(), RuntimeError("secret"), JobExecutionFailed("no such job")]
-)
-def test_anything_else_that_arq_says_is_unreadable(raised: BaseException) -> None:
-    data = _result(raised, success=False)
-    assert isinstance(_decode(data).error, errors.Unreadable)
-    assert b"secret" not in data
 
 
 HOSTILE_RESULTS = [
@@ -126,14 +101,14 @@ HOSTILE_RESULTS = [
     b"null",
     b"{}",
     pickle.dumps(1),
-    _result(Json(b"1"))[:-1],
-    _result(Json(b"1")).replace(b'"a":["in"]', b'"a":[]'),
-    _result(Json(b"1")).replace(b'"a":["in"]', b'"a":["in","out"]'),
-    _result(Json(b"1")).replace(b'"s":true', b'"s":1'),
-    _result(Json(b"NaN")),
-    _result(Json(b"1" * 5000)),
-    _result(errors.GivenUp(), success=False).replace(b'"message"', b'"text"'),
-    _result(errors.GivenUp(), success=False).replace(b'"r":{', b'"r":[{').replace(b"}}", b"}]}"),
+    _result(b"1")[:-1],
+    _result(b"1").replace(b'"a":["in"]', b'"a":[]'),
+    _result(b"1").replace(b'"a":["in"]', b'"a":["in","out"]'),
+    _result(b"1").replace(b'"s":true', b'"s":1'),
+    _result(b"NaN"),
+    _result(b"1" * 5000),
+    _ended(error=errors.GivenUp()).replace(b'"message"', b'"text"'),
+    _ended(error=errors.GivenUp()).replace(b'"r":{', b'"r":[{').replace(b"}}", b"}]}"),
 ]
 
 
@@ -143,7 +118,7 @@ def test_what_is_not_a_result_of_ours_is_unreadable(data: bytes) -> None:
 
 
 def test_a_failure_of_a_later_version_is_still_a_failure() -> None:
-    data = _result(errors.GivenUp("Why."), success=False).replace(b'"given_up"', b'"new_code"')
+    data = _ended(error=errors.GivenUp("Why.")).replace(b'"given_up"', b'"new_code"')
     error = _decode(data).error
     assert type(error) is errors.PredictionError
     assert error is not None
@@ -152,7 +127,7 @@ def test_a_failure_of_a_later_version_is_still_a_failure() -> None:
 
 @pytest.mark.parametrize("text", ["in", ',"a":[1],"r":', "x" * 100])
 def test_the_first_bytes_of_a_result_tell_all_but_its_output(text: str) -> None:
-    data = _result(Json(b'{"x":1,"a":[],"r":2}'), args=(text,))
+    data = _result(b'{"x":1,"a":[],"r":2}', text)
     head = decode_ended(PredictionId("id"), data[:130], is_head=True)
     assert (head.state, head.output) == (State.SUCCEEDED, None)
     assert (head.created, head.started, head.finished, head.tries) == (0.001, 0.002, 0.003, 1)

@@ -20,15 +20,13 @@ from predictor.errors import (
     PredictorError,
     TimedOut,
 )
-from predictor.prediction import Job, Json, PredictionId
+from predictor.prediction import Job, Json, Output, PredictionId
 from predictor.store import claims, deliveries, heartbeat, predictions
 from predictor.store.claims import Claim, Claims, Terms
 from predictor.store.deliveries import Deliveries
 from predictor.store.heartbeat import Beat, Heartbeat
-from predictor.store.keys import QUEUE
 from predictor.store.patience import Patience
 from predictor.store.predictions import Policy, Predictions, Twin
-from predictor.store.wire import FUNCTION, encode_result
 from tests.store.check.model import Model
 from tests.store.check.server import Server
 
@@ -145,10 +143,8 @@ class Worker:
                 outcome = GivenUp()
             case "expired":
                 outcome = TimedOut() if claim.tries else Expired()
-        result = {"t": claim.tries, "f": FUNCTION, "a": ["x"], "k": {}, "et": int(claim.turn)}
-        result |= {"s": True, "st": claim.started, "ft": self.claims.now_ms, "q": QUEUE}
-        data = encode_result(result | {"id": claim.id, "r": outcome})
-        self._do(claim.id, self.claims.finish(claim.id, data))
+        made = outcome if isinstance(outcome, PredictionError) else Output("x", outcome)
+        self._do(claim.id, self.claims.finish(claim, made))
 
     def emit(self, claim: Claim, count: int) -> None:
         """Say something of a run."""
