@@ -79,8 +79,8 @@ def _raises(*kinds: _Error, more: dict[str, str] | None = None, headers: str = "
     }
 
 
-def _answers(known: dict[int, dict[str, Any]], *more: Answers) -> Answers:
-    together: Answers = {**known}
+def _answers(known: Answers, *more: Answers) -> Answers:
+    together = dict(known)
     for answers in more:
         together |= answers
     return together
