@@ -3,15 +3,21 @@
 import asyncio
 import contextlib
 import threading
+from collections import deque
 from collections.abc import Awaitable, Callable
 
+from predictor.errors import ModelFailed
 from predictor.prediction import EventKind, Json
 
 #: Seconds between two progress events that leave the worker.
 _PACE = 0.1
 
-#: Outputs that are sent in one call: the store does nothing else meanwhile.
-_AT_ONCE = 1000
+#: Outputs that are sent in one call, and bytes of them beyond the first: the store does nothing
+#: else meanwhile.
+_AT_ONCE, _BYTES_AT_ONCE = 1000, 8 * 2**20
+
+#: Bytes that wait to be sent, above which a model has said too much too fast.
+_MOST_UNSENT = 64 * 2**20
 
 Said = list[tuple[EventKind, Json]]
 
@@ -27,7 +33,8 @@ class Feed:
         self._emit = emit
         self._loop = asyncio.get_running_loop()
         self._lock = threading.Lock()
-        self._outputs: list[Json] = []
+        self._outputs: deque[Json] = deque()
+        self._unsent = 0
         self._progress: Json | None = None
         self._is_awake = False
         self._is_over = asyncio.Event()
@@ -36,14 +43,17 @@ class Feed:
         self._sent = 0
 
     def say(self, kind: EventKind, data: Json) -> None:
-        """Take an event along; ignored when the run is over."""
+        """Take an event along; ignored when the run is over. Raises ModelFailed for too many."""
         with self._lock:
             if self._is_over.is_set():
                 return
             if kind is EventKind.PROGRESS:
                 self._progress = data
+            elif self._unsent > _MOST_UNSENT:
+                raise ModelFailed("The model hands out its output faster than the store takes it.")
             else:
                 self._outputs.append(data)
+                self._unsent += len(data)
             if self._is_awake:
                 return
             self._is_awake = True
@@ -75,8 +85,12 @@ class Feed:
         """What may be sent now; None if there is nothing to send, now or later."""
         now = self._loop.time()
         with self._lock:
-            said = [(EventKind.OUTPUT, data) for data in self._outputs[:_AT_ONCE]]
-            del self._outputs[:_AT_ONCE]
+            said: Said = []
+            size = 0
+            while self._outputs and len(said) < _AT_ONCE and size <= _BYTES_AT_ONCE:
+                said.append((EventKind.OUTPUT, self._outputs.popleft()))
+                size += len(said[-1][1])
+            self._unsent -= size
             if self._progress is not None and (now >= self._due or self._is_over.is_set()):
                 said.append((EventKind.PROGRESS, self._progress))
                 self._progress, self._due = None, now + _PACE

@@ -3,6 +3,7 @@ import threading
 
 import pytest
 
+from predictor.errors import ModelFailed
 from predictor.feed import Feed, Said
 from predictor.prediction import EventKind, Json
 
@@ -86,3 +87,23 @@ async def test_many_outputs_are_sent_in_parts(sink: Sink) -> None:
     await feed.end()
     assert sink.calls == 3
     assert len(sink.said) == 2500
+
+
+async def test_what_is_said_faster_than_it_is_sent_is_bounded() -> None:
+    sent: list[int] = []
+    never = asyncio.Event()
+
+    async def emit(_: int, said: Said) -> None:
+        sent.append(sum(len(data) for _, data in said))
+        await never.wait()
+
+    feed = Feed(emit)
+    piece = Json(b"x" * 2**20)
+    feed.say(EventKind.OUTPUT, piece)
+    await asyncio.sleep(0.01)
+    for _ in range(65):
+        feed.say(EventKind.OUTPUT, piece)
+    with pytest.raises(ModelFailed, match="faster than the store takes"):
+        feed.say(EventKind.OUTPUT, piece)
+    assert sent == [sent[0]]
+    assert sent[0] <= 9 * 2**20

@@ -15,7 +15,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from predictor.errors import ModelFailed, PredictionError, StoreUnavailable, TimedOut
 from predictor.prediction import Json, Output, Prediction, PredictionId, State
 from predictor.store import keys
-from predictor.store.healing import heal
+from predictor.store.healing import heal, patiently
 from predictor.store.patience import TROUBLE, Patience
 from predictor.store.scripts import script
 from predictor.store.server import check_server, version
@@ -186,7 +186,7 @@ class Claims:
         terms = self.terms
         args: list[Any] = [id_, result, *keys.lives(terms.result_ttl)]
         args += [terms.worker, self._held[id_].started, "late" if is_unrun else ""]
-        written = await self._patiently(lambda: self._finish(args=args), len(result))
+        written = await self._write(lambda: self._finish(args=args), len(result))
         return int(written)
 
     async def emit(self, id_: PredictionId, first: int, said: list[tuple[str, Json]]) -> None:
@@ -198,7 +198,7 @@ class Claims:
             args: list[Any] = [id_, claim.token, first, *(part for each in said for part in each)]
             size = sum(len(data) for _, data in said)
             try:
-                await self._patiently(lambda: self._emit(args=args), size)
+                await self._write(lambda: self._emit(args=args), size)
             except ValueRefused as refused:
                 logger.warning("prediction %s: a piece of output is dropped: %s", id_, refused)
             except StoreUnavailable:
@@ -314,26 +314,26 @@ class Claims:
         self._has_suspects |= self._is_quarantined and bool(claims)
         return claims
 
-    async def _patiently(self, call: Callable[[], Any], size: int = 0) -> Any:
-        """The answer of the store, whenever it comes. Raises StoreUnavailable when leaving.
+    async def _patiently(self, call: Callable[[], Any]) -> Any:
+        """The answer of the store, whenever it comes. Raises StoreUnavailable when leaving."""
+        return await patiently(self._redis, self._patience, call)
 
-        `size`: bytes of the value that is written. Raises ValueRefused if the store, which answers
-        otherwise, breaks off each time that it is to take them.
+    async def _write(self, call: Callable[[], Any], size: int) -> Any:
+        """As `_patiently`, for a call that writes so many bytes.
+
+        Raises ValueRefused if the store, which answers otherwise, breaks off each time.
         """
         failures = 0
         while True:
             try:
-                answer = await call()
+                return await call()
             except TROUBLE as error:
-                failures += size > _LARGE and _breaks_off(error)
                 await self._meet(error)
-                if failures:
-                    await self._patiently(self._redis.ping)
+                failures += size > _LARGE and _breaks_off(error)
                 if failures == _MOST_FAILURES:
                     raise ValueRefused(size) from error
-            else:
-                self._patience.over()
-                return answer
+                if failures:
+                    await self._patiently(self._redis.ping)
 
     async def _meet(self, error: BaseException) -> None:
         if not isinstance(error, TROUBLE):

@@ -1,5 +1,6 @@
 """The deliverer's side of the store: which webhooks are due, and what came of them."""
 
+import contextlib
 import math
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
@@ -11,8 +12,8 @@ from predictor.errors import Expired, StoreUnavailable, TimedOut
 from predictor.prediction import PredictionId
 from predictor.store import keys
 from predictor.store.connection import connection_pool
-from predictor.store.healing import heal
-from predictor.store.patience import TROUBLE, Patience
+from predictor.store.healing import patiently
+from predictor.store.patience import Patience
 from predictor.store.scripts import script
 from predictor.store.wire import decode_ended, encode_attempt, encode_unrun
 
@@ -97,15 +98,5 @@ class Deliveries:
 
     async def _patiently(self, call: Callable[[], Awaitable[Any]]) -> Any:
         """The answer of the store, whenever it comes; None when leaving without."""
-        while True:
-            try:
-                answer = await call()
-            except TROUBLE as error:
-                await heal(self._redis, error)
-                try:
-                    await self._patience.wait(error)
-                except StoreUnavailable:
-                    return None
-            else:
-                self._patience.over()
-                return answer
+        with contextlib.suppress(StoreUnavailable):
+            return await patiently(self._redis, self._patience, call)
