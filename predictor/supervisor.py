@@ -123,7 +123,8 @@ class Supervisor:
         config = self._config
         address = ["--host", config.host, "--port", str(config.port), "--no-server-header"]
         stop = ["--timeout-graceful-shutdown", str(max(1, round(config.drain)))]
-        return ["-m", "uvicorn", "predictor.main:app", *address, *stop]
+        edge = ["--http", "predictor.api.protocol:Protocol"]
+        return ["-m", "uvicorn", "predictor.main:app", *edge, *address, *stop]
 
     async def _answers(self, _child: Child) -> None:
         """Return when the api accepts connections."""
