@@ -116,7 +116,9 @@ class Supervisor:
         config = self._config
         address = ["--host", config.host, "--port", str(config.port), "--no-server-header"]
         stop = ["--timeout-graceful-shutdown", str(max(1, round(config.drain)))]
-        return [sys.executable, "-m", "uvicorn", "predictor.main:app", *address, *stop]
+        edge = ["--http", "predictor.api.protocol:Protocol"]
+        serve = [sys.executable, "-m", "uvicorn", "predictor.main:app"]
+        return [*serve, *edge, *address, *stop]
 
     async def _answers(self, _child: Child) -> None:
         """Return when the api accepts connections."""

@@ -231,13 +231,15 @@ class Processes:
                     return process
         raise AssertionError(f"not ready:\n{process.output}")
 
-    def start_api(self, port: int, **settings: Any) -> Process:
-        return self.start("uvicorn", "predictor.main:app", "--port", str(port), **settings)
+    def start_api(self, port: int, *options: str, **settings: Any) -> Process:
+        edge = () if "--http" in options else ("--http", "predictor.api.protocol:Protocol")
+        command = ("uvicorn", "predictor.main:app", "--port", str(port), *edge, *options)
+        return self.start(*command, **settings)
 
-    def api(self, **settings: Any) -> "Api":
+    def api(self, *options: str, **settings: Any) -> "Api":
         """An api that accepts connections."""
         port = free_port()
-        return self.client(port, self.start_api(port, **settings))
+        return self.client(port, self.start_api(port, *options, **settings))
 
     def client(self, port: int, process: Process) -> "Api":
         def accepts() -> bool:

@@ -22,6 +22,7 @@ _IMPORTS = (
     "arq.cli",
     "fastapi_offline",
     "predictor.api.app",
+    "predictor.api.protocol",
     "predictor.commands",
     "predictor.webhooks.deliverer",
     "predictor.worker",
@@ -29,7 +30,6 @@ _IMPORTS = (
     "uvicorn.lifespan.on",
     "uvicorn.loops.uvloop",
     "uvicorn.main",
-    "uvicorn.protocols.http.httptools_impl",
 )
 
 

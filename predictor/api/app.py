@@ -1,7 +1,8 @@
 """Where the parts of the api meet."""
 
+import resource
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
@@ -42,6 +43,9 @@ def create_app(config: Config) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
+        with suppress(ValueError, OSError):  # each connection is a file
+            most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         async with store as predictions, News(url) as news:
             slots = Slots(config.concurrency, lambda: model.abandoned)
             with on_stop(news.end):

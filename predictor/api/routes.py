@@ -233,12 +233,14 @@ async def send_webhook_again(request: Request) -> Response:
     return answers.json(to_json({"prediction_id": id_, "state": DeliveryState.PENDING}), 202)
 
 
+@router.head("/health/live", include_in_schema=False)
 @router.get("/health/live", tags=["health"], responses=LIVE_ANSWERS)
 async def live() -> Response:
     """Whether this process serves, whatever the store does: restart it if not."""
     return answers.json(b'{"status":"live"}')
 
 
+@router.head("/health/ready", include_in_schema=False)
 @router.get("/health/ready", tags=["health"], responses=READY_ANSWERS)
 async def ready(request: Request) -> Response:
     """Whether both kinds of prediction can be asked for: the model is loaded, the store answers."""

@@ -1,0 +1,258 @@
+"""The HTTP edge (`uvicorn --http predictor.api.protocol:Protocol`): limits to what clients do."""
+
+import asyncio
+import math
+import random
+from collections.abc import Callable
+from typing import Any
+
+import httptools
+from pydantic_core import to_json
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+#: Bytes of a request line and its headers; trailers get as many. Seconds in which they must arrive.
+_HEAD_BYTES, _HEAD_SECONDS = 32 * 1024, 10.0
+
+#: Headers of one request: a short one takes forty times its bytes.
+_HEADERS = 128
+
+#: Bytes that are read at once, taken ahead of an answer, and written ahead of a reader.
+_PIECE, _AHEAD, _UNREAD = 8 * 1024, 4 * 1024, 16 * 1024
+
+#: Bytes of a body that are read at once.
+_MOST_PIECE = 256 * 1024
+
+#: A client must read what was written within so many seconds, or so many bytes of it.
+_READ_SECONDS, _READ_BYTES = 30.0, 3_000_000
+
+#: Seconds after which a client that sends nothing more is asked whether it is there, and again.
+_FIRST_ASK, _NEXT_ASK = 2.0, 1.0
+
+#: Seconds that a refused client gets to read why: closed at once, it might not.
+_LINGER = 2.0
+
+#: Seconds, for each open connection, before a request that was sent ahead is taken: who sends
+#: thousands ahead leaves time for others.
+_PAUSE = 0.002
+
+_END = b"\r\n\r\n"
+
+
+class Protocol(asyncio.BufferedProtocol):
+    """One connection. It reads no more than a piece ahead of a body; else that is 256 KiB."""
+
+    _buffer = memoryview(bytearray(_MOST_PIECE))  # of all: what is read is taken out at once
+    _small = _buffer[:_PIECE]
+
+    def __init__(self, **given: Any) -> None:
+        self._http = _Http(**given)
+        for event in ("connection_made", "connection_lost", "pause_writing", "resume_writing"):
+            setattr(self, event, getattr(self._http, event))
+        self.eof_received = self._http.eof_received  # type: ignore[method-assign]
+
+    def get_buffer(self, _: int) -> memoryview:
+        return self._buffer[: self._http.left] if self._http.left > _PIECE else self._small
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._http.data_received(bytes(self._buffer[:nbytes]))
+
+
+class _Http(HttpToolsProtocol):
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self._received = b""  # and not parsed
+        self.left = 0  # bytes of the body to be parsed; -1: it is chunked; 0: a head is next
+        self._size = 0  # bytes parsed of a head, or of a chunked body since its last data
+        self._is_answered, self._is_half_closed = True, False
+        self._timer: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(_UNREAD)
+        self._expect(_HEAD_SECONDS, self._on_late)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        for timer in (self._timer, self._unread):
+            if timer:
+                timer.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what has arrived, but no request before the one ahead of it is answered.
+
+        httptools cannot be paused, so no piece goes on past the end of a head or a body.
+        """
+        self._unset_keepalive_if_required()
+        data, start = self._received + data, 0
+        while start < len(data) and (self.left or self._is_answered):
+            if self.left > 0:
+                end = min(start + self.left, len(data))
+                self.left -= end - start
+            else:
+                if not (self.left or self._size) and data[start] in _END:  # empty lines
+                    start = len(data) - len(data[start:].lstrip(b"\r\n"))
+                end = data.find(_END, start) + len(_END)
+                if end < len(_END):
+                    begun = (n for n in (3, 2, 1) if data.endswith(_END[:n], start))
+                    end = len(data) - next(begun, 0)
+                self._size += end - start
+            if start == end:
+                break
+            self._feed(data[start:end])
+            start = end
+        self._received = data[start:]
+        if len(self._received) > _AHEAD and not self._is_half_closed:
+            self.transport.pause_reading()  # not by `flow`, which the application resumes
+        if self._is_answered and not self._timer and (self._size or self._received):
+            self._expect(_HEAD_SECONDS, self._on_late)
+
+    def _feed(self, piece: bytes) -> None:
+        try:
+            if self._size > _HEAD_BYTES:
+                self._refuse(431, f"Request line and headers may have {_HEAD_BYTES} bytes in all.")
+            else:
+                self.parser.feed_data(piece)
+        except httptools.HttpParserUpgrade:
+            # Nothing else is served, and httptools would skip the body: the head again, without.
+            method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+            headers = [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+            if method == b"CONNECT":
+                self._refuse(400, "Malformed HTTP: CONNECT is for proxies.")
+                return
+            self.parser = httptools.HttpRequestParser(self)
+            line = b"%b %b HTTP/%b" % (method, self.url, version)
+            self._feed(b"\r\n".join([line, *headers]) + _END)
+        except httptools.HttpParserCallbackError:
+            if len(self.headers) <= _HEADERS:
+                self._refuse(400, "Malformed HTTP: the path cannot be read.")
+        except httptools.HttpParserError as error:
+            self._refuse(400, f"Malformed HTTP: {error}.")
+        if len(self.headers) > _HEADERS:
+            self._refuse(431, f"A request may have {_HEADERS} headers.")
+
+    def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return  # `_feed` begins again
+        if len(self.headers) > _HEADERS:
+            raise ValueError
+        super().on_headers_complete()
+        self._size, self._is_answered = 0, False
+        self._expect()
+        for name, value in self.headers:
+            if name == b"content-length":
+                self.left = int(value)
+            elif name == b"transfer-encoding":
+                self.left = -1
+        self.headers = []  # of the trailers, which are dropped
+
+    def on_body(self, body: bytes) -> None:
+        self._size = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if not self.parser.should_upgrade():
+            self.left = self._size = 0
+            self._expect()
+            super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._watch()
+        elif self._received and not self.left:
+            self._unset_keepalive_if_required()
+            pause = len(self.connections) * _PAUSE * (0.5 + random.random())  # noqa: S311
+            self.loop.call_later(pause, self._go_on)  # not all of them at once
+        elif self.left or self._timer:
+            self._go_on()
+        else:
+            self._is_answered = True
+
+    def _go_on(self) -> None:
+        """Take the next request, now that the last one is answered."""
+        if self.transport.is_closing():
+            return
+        self._is_answered = True
+        self._expect(_HEAD_SECONDS, self._on_late if self.left else None)
+        if self._received:
+            self.data_received(b"")
+        if self._is_half_closed:
+            if not self.eof_received():
+                self._close()
+        elif len(self._received) <= _AHEAD and not self.flow.read_paused:
+            self.transport.resume_reading()
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Whether the connection stays open: who sends nothing more may still read an answer."""
+        is_busy = not (self.left or self._is_answered)
+        self._is_half_closed = is_busy and self.scheme == "http"
+        if self._is_half_closed:
+            self._expect(_FIRST_ASK, self._ask)
+        return self._is_half_closed
+
+    def _ask(self) -> None:
+        """Write something: a client that has left answers with a reset."""
+        if self.cycle.scope["http_version"] != "1.1":  # 1.0 has no interim answers
+            self._close()
+        elif not self.cycle.response_started:
+            self.transport.write(b"HTTP/1.1 102 Processing\r\n\r\n")
+            self._expect(_NEXT_ASK, self._ask)
+
+    def _on_late(self) -> None:
+        if self.left or not (self._size or self._received):
+            self._close()
+        else:
+            self._refuse(408, f"The headers did not arrive within {_HEAD_SECONDS:g} s.")
+
+    def _refuse(self, status: int, message: str) -> None:
+        """Answer what is no request, and parse nothing more."""
+        self.logger.warning("Refused with %d: %s", status, message)
+        if self.left:
+            if self.cycle.response_started:  # nothing can be said within or after another answer
+                self._close()
+                return
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        self.on_message_begin()  # lets go of the headers
+        self.parser = None  # type: ignore[assignment]
+        self.left, self._is_answered = 0, False
+        body = to_json({"error": message})
+        headers = [*self.server_state.default_headers, (b"content-type", b"application/json")]
+        headers += [(b"content-length", b"%d" % len(body)), (b"connection", b"close")]
+        head = STATUS_LINE[status] + b"\r\n".join(b"%b: %b" % header for header in headers)
+        self.transport.write(head + _END + body)
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.transport.pause_reading()
+        self._expect(_LINGER, self.transport.abort)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._unread and not self.transport.is_closing():
+            self._unread.cancel()
+            self._unread = None
+
+    def _close(self) -> None:
+        self.transport.close()
+        self._watch()
+
+    timeout_keep_alive_handler = _close
+
+    def _watch(self, before: float = math.inf) -> None:
+        """Cut the connection if its client does not read what was written."""
+        size = self.transport.get_write_buffer_size()
+        if size > before - _READ_BYTES:
+            self.transport.abort()
+        elif before < math.inf or not self._unread:
+            self._unread = self.loop.call_later(_READ_SECONDS, self._watch, size)
+
+    def _expect(self, seconds: float = 0, otherwise: Callable[[], None] | None = None) -> None:
+        """Call `otherwise` after so many seconds; what was to be called before is not."""
+        if self._timer:
+            self._timer.cancel()
+        self._timer = self.loop.call_later(seconds, otherwise) if otherwise else None
