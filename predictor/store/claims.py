@@ -12,14 +12,14 @@ from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from predictor.errors import ModelFailed, PredictionError, StoreUnavailable, TimedOut
+from predictor.errors import Expired, ModelFailed, PredictionError, StoreUnavailable, TimedOut
 from predictor.prediction import Json, Output, Prediction, PredictionId, State
 from predictor.store import keys
 from predictor.store.healing import heal, patiently
 from predictor.store.patience import TROUBLE, Patience
 from predictor.store.scripts import script
 from predictor.store.server import check_server, version
-from predictor.store.wire import encode_ended, encode_unrun
+from predictor.store.wire import encode_ended
 
 logger = logging.getLogger(__name__)
 
@@ -166,26 +166,21 @@ class Claims:
 
     async def finish(self, claim: Claim, outcome: Output | PredictionError) -> None:
         """End a prediction, unless it has ended already, by whomever."""
-        id_, result = claim.id, encode_ended(claim.ended(outcome, self.now_ms))
         with contextlib.suppress(StoreUnavailable):  # leaving without it: it will be run again
             try:
-                written = await self._write_result(id_, result)
+                written = await self._write_result(claim, outcome)
             except ValueRefused as refused:
-                written = await self._write_result(
-                    id_, encode_unrun(ModelFailed(str(refused))), is_unrun=True
-                )
+                written = await self._write_result(claim, ModelFailed(str(refused)))
             if written < 0:
-                written = await self._write_result(id_, encode_unrun(TimedOut()), is_unrun=True)
+                written = await self._write_result(claim, TimedOut())
             if not written:
-                logger.warning("prediction %s had ended already; this result is dropped", id_)
-        self._let_go(id_)
+                logger.warning("prediction %s had ended already; this result is dropped", claim.id)
+        self._let_go(claim.id)
 
-    async def _write_result(
-        self, id_: PredictionId, result: bytes, *, is_unrun: bool = False
-    ) -> int:
-        terms = self.terms
-        args: list[Any] = [id_, result, *keys.lives(terms.result_ttl)]
-        args += [terms.worker, self._held[id_].started, "late" if is_unrun else ""]
+    async def _write_result(self, claim: Claim, outcome: Output | PredictionError) -> int:
+        result = encode_ended(claim.ended(outcome, self.now_ms))
+        args: list[Any] = [claim.id, result, *keys.lives(self.terms.result_ttl), self.terms.worker]
+        args += [claim.started, int(isinstance(outcome, TimedOut | Expired))]
         written = await self._write(lambda: self._finish(args=args), len(result))
         return int(written)
 

@@ -5,19 +5,15 @@
 -- succeed any more: who has asked meanwhile was told so.
 --
 -- Uses basics, announce, deadline, settle
--- ARGV  how: '' where the result is the worker's; else it is one for `unrun` to fill in
--- Answers 1; 0 if another had ended it; -1 if its time is over, and the result is the worker's.
-local id, result, result_ttl, delivery_ttl, worker, started, how = unpack(ARGV)
+-- Answers 1; 0 if another had ended it; -1 if its time is over, and the result does not say so.
+local id, result, result_ttl, delivery_ttl, worker, started, says_late = unpack(ARGV)
 local turn = turn_of(id)
 if not turn then
   return redis.pcall('GET', RESULT .. id) == result and 1 or 0
 end
 local now = now_ms()
-if how == '' and is_late(id, turn, now) then
+if says_late == '0' and is_late(id, turn, now) then
   return -1
-end
-if how ~= '' then
-  result = unrun(id, result, turn)
 end
 settle(id, result, result_ttl, delivery_ttl)
 redis.call('HDEL', HELD .. worker, id)

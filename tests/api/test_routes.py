@@ -273,12 +273,14 @@ def test_running_out_of_time_is_504_in_both_modes(processes: Processes) -> None:
     assert "Traceback" not in worker.output
 
 
-def test_waiting_too_long_in_the_queue_is_504(processes: Processes) -> None:
+def test_waiting_too_long_in_the_queue_is_504(processes: Processes, store: "redis.Redis") -> None:
     api = processes.api(queue_ttl=0.2)
     id_ = api.submit("x")
     assert api.outcome(id_).status_code == 504
+    said = api.read(id_).json()
     processes.worker()
-    eventually(lambda: api.read(id_).json()["error"], "the worker's word on it")
+    eventually(lambda: store.exists(f"arq:result:{id_}"), "the worker's word on it")
+    assert api.read(id_).json() == said
     assert api.outcome(id_).json()["error"] == (
         "The prediction waited too long in the queue and was not run."
     )

@@ -393,17 +393,15 @@ class Model:
         fact = self.fact(call.id)
         if not fact.is_active:
             is_same = fact.result == call.result and fact.is_known(self.now_ms)
-            demand(
-                call.reply == is_same or call.how, f"finish: {call.reply} of the ended {fact.id}"
-            )
+            demand(call.reply == is_same, f"finish: {call.reply} of the ended {fact.id}")
             return
         late = fact.is_late(self.now, self.now_ms)
-        if late and not call.how:
+        if late and call.says_late == "0":
             demand(call.reply == -1, f"finish: {call.reply} of {fact.id}, whose time is over")
             return
         demand(call.reply == 1, f"finish: {call.reply} of the active {fact.id}")
         self.held.get(call.worker, {}).pop(fact.id, None)
-        self._end(fact, call, None if call.how else call.result)
+        self._end(fact, call, call.result)
 
     def _end(self, fact: Fact, call: Call, result: str | None) -> None:
         """`result`: None where the script fills it in."""
