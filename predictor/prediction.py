@@ -1,7 +1,7 @@
 """The noun: a prediction's id, its state, its output. Pure: no clock, no I/O."""
 
+import os
 import re
-import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -21,7 +21,7 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
 def new_id() -> PredictionId:
     """An id that nobody can guess: 128 random bits, 32 characters."""
-    return PredictionId(uuid.uuid4().hex)
+    return PredictionId(os.urandom(16).hex())
 
 
 def parse_id(text: str) -> PredictionId | None:

@@ -84,7 +84,7 @@ class _Http(HttpToolsProtocol):
         httptools cannot be paused, so no piece goes on past the end of a head or a body.
         """
         self._unset_keepalive_if_required()
-        data, start = self._received + data, 0
+        data, start = self._received + data if self._received else data, 0
         while start < len(data) and (self.left or self._is_answered):
             if self.left > 0:
                 end = min(start + self.left, len(data))
@@ -138,7 +138,8 @@ class _Http(HttpToolsProtocol):
             raise ValueError
         super().on_headers_complete()
         self._size, self._is_answered = 0, False
-        self._expect()
+        if self._timer:
+            self._expect()
         for name, value in self.headers:
             if name == b"content-length":
                 self.left = int(value)
@@ -153,7 +154,8 @@ class _Http(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         if not self.parser.should_upgrade():
             self.left = self._size = 0
-            self._expect()
+            if self._timer:
+                self._expect()
             super().on_message_complete()
 
     def on_response_complete(self) -> None:

@@ -1,9 +1,8 @@
 """`X-Request-ID`, in and out: what a client or a proxy calls a request, or what we do."""
 
+import os
 import re
-import uuid
 
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
@@ -21,13 +20,12 @@ class RequestId:
             return
         given = [value for name, value in scope["headers"] if name == b"x-request-id"]
         usable = len(given) == 1 and _ID.fullmatch(given[0])
-        request_id = given[0].decode() if usable else uuid.uuid4().hex
-
-        scope["request_id"] = request_id
+        request_id = given[0] if usable else os.urandom(16).hex().encode()
+        scope["request_id"] = request_id.decode()
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+                message["headers"].append((b"x-request-id", request_id))
             await send(message)
 
         await self._app(scope, receive, send_with_id)
