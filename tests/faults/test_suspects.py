@@ -120,3 +120,20 @@ def test_a_worker_whose_heartbeat_dies_gets_another(farm: Farm) -> None:
     assert farm.outcomes(ids) == [200]
     assert farm.starts() == 1
     assert worker.is_running
+
+
+def test_a_heartbeat_whose_keys_are_overwritten_goes_on(farm: Farm) -> None:
+    """Of a worker that is full, and so does not mend them itself."""
+    client: Any = farm.store.client
+    worker = farm.worker(lease=0.6, concurrency=1)
+    other = farm.worker(lease=0.6, concurrency=1)
+    ids = farm.submit(2, 2)
+    farm.until_running(2)
+    for name in client.scan_iter("predictor:held:*"):
+        client.set(b"predictor:told:" + name.removeprefix(b"predictor:held:"), "junk")
+    client.delete("predictor:cancels")
+    client.set("predictor:cancels", "junk")
+    assert farm.outcomes(ids) == [200, 200]
+    assert farm.starts() == 2
+    assert worker.is_running
+    assert other.is_running
