@@ -1,7 +1,7 @@
 """Predictor: a model behind HTTP, answered at once or later. A model's author imports from here."""
 
 from predictor.errors import InvalidInput
-from predictor.run import Run
+from predictor.model.run import Run
 
 __all__ = ["InvalidInput", "Run", "__version__"]
 

@@ -11,8 +11,8 @@ from pydantic.fields import FieldInfo
 from predictor import __version__
 from predictor.config import PREFIX, Config
 from predictor.errors import CANNOT_START, ConfigError
-from predictor.logs import configure_logging
-from predictor.supervisor import supervise
+from predictor.process import configure_logging
+from predictor.supervisor.supervisor import supervise
 
 _JSONL = """each line of FILE (-: standard input) is {"input": "…"} or a JSON string; empty ones are
 skipped. For each, in order: {"input": …, "result": …} or {"input": …, "error": …}. A line that is
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         config = Config(**{name: given[name] for name in Config.model_fields if name in given})
         if options.command:
-            from predictor import commands  # what it needs would make the others start later
+            from predictor.client import commands  # what it needs would make the others start later
 
             return commands.run(options, config)
         configure_logging(config)

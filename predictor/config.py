@@ -3,13 +3,10 @@
 import base64
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import Field, HttpUrl, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from predictor.address import Sentinels
-from predictor.allowlist import Allowed, entries
 from predictor.errors import ConfigError
 
 PREFIX = "PREDICTOR_"
@@ -104,18 +101,6 @@ class Config(BaseSettings):
         except ValidationError as error:
             raise ConfigError(_explain(error)) from None
 
-    @field_validator("redis_url")
-    @classmethod
-    def _is_redis_url(cls, url: SecretStr | None) -> SecretStr | None:
-        if url is None:
-            return None
-        if not _is_address(url.get_secret_value()):
-            raise ValueError(
-                "must look like redis://[user:password@]host[:port][/database], rediss://…, "
-                "unix:///path/to/socket or redis+sentinel://host:port,host:port/service"
-            )
-        return url
-
     @field_validator("webhook_secrets")
     @classmethod
     def _are_signing_secrets(cls, secrets: SecretStr) -> SecretStr:
@@ -126,11 +111,10 @@ class Config(BaseSettings):
             )
         return secrets
 
-    @field_validator("webhook_allow")
-    @classmethod
-    def _is_allowlist(cls, text: str) -> str:
-        Allowed.parse(text)
-        return text
+    @property
+    def store_url(self) -> str:
+        """Where the store is; a process started by hand and told none looks on this machine."""
+        return self.redis_url.get_secret_value() if self.redis_url else "redis://localhost:6379"
 
     @property
     def signing_secrets(self) -> list[str]:
@@ -161,16 +145,9 @@ class Config(BaseSettings):
         return self.model_copy(update={"redis_url": SecretStr(url)})
 
 
-def _is_address(url: str) -> bool:
-    try:
-        if Sentinels.parse(url):
-            return True
-        parts = urlsplit(url)
-        if parts.scheme == "unix":
-            return bool(parts.path)
-        return parts.scheme in {"redis", "rediss"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False
+def entries(text: str) -> list[str]:
+    """What stands between the commas."""
+    return [entry for part in text.split(",") if (entry := part.strip())]
 
 
 def _is_signing_secret(secret: str) -> bool:

@@ -46,7 +46,12 @@ def test_whatever_dies_is_started_again(command: Processes) -> None:
     api = serve(command, lease=1, **MEASURED)
     kept = api.submit("kept")
     assert api.outcome(kept).status_code == 200
-    for name in ("arq predictor.worker", "valkey-server", "predictor.guardian", "uvicorn"):
+    for name in (
+        "arq predictor.worker",
+        "valkey-server",
+        "supervisor.guardian",
+        "uvicorn",
+    ):
         (pid,) = children(api.process, name)
         os.kill(pid, signal.SIGKILL)
         eventually(partial(_has_other, api.process, name, pid), f"a new {name}")

@@ -20,8 +20,8 @@ from typing import Any
 
 import pytest
 
-from predictor import commands
 from predictor.cli import main
+from predictor.client import commands
 from predictor.errors import CANNOT_START
 from tests.processes import Api, Processes, eventually, free_port
 

@@ -4,8 +4,17 @@ import pytest
 
 from predictor.config import Config
 from predictor.errors import ConfigError
+from predictor.store.connection import check_url
+from predictor.webhooks.allowlist import Allowed
 
 SECRET = "whsec_" + "c2VzYW1l" * 4
+
+
+def _check() -> None:
+    """What every process that uses these settings does."""
+    config = Config()
+    check_url(config.store_url)
+    Allowed.parse(config.webhook_allow)
 
 
 @pytest.fixture(autouse=True)
@@ -71,14 +80,14 @@ def test_a_setting_that_cannot_be_used_is_named(
 ) -> None:
     monkeypatch.setenv(f"PREDICTOR_{name}", value)
     with pytest.raises(ConfigError, match=f"^PREDICTOR_{name}: ") as caught:
-        Config()
+        _check()
     assert "\n" not in caught.value.message
 
 
 def test_a_wrong_address_does_not_show_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREDICTOR_REDIS_URL", "http://me:sesame@host")
     with pytest.raises(ConfigError) as caught:
-        Config()
+        _check()
     assert "sesame" not in str(caught.value)
     monkeypatch.setenv("PREDICTOR_REDIS_URL", "redis://me:sesame@host")
     assert "sesame" not in repr(Config())

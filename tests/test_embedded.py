@@ -16,11 +16,11 @@ from redis.exceptions import BusyLoadingError, OutOfMemoryError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from predictor.config import Config
-from predictor.embedded import EmbeddedStore
 from predictor.errors import CANNOT_START
-from predictor.processes import CannotStart
 from predictor.store.patience import describe
-from predictor.supervisor import supervise
+from predictor.supervisor.child import CannotStart
+from predictor.supervisor.embedded import EmbeddedStore
+from predictor.supervisor.supervisor import supervise
 from tests.command import children, serve
 from tests.processes import UNMEASURED, Api, Processes, eventually, free_port
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from predictor.errors import InvalidInput, ModelFailed, ModelNotLoadable, TimedOut
-from predictor.model import Model, load_model
+from predictor.model.model import Model, load_model
+from predictor.model.run import Run
 from predictor.prediction import PredictionId
-from predictor.run import Run
 from tests.models import endless, raises, results
 from tests.models.callables import shout
 

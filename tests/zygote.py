@@ -23,7 +23,7 @@ _IMPORTS = (
     "fastapi_offline",
     "predictor.api.app",
     "predictor.api.protocol",
-    "predictor.commands",
+    "predictor.client.commands",
     "predictor.webhooks.deliverer",
     "predictor.worker",
     "pythonjsonlogger.json",

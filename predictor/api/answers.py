@@ -6,8 +6,7 @@ from fastapi import Response
 from pydantic_core import to_json
 
 from predictor.api.errors import error_response, retry_after, status_of
-from predictor.delivery import Webhook
-from predictor.prediction import Output, Prediction, PredictionId, timestamp
+from predictor.prediction import Output, Prediction, PredictionId, Webhook, timestamp
 
 _NO_STORE = {"Cache-Control": "no-store"}
 

@@ -10,17 +10,16 @@ from fastapi_offline import FastAPIOffline
 from starlette.middleware import Middleware
 
 from predictor import __version__
-from predictor.allowlist import Allowed
 from predictor.api import errors, routes
 from predictor.api.dependencies import State
 from predictor.api.drain import on_stop
 from predictor.api.request_id import RequestId
 from predictor.api.slots import Slots
 from predictor.config import Config
-from predictor.model import load_model
-from predictor.store.connection import DEFAULT_URL
+from predictor.model.model import load_model
 from predictor.store.news import News
 from predictor.store.predictions import Policy, Predictions
+from predictor.webhooks.allowlist import Allowed
 
 _DESCRIPTION = """\
 A model behind HTTP. `POST /predict` answers with the result; with the header `Async-Mode: true` it
@@ -37,7 +36,7 @@ webhook. Every request can be repeated safely with an `Idempotency-Key`, and eve
 def create_app(config: Config) -> FastAPI:
     """The api as `config` says, its model loaded. Raises ConfigError."""
     model = load_model(config.model, config.max_result)
-    url = config.redis_url.get_secret_value() if config.redis_url else DEFAULT_URL
+    url = config.store_url
     store = Predictions(url, _policy(config))
     allowed = Allowed.parse(config.webhook_allow)
 

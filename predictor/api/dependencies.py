@@ -9,15 +9,15 @@ from fastapi import HTTPException, Request
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 
-from predictor.allowlist import Allowed
 from predictor.api.schemas import PredictionRequest
 from predictor.api.slots import Slots
 from predictor.config import Config
 from predictor.errors import WebhookRefused
-from predictor.model import Model
+from predictor.model.model import Model
 from predictor.prediction import Prediction, PredictionId, parse_id
 from predictor.store.news import News
 from predictor.store.predictions import Predictions
+from predictor.webhooks.allowlist import Allowed
 from predictor.webhooks.target import check_target
 
 if TYPE_CHECKING:

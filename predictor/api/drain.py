@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from predictor.forks import disown_forks
+from predictor.process import disown_forks
 
 
 @contextmanager

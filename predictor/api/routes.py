@@ -36,9 +36,8 @@ from predictor.api.descriptions import (
 from predictor.api.errors import answer, no_webhook, retry_after, unknown_id
 from predictor.api.events import follow
 from predictor.api.headers import Wishes, last_event_id, preferences, wishes
-from predictor.delivery import DeliveryState
 from predictor.errors import PredictionError, StoreUnavailable, TimedOut
-from predictor.prediction import Job, Json, Output, new_id
+from predictor.prediction import DeliveryState, Job, Json, Output, new_id
 from predictor.store.predictions import Cancellation, Twin
 
 router = APIRouter()

@@ -2,6 +2,7 @@
 
 import asyncio
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import redis
 from redis.asyncio import BlockingConnectionPool, Connection, ConnectionPool, SSLConnection
@@ -14,14 +15,16 @@ from redis.asyncio.sentinel import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from predictor.address import Sentinels
 from predictor.errors import ConfigError
+from predictor.store.address import Sentinels
 
 if TYPE_CHECKING:
     from arq.connections import RedisSettings
 
-#: Where a process looks that was started by hand and told no store.
-DEFAULT_URL = "redis://localhost:6379"
+_SHAPES = (
+    "must look like redis://[user:password@]host[:port][/database], rediss://…, "
+    "unix:///path/to/socket or redis+sentinel://host:port,host:port/service"
+)
 
 #: Bytes that are sent before it is seen whether the store takes them.
 _SLICE = 2**16
@@ -38,7 +41,7 @@ def connection_pool(
     percent-encoded; `rediss://` checks the host's name. Raises ConfigError for an option in the URL
     that redis-py does not know.
     """
-    if service := Sentinels.parse(url):
+    if service := check_url(url):
         options |= service.options
         ask = options | _no_login() | {"socket_timeout": silence}
         sentinel = Sentinel(service.hosts, sentinel_kwargs=ask, **options)
@@ -58,6 +61,20 @@ def connection_pool(
     except (TypeError, ValueError) as error:
         raise ConfigError(f"PREDICTOR_REDIS_URL: {error}") from None
     return pool
+
+
+def check_url(url: str) -> Sentinels | None:
+    """The service that `url` names, if it does. Raises ConfigError for what is no store's."""
+    try:
+        if service := Sentinels.parse(url):
+            return service
+        parts = urlsplit(url)
+        is_host = parts.scheme in {"redis", "rediss"} and parts.hostname and parts.port != 0
+        if is_host or (parts.scheme == "unix" and parts.path):
+            return None
+    except ValueError:
+        pass
+    raise ConfigError(f"PREDICTOR_REDIS_URL: {_SHAPES}")
 
 
 def _watched(kind: type[AbstractConnection], silence: float | None) -> type[AbstractConnection]:

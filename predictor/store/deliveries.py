@@ -7,9 +7,8 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from predictor.delivery import Attempt, Delivery, DeliveryState
 from predictor.errors import Expired, StoreUnavailable, TimedOut
-from predictor.prediction import PredictionId
+from predictor.prediction import Attempt, Delivery, DeliveryState, PredictionId
 from predictor.store import keys
 from predictor.store.connection import connection_pool
 from predictor.store.healing import patiently

@@ -12,7 +12,6 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from predictor.delivery import Webhook
 from predictor.errors import (
     AlreadyEnded,
     Canceled,
@@ -29,6 +28,7 @@ from predictor.prediction import (
     Prediction,
     PredictionId,
     State,
+    Webhook,
 )
 from predictor.store import keys
 from predictor.store.connection import connection_pool

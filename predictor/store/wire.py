@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
 
 from predictor import errors
-from predictor.delivery import Attempt, DeliveryState, Webhook
 from predictor.prediction import (
+    Attempt,
+    DeliveryState,
     Event,
     EventKind,
     Job,
@@ -21,6 +22,7 @@ from predictor.prediction import (
     PredictionId,
     Progress,
     State,
+    Webhook,
 )
 from predictor.store.keys import QUEUE
 

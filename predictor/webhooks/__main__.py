@@ -3,15 +3,11 @@
 import asyncio
 import logging
 import signal
-import sys
 
-from predictor.allowlist import Allowed
 from predictor.config import Config
-from predictor.errors import CANNOT_START, ConfigError
-from predictor.logs import configure_logging
-from predictor.notify import notify_ready
-from predictor.store.connection import DEFAULT_URL
+from predictor.process import configure_logging, ends_if_misconfigured, notify_ready
 from predictor.store.deliveries import Deliveries
+from predictor.webhooks.allowlist import Allowed
 from predictor.webhooks.deliverer import Deliverer
 from predictor.webhooks.sender import Sender
 
@@ -27,24 +23,19 @@ async def _serve(config: Config) -> None:
         logger.warning("PREDICTOR_WEBHOOK_SECRETS is unset: there are no webhooks")
         await stop.wait()
         return
-    url = config.redis_url.get_secret_value() if config.redis_url else DEFAULT_URL
-    deliveries = Deliveries(url, lease=config.lease, result_ttl=config.result_ttl)
+    deliveries = Deliveries(config.store_url, lease=config.lease, result_ttl=config.result_ttl)
     async with Sender(Allowed.parse(config.webhook_allow), config.signing_secrets) as sender:
         await Deliverer(deliveries, sender).run(stop, config.drain)
     await deliveries.close()
 
 
-def main() -> int:
-    """Deliver until a signal; answers the exit status."""
-    try:
+def main() -> None:
+    """Deliver until a signal."""
+    with ends_if_misconfigured():
         config = Config()
         configure_logging(config)
         asyncio.run(_serve(config))
-    except ConfigError as error:
-        print(f"predictor: {error}", file=sys.stderr)  # noqa: T201
-        return CANNOT_START
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

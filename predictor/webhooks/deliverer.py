@@ -9,8 +9,14 @@ from urllib.parse import urlsplit
 
 from pydantic_core import to_json
 
-from predictor.delivery import Attempt, Delivery, DeliveryState
-from predictor.prediction import Prediction, PredictionId, timestamp
+from predictor.prediction import (
+    Attempt,
+    Delivery,
+    DeliveryState,
+    Prediction,
+    PredictionId,
+    timestamp,
+)
 from predictor.store.deliveries import Deliveries
 from predictor.webhooks.schedule import next_attempt
 from predictor.webhooks.sender import Sender

@@ -15,9 +15,9 @@ import httpx
 from standardwebhooks import Webhook
 
 from predictor import __version__
-from predictor.allowlist import Allowed
-from predictor.delivery import Attempt
 from predictor.errors import WebhookRefused
+from predictor.prediction import Attempt
+from predictor.webhooks.allowlist import Allowed
 from predictor.webhooks.target import parse_target, permitted_addresses
 
 logger = logging.getLogger(__name__)

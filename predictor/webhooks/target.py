@@ -10,8 +10,8 @@ from typing import Any
 
 import httpx
 
-from predictor.allowlist import Allowed, host_name
 from predictor.errors import WebhookRefused
+from predictor.webhooks.allowlist import Allowed, host_name
 
 Address = IPv4Address | IPv6Address
 

@@ -494,6 +494,6 @@ def test_a_thousand_bad_clients_of_each_kind_harm_nobody(processes: Processes) -
         print(f"{name}: +{grown:.1f} MB, worst {worst:.3f} s, p99 {usual:.4f} → {during:.4f} s")
         assert grown < 50, name
         assert worst < 0.2, name
-        assert during < max(2 * usual, 0.05), name  # 40 ms are the kernel's, now and then
+        assert during < max(2 * usual, 0.1), name  # 40 ms are the kernel's, now and then
     eventually(lambda: _connections(api) <= idle, "all are gone")
     assert _memory(api) - at_first < 100, "nor do all eight thousand together"

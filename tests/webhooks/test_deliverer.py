@@ -17,8 +17,8 @@ import pytest
 import redis
 from standardwebhooks import Webhook
 
-from predictor.allowlist import Allowed
 from predictor.store.deliveries import Deliveries
+from predictor.webhooks.allowlist import Allowed
 from predictor.webhooks.deliverer import Deliverer
 from predictor.webhooks.sender import Sender
 from tests.processes import UNMEASURED, Api, Forked, Process, Processes, eventually

@@ -10,8 +10,8 @@ import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from predictor import __version__
-from predictor.allowlist import Allowed
-from predictor.delivery import Attempt
+from predictor.prediction import Attempt
+from predictor.webhooks.allowlist import Allowed
 from predictor.webhooks.sender import Sender
 from predictor.webhooks.target import check_target
 

@@ -10,7 +10,6 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from predictor.delivery import Attempt, Delivery, DeliveryState
 from predictor.errors import (
     Canceled,
     Expired,
@@ -20,7 +19,7 @@ from predictor.errors import (
     PredictorError,
     TimedOut,
 )
-from predictor.prediction import Job, Json, Output, PredictionId
+from predictor.prediction import Attempt, Delivery, DeliveryState, Job, Json, Output, PredictionId
 from predictor.store import claims, deliveries, heartbeat, predictions
 from predictor.store.claims import Claim, Claims, Terms
 from predictor.store.deliveries import Deliveries

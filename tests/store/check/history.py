@@ -6,8 +6,7 @@ import random
 import pytest
 import redis
 
-from predictor.delivery import DeliveryState
-from predictor.prediction import Job, Json, PredictionId
+from predictor.prediction import DeliveryState, Job, Json, PredictionId
 from predictor.store.claims import Claim
 from predictor.store.predictions import Policy, Twin
 from tests.store.check.actors import (

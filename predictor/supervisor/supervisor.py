@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from predictor.config import Config
-from predictor.embedded import EmbeddedStore, is_address
-from predictor.processes import CannotStart, Child, Guardian
+from predictor.store.connection import check_url
+from predictor.supervisor.child import CannotStart, Child, Guardian
+from predictor.supervisor.embedded import EmbeddedStore, is_address
+from predictor.webhooks.allowlist import Allowed
 
 #: Seconds past the drain after which a process that was told to stop is killed.
 _MARGIN = 8.0
@@ -164,6 +166,8 @@ class Notifications:
 
 def supervise(config: Config) -> None:
     """Run everything until a signal. Raises ConfigError, with one line, if it cannot start."""
+    Allowed.parse(config.webhook_allow)
+    check_url(config.store_url)
     try:
         is_short = is_address(Path(tempfile.gettempdir(), "predictor-12345678", "store.sock"))
         folder = tempfile.TemporaryDirectory(prefix="predictor-", dir=None if is_short else "/tmp")  # noqa: S108

@@ -4,8 +4,8 @@ import threading
 import pytest
 
 from predictor.errors import ModelFailed
-from predictor.feed import Feed, Said
 from predictor.prediction import EventKind, Json
+from predictor.worker.emitter import Feed, Said
 
 
 class Sink:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from predictor.encoding import encode_json
+from predictor.model.encoding import encode_json
 from predictor.prediction import EventKind, Json, PredictionId
 
 #: Characters of a message that goes with a progress.

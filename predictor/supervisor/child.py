@@ -124,7 +124,7 @@ class Guardian:
         """Keep a guardian running; returns when `close` was called."""
         while True:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "predictor.guardian"),
+                *(sys.executable, "-m", "predictor.supervisor.guardian"),
                 stdin=asyncio.subprocess.PIPE,
                 start_new_session=True,
                 pass_fds=[self._lock.fileno()] if self._lock else [],

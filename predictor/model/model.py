@@ -17,10 +17,13 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from predictor.encoding import encode_json, is_small
 from predictor.errors import ModelFailed, ModelNotLoadable, PredictionError, TimedOut
+from predictor.model.encoding import encode_json, is_small
+from predictor.model.run import Run
 from predictor.prediction import Json, new_id
-from predictor.run import Run
+
+#: Where the mock model is, by the shorter path that is the default.
+_MOVED = {"predictor.mock": "predictor.model.mock"}
 
 #: Seconds that a call which ran out of time gets to clean up before it is left to itself.
 _GRACE = 0.1
@@ -35,6 +38,7 @@ def load_model(path: str, max_result: int = sys.maxsize) -> "Model":
     module_name, colon, name = path.partition(":")
     if not (module_name and colon and name):
         raise ModelNotLoadable(f"PREDICTOR_MODEL: {path!r} must look like package.module:name")
+    module_name = _MOVED.get(module_name, module_name)
     target = _import(module_name, path)
     for part in name.split("."):
         if not hasattr(target, part):

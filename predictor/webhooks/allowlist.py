@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import Self
 
+from predictor.config import entries
+from predictor.errors import ConfigError
+
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}")
 
@@ -22,24 +25,22 @@ class Allowed:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """What a comma-separated text names. Raises ValueError."""
+        """What a comma-separated text names. Raises ConfigError."""
         hosts: set[str] = set()
         networks: list[IPv4Network | IPv6Network] = []
         for entry in entries(text):
             try:
                 networks.append(ip_network(entry.strip("[]")))
             except ValueError:
-                hosts.add(host_name(entry))
+                try:
+                    hosts.add(host_name(entry))
+                except ValueError as error:
+                    raise ConfigError(f"PREDICTOR_WEBHOOK_ALLOW: {error}") from None
         return cls(frozenset(hosts), tuple(networks))
 
     def contains(self, address: IPv4Address | IPv6Address) -> bool:
         """Whether one of the networks does."""
         return any(address in network for network in self.networks)
-
-
-def entries(text: str) -> list[str]:
-    """What stands between the commas."""
-    return [entry for part in text.split(",") if (entry := part.strip())]
 
 
 def host_name(text: str) -> str:

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from pydantic import HttpUrl
 
-from predictor import bulk
 from predictor.cli import main
-from predictor.client import Body, Client
+from predictor.client import jsonl
+from predictor.client.api import Body, Client
 from predictor.config import Config
 from tests.processes import Api, Processes, eventually
 
@@ -126,15 +126,15 @@ def test_no_more_is_read_than_is_needed(slow: Api) -> None:
             yield {"input": "0.3" if number == 0 else "0"}
 
     written: list[int] = []
-    output = bulk.Output(lambda _: written.append(len(read)), "a run")
+    output = jsonl.Output(lambda _: written.append(len(read)), "a run")
 
     async def run() -> None:
         async with Client(Config(url=HttpUrl(_url(slow))), 1) as client:
-            await bulk.run(lines(), output, 2, lambda: None, client)
+            await jsonl.run(lines(), output, 2, lambda: None, client)
 
     asyncio.run(run())
     assert len(written) == 40
-    assert 8 < written[0] < 2 * bulk._AHEAD + 4
+    assert 8 < written[0] < 2 * jsonl._AHEAD + 4
 
 
 def test_a_killed_run_goes_on_and_nothing_runs_twice(

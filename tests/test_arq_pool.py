@@ -10,11 +10,11 @@ from redis.asyncio import Redis
 
 from predictor.errors import InvalidInput, PredictionError
 from predictor.prediction import Job, Json, Output, PredictionId, new_id
-from predictor.store.arq_redis import ClaimingRedis, _JobConversation
 from predictor.store.claims import Claims, Terms
 from predictor.store.connection import connection_pool
 from predictor.store.patience import Patience
 from predictor.store.predictions import Policy, Predictions
+from predictor.worker.arq_pool import ClaimingRedis, _JobConversation
 
 
 class Recorder(ClaimingRedis):

@@ -17,9 +17,9 @@ from typing import Any
 from pydantic_core import to_json
 from tqdm import tqdm
 
-from predictor import bulk
-from predictor.bulk import Output, Unusable
-from predictor.client import Body, Client, Refused, UnknownPrediction, Unreachable
+from predictor.client import jsonl
+from predictor.client.api import Body, Client, Refused, UnknownPrediction, Unreachable
+from predictor.client.jsonl import Output, Unusable
 from predictor.config import Config
 from predictor.errors import PredictionError
 
@@ -125,14 +125,14 @@ async def _watch(client: Client, id_: str) -> Body:
 
 
 def _predict_many(options: Namespace, config: Config) -> int:
-    lines, count = bulk.open_lines(options.jsonl)
+    lines, count = jsonl.open_lines(options.jsonl)
     to: contextlib.AbstractContextManager[Output]
     to = contextlib.nullcontext(Output(_write, uuid.uuid4().hex))
     if options.output:
-        to = bulk.resumable(Path(options.output), lines)
+        to = jsonl.resumable(Path(options.output), lines)
     try:
         with to as out, tqdm(total=count, initial=out.kept, unit=" lines", disable=None) as bar:
-            ask = partial(bulk.run, lines, out, math.ceil(options.at_once), bar.update)
+            ask = partial(jsonl.run, lines, out, math.ceil(options.at_once), bar.update)
             return 1 if _ask(config, _PATIENCE_OF_MANY, ask) else 0
     except (KeyboardInterrupt, Unreachable):
         if options.output:

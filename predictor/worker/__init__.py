@@ -30,20 +30,18 @@ from predictor.errors import (
     TimedOut,
     UnsuitableStore,
 )
-from predictor.feed import Feed
-from predictor.forks import disown_forks
-from predictor.logs import configure_logging
-from predictor.model import Model, load_model
-from predictor.notify import notify_ready
+from predictor.model.model import Model, load_model
+from predictor.model.run import Run
 from predictor.prediction import Json, Output, PredictionId
-from predictor.run import Run
-from predictor.store.arq_redis import ClaimingRedis
+from predictor.process import configure_logging, disown_forks, ends_if_misconfigured, notify_ready
 from predictor.store.claims import Claim, Claims, Terms
-from predictor.store.connection import DEFAULT_URL, arq_settings, connection_pool
+from predictor.store.connection import arq_settings, connection_pool
 from predictor.store.keys import HEALTH, QUEUE
 from predictor.store.patience import Patience
 from predictor.store.renewal import Renewal
 from predictor.store.wire import FUNCTION, decode_job
+from predictor.worker.arq_pool import ClaimingRedis
+from predictor.worker.emitter import Feed
 
 logger = logging.getLogger(__name__)
 
@@ -204,7 +202,7 @@ def _health_key() -> str:
 
 def worker_settings(config: Config) -> dict[str, Any]:
     """arq's settings for one worker process. Connects to nothing."""
-    url = config.redis_url.get_secret_value() if config.redis_url else DEFAULT_URL
+    url = config.store_url
     worker = Worker(config, url)
     return {
         "functions": [func(worker.predict, name=FUNCTION)],
@@ -232,11 +230,8 @@ def __getattr__(name: str) -> Any:
     """`Settings`, made when arq asks for it: importing this module reads no environment."""
     if name != "Settings":
         raise AttributeError(name)
-    try:
+    with ends_if_misconfigured():
         settings = worker_settings(Config())
-    except ConfigError as error:
-        print(f"predictor: {error}", file=sys.stderr)  # noqa: T201
-        sys.exit(CANNOT_START)
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from pydantic_core import from_json, to_json
 
-from predictor.client import Body, Client, Refused, UnknownPrediction, json_object
+from predictor.client.api import Body, Client, Refused, UnknownPrediction, json_object
 from predictor.errors import PredictionError, PredictorError
 
 #: Lines, for each that is asked for at once, that may have been read before the first is written.

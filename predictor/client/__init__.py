@@ -1,0 +1,1 @@
+"""`predictor` as a client of an api."""

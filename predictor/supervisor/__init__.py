@@ -1,0 +1,1 @@
+"""`predictor` as a server: store, api and workers, started, kept and stopped."""
