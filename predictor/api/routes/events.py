@@ -1,0 +1,119 @@
+"""What happens to a prediction, as Server-Sent Events: resumable, from the store's own record."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from fastapi import APIRouter, Request, Response
+from fastapi.sse import EventSourceResponse, format_sse_event
+from pydantic_core import to_json
+
+from predictor.api.dependencies import AppState, KnownPrediction, app_state
+from predictor.api.headers import NO_STORE, EventsHeaders
+from predictor.api.openapi import UNKNOWN, described, raises
+from predictor.api.waiting import LOOK_EVERY
+from predictor.errors import InvalidHeader, StoreUnavailable
+from predictor.prediction import Event, EventKind, Json, Prediction, PredictionId, splice
+from predictor.store.predictions import MOST_EVENTS, Predictions
+
+router = APIRouter(prefix="/predict/{prediction_id}", tags=["predictions"], responses=UNKNOWN)
+
+#: Milliseconds after which a browser that was cut off comes back.
+_RETRY = 1000
+
+#: A comment. No empty line follows, which some clients take for the end of an event.
+_PING = b": ping\n"
+
+_EXAMPLE = """\
+event: progress
+data: {"fraction":0.4,"message":"4 of 10 pages"}
+id: 1795424059500-0
+
+event: completed
+data: {"status":"succeeded","output":{"input":"…","result":"5678"}}
+id: 1795424060000-0
+
+"""
+
+
+@router.get(
+    "/events",
+    response_class=Response,
+    openapi_extra=EventsHeaders.parameters(),
+    responses={
+        200: described(
+            "`status` (`queued`, or `running` with the number of the try), `progress` and `output` "
+            "as the model emits them, and `completed` with the output or the error; then the "
+            "stream ends. It can be resumed, and read again for as long as the result is kept.",
+            NO_STORE,
+            content={"text/event-stream": {"example": _EXAMPLE}},
+        ),
+        204: {"description": "It has ended, and there is nothing after `Last-Event-ID`."},
+        **raises(InvalidHeader),
+    },
+)
+async def read_events(request: Request, prediction: KnownPrediction) -> Response:
+    """What happens to a prediction, as it happens: Server-Sent Events, until it has ended."""
+    state, id_ = app_state(request), prediction.id
+    after = EventsHeaders.read(request.headers).last_event_id
+    if after and not prediction.is_active and not await state["predictions"].events(id_, after):
+        return Response(status_code=204)  # a browser would come back for ever
+    headers = NO_STORE("no-store") | {"X-Accel-Buffering": "no"}
+    return EventSourceResponse(_follow(state, id_, after), headers=headers)
+
+
+async def _follow(state: AppState, id_: PredictionId, after: str) -> AsyncIterator[bytes]:
+    """The events after `after`, until the prediction has ended or the server is to stop."""
+    pause = LOOK_EVERY / 16
+    async with state["news"].about(id_) as news:
+        while not state["news"].is_over:
+            news.clear()
+            try:
+                async for event in _until_now(state["predictions"], id_, after):
+                    yield _encode(event, is_first=not after)
+                    after = event.id or after
+                    if event.kind is EventKind.COMPLETED:
+                        return
+            except StoreUnavailable:
+                news.set()
+                await asyncio.sleep(1)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(news.wait(), pause)
+            if not news.is_set():
+                yield _PING
+            pause = min(2 * pause, LOOK_EVERY)
+
+
+async def _until_now(store: Predictions, id_: PredictionId, after: str) -> AsyncIterator[Event]:
+    events = await store.events(id_, after)
+    while events:
+        for event in events:
+            is_end = event.kind is EventKind.COMPLETED
+            data = _completed(await store.read(id_)) if is_end else event.data
+            yield Event(event.id, event.kind, data)
+            after = event.id
+        if is_end or len(events) < MOST_EVENTS:
+            return
+        events = await store.events(id_, after)
+    prediction = await store.look(id_)
+    # Past the end without a record of it: it expired in the queue, and no worker has come by.
+    if not (prediction and prediction.is_active) and not await store.events(id_, after):
+        yield Event("", EventKind.COMPLETED, _completed(prediction))
+
+
+def _completed(prediction: Prediction | None) -> Json:
+    if prediction is None:
+        return Json(b'{"status":"erased"}')
+    if prediction.output:
+        return splice(status=Json(b'"succeeded"'), output=prediction.output.to_json())
+    message = prediction.error.message if prediction.error else None
+    return Json(to_json({"status": prediction.state, "error": message}))
+
+
+def _encode(event: Event, *, is_first: bool) -> bytes:
+    return format_sse_event(
+        data_str=event.data.decode(),
+        event=event.kind,
+        id=event.id or None,
+        retry=_RETRY if is_first else None,
+    )
