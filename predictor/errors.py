@@ -13,9 +13,9 @@ PredictorError
 │   ├── UnsupportedMediaType
 │   ├── BodyTooLarge
 │   ├── BodyTimeout         the body did not arrive in time
-│   ├── ClientDisconnected  the client left before the response
 │   ├── KeyReused           an idempotency key came with another request before
 │   └── WebhookRefused      Webhook-Url cannot be called, or must not be
+├── ClientDisconnected      the client left before the response
 ├── UnknownPrediction
 ├── NoWebhook
 ├── AlreadyEnded            it cannot be canceled any more
@@ -107,16 +107,16 @@ class BodyTimeout(RequestError):
     """The body did not arrive in time; send it again."""
 
 
-class ClientDisconnected(RequestError):
-    """The client left before the response."""
-
-
 class KeyReused(RequestError):
     """Header Idempotency-Key was used with another request before; use a new key."""
 
 
 class WebhookRefused(RequestError):
     """Webhook-Url cannot be called, or must not be."""
+
+
+class ClientDisconnected(PredictorError):
+    """The client left before the response."""
 
 
 class UnknownPrediction(PredictorError):

@@ -10,12 +10,12 @@ from pydantic import JsonValue
 from starlette.middleware import Middleware
 
 from predictor import __version__
-from predictor.api import exception_handlers
+from predictor.api import routes
 from predictor.api.concurrency import Slots
 from predictor.api.dependencies import AppState
 from predictor.api.drain import on_stop
+from predictor.api.exception_handlers import EXCEPTION_HANDLERS
 from predictor.api.request_id import RequestId
-from predictor.api.routes import events, health, predict, predictions, webhooks
 from predictor.api.schemas import Error, Typed
 from predictor.config import Config
 from predictor.model.model import load_model
@@ -67,13 +67,12 @@ def create_app(config: Config) -> FastAPI:
         redirect_slashes=False,
         lifespan=lifespan,
         middleware=[Middleware(RequestId)],
+        exception_handlers=EXCEPTION_HANDLERS,
         generate_unique_id_function=lambda route: route.name,
         responses={"default": {"description": "Any other error.", "model": Error}},
     )
-    app.include_router(predict.create_router(bodies))
-    for routes in (predictions, events, webhooks, health):
-        app.include_router(routes.router)
-    exception_handlers.install(app)
+    for router in (routes.create_router(bodies), routes.predictions, routes.health):
+        app.include_router(router)
     return app
 
 

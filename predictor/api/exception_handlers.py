@@ -1,6 +1,8 @@
 """Handlers that turn every exception, the framework's own too, into `{"error": "…"}`."""
 
-from fastapi import FastAPI, Request, Response
+from typing import Any
+
+from fastapi import Request, Response
 from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
@@ -9,19 +11,11 @@ from predictor.api.responses import error_response, failed
 from predictor.errors import PredictorError, UnknownPrediction
 
 
-def install(app: FastAPI) -> None:
-    app.add_exception_handler(PredictorError, _predictor_error)
-    app.add_exception_handler(HTTPException, _http_exception)
-    app.add_exception_handler(Exception, _bug)
-
-
-async def _predictor_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, PredictorError)  # noqa: S101 (for the type checker)
+async def _predictor_error(_: Request, error: PredictorError) -> Response:
     return failed(error)
 
 
-async def _http_exception(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101 (for the type checker)
+async def _http_exception(request: Request, error: HTTPException) -> Response:
     match error.status_code:
         case 404:
             path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
@@ -49,3 +43,10 @@ async def _bug(request: Request, _: Exception) -> Response:
     # The middleware does not see this response.
     headers = {"X-Request-ID": request.scope.get("request_id", "")}
     return error_response(500, "Something went wrong here; the log says what.", headers)
+
+
+EXCEPTION_HANDLERS: dict[Any, Any] = {
+    PredictorError: _predictor_error,
+    HTTPException: _http_exception,
+    Exception: _bug,
+}

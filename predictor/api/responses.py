@@ -1,17 +1,31 @@
-"""Responses: of predictions, and of every error, with the table of their status codes."""
+"""Responses, of predictions and of errors, and their description in OpenAPI."""
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
 
 from fastapi import Response
 from pydantic_core import to_json
 
 from predictor import errors
-from predictor.api.headers import NO_STORE, RETRY_AFTER, SERVER_TIMING
+from predictor.api.headers import (
+    CACHE_CONTROL,
+    NO_STORE,
+    RETRY_AFTER,
+    SERVER_TIMING,
+    ResponseHeader,
+)
+from predictor.api.schemas import Error
 from predictor.prediction import Json, Output, Prediction, PredictionId, splice
 
 logger = logging.getLogger(__name__)
+
+#: Responses by their status, as FastAPI's parameter `responses` takes them.
+Described = dict[int | str, dict[str, Any]]
+
+_ALWAYS = {404: [CACHE_CONTROL], 503: [RETRY_AFTER]}
 
 #: The nearest base class in this table gives an error's status.
 STATUS: dict[type[errors.PredictorError], int] = {
@@ -57,7 +71,7 @@ def error_response(
     always: dict[str, str] = {}
     match status:
         case 404:
-            always = NO_STORE("no-store")
+            always = NO_STORE
         case 408 | 413:
             always = {"Connection": "close"}  # the rest of the body is not read
         case 503:
@@ -102,13 +116,45 @@ def ended(prediction: Prediction, body: bytes, headers: dict[str, str]) -> Respo
 def progress(prediction: Prediction) -> dict[str, str]:
     """The headers that tell when to ask again; once it has ended, how long it took."""
     if prediction.is_active:
-        return retry_after(prediction.ask_in) | NO_STORE("no-store")
+        return retry_after(prediction.ask_in) | NO_STORE
     finished = prediction.finished or prediction.created
     started = prediction.started or finished
     queue, run = max(0.0, started - prediction.created), max(0.0, finished - started)
-    return timing(queue, run) | NO_STORE("no-store")
+    return timing(queue, run) | NO_STORE
 
 
 def timing(queue: float, run: float) -> dict[str, str]:
     """The header that tells how many seconds a prediction waited and ran."""
     return SERVER_TIMING(f"queue;dur={queue * 1000:.1f}, run;dur={run * 1000:.1f}")
+
+
+def described(
+    status: int, description: str, *headers: ResponseHeader, model: Any = None, **more: Any
+) -> Described:
+    """A response; `headers`: those that it may have."""
+    documented = {
+        header.name: {
+            "description": header.description,
+            "schema": {"type": "string", "pattern": header.pattern},
+        }
+        for header in headers
+    }
+    body = {"model": model} if model else {}
+    return {status: {"description": description, "headers": documented} | body | more}
+
+
+def raises(*kinds: type[errors.PredictorError], ended: Sequence[ResponseHeader] = ()) -> Described:
+    """The responses of these errors: status from the table, example from the docstring.
+
+    `ended`: headers where a prediction ended without a result.
+    """
+    found: Described = {}
+    for status in sorted(set(map(status_of, kinds))):
+        here = [kind for kind in kinds if status_of(kind) == status]
+        examples = {kind.__name__: {"value": {"error": kind().message}} for kind in here}
+        is_end = any(issubclass(kind, errors.PredictionError) for kind in here)
+        headers = (*_ALWAYS.get(status, ()), *(ended if is_end else ()))
+        content = {"application/json": {"examples": examples}}
+        phrase = f"{HTTPStatus(status).phrase}."
+        found |= described(status, phrase, *headers, model=Error, content=content)
+    return found

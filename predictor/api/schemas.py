@@ -1,11 +1,12 @@
 """The JSON on the wire: each body is one model, which checks, writes and documents it."""
 
 import time
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
-from predictor.prediction import DeliveryState, State, timestamp
+from predictor.prediction import DeliveryState, Progress, State, timestamp
 from predictor.store.predictions import Cancellation
 
 Id = Annotated[str, Field(examples=["5f0c3a1e9b7d4c62a8f1e2d3c4b5a697"])]
@@ -16,6 +17,11 @@ Timestamp = Annotated[
     PlainSerializer(timestamp),
     WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
+
+
+def _with(function: Callable[[Any], Any]) -> BeforeValidator:
+    """Applies `function` to a value that is not None."""
+    return BeforeValidator(lambda value: None if value is None else function(value))
 
 
 class Typed(NamedTuple):
@@ -70,37 +76,30 @@ class Error(BaseModel):
     prediction_id: Annotated[Id | None, WithJsonSchema({"type": "string"})] = None
 
 
-class Progress(BaseModel):
-    """How far the model is, by its own account."""
-
-    fraction: float = Field(examples=[0.4])
-    message: str = Field(examples=["4 of 10 pages"])
-
-
 class PredictionStatus(BaseModel):
     """All that is known of a prediction, but its output."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     prediction_id: Id = Field(validation_alias="id")
     status: State = Field(validation_alias="state")
-    #: 1 is the next to run; null unless it waits
-    position: Annotated[int | None, BeforeValidator(lambda n: n if n is None else n + 1)] = Field(
-        validation_alias="place"
+    position: Annotated[int | None, _with(lambda n: n + 1)] = Field(validation_alias="place")
+    """1 is the next to run; null unless it waits."""
+    estimated_start: Annotated[Timestamp | None, _with(lambda s: time.time() + s)] = Field(
+        validation_alias="starts_in"
     )
-    estimated_start: Annotated[
-        Timestamp | None, BeforeValidator(lambda s: s if s is None else time.time() + s)
-    ] = Field(validation_alias="starts_in")
     created: Timestamp
     started: Timestamp | None
     finished: Timestamp | None
-    #: how often it was started
     tries: int
+    """How often it was started."""
     progress: Progress | None
-    #: why it ended without an output
-    error: Annotated[str | None, BeforeValidator(lambda error: error and error.message)]
+    error: Annotated[str | None, _with(lambda error: error.message)]
+    """Why it ended without an output."""
 
 
 class PredictionCancellation(BaseModel):
-    """What became of the wish to cancel."""
+    """The outcome of a cancel."""
 
     prediction_id: Id
     status: Cancellation
@@ -110,12 +109,14 @@ class PredictionCancellation(BaseModel):
 class WebhookAttempt(BaseModel):
     """One attempt to deliver a webhook."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     at: Timestamp
     seconds: Annotated[float, PlainSerializer(lambda seconds: round(seconds, 3))]
-    #: of the response; null: there was none
     status: int | None
-    #: why it does not count as delivered
+    """The status code of the response; null: there was none."""
     error: str | None
+    """Why it does not count as delivered."""
 
 
 class PredictionWebhook(BaseModel):

@@ -4,19 +4,14 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-from fastapi import APIRouter, Request, Response
-from fastapi.sse import EventSourceResponse, format_sse_event
+from fastapi.sse import format_sse_event
 from pydantic_core import to_json
 
-from predictor.api.dependencies import AppState, KnownPrediction, app_state
-from predictor.api.headers import NO_STORE, EventsHeaders
-from predictor.api.openapi import UNKNOWN, described, raises
+from predictor.api.dependencies import AppState
 from predictor.api.waiting import LOOK_EVERY
-from predictor.errors import InvalidHeader, StoreUnavailable
+from predictor.errors import StoreUnavailable
 from predictor.prediction import Event, EventKind, Json, Prediction, PredictionId, splice
 from predictor.store.predictions import MOST_EVENTS, Predictions
-
-router = APIRouter(prefix="/predict/{prediction_id}", tags=["predictions"], responses=UNKNOWN)
 
 #: Milliseconds after which a browser that was cut off comes back.
 _RETRY = 1000
@@ -24,7 +19,7 @@ _RETRY = 1000
 #: A comment. No empty line follows, which some clients take for the end of an event.
 _PING = b": ping\n"
 
-_EXAMPLE = """\
+EXAMPLE = """\
 event: progress
 data: {"fraction":0.4,"message":"4 of 10 pages"}
 id: 1795424059500-0
@@ -36,33 +31,7 @@ id: 1795424060000-0
 """
 
 
-@router.get(
-    "/events",
-    response_class=Response,
-    openapi_extra=EventsHeaders.parameters(),
-    responses={
-        200: described(
-            "`status` (`queued`, or `running` with the number of the try), `progress` and `output` "
-            "as the model emits them, and `completed` with the output or the error; then the "
-            "stream ends. It can be resumed, and read again for as long as the result is kept.",
-            NO_STORE,
-            content={"text/event-stream": {"example": _EXAMPLE}},
-        ),
-        204: {"description": "It has ended, and there is nothing after `Last-Event-ID`."},
-        **raises(InvalidHeader),
-    },
-)
-async def read_events(request: Request, prediction: KnownPrediction) -> Response:
-    """What happens to a prediction, as it happens: Server-Sent Events, until it has ended."""
-    state, id_ = app_state(request), prediction.id
-    after = EventsHeaders.read(request.headers).last_event_id
-    if after and not prediction.is_active and not await state["predictions"].events(id_, after):
-        return Response(status_code=204)  # a browser would come back for ever
-    headers = NO_STORE("no-store") | {"X-Accel-Buffering": "no"}
-    return EventSourceResponse(_follow(state, id_, after), headers=headers)
-
-
-async def _follow(state: AppState, id_: PredictionId, after: str) -> AsyncIterator[bytes]:
+async def follow(state: AppState, id_: PredictionId, after: str) -> AsyncIterator[bytes]:
     """The events after `after`, until the prediction has ended or the server is to stop."""
     pause = LOOK_EVERY / 16
     async with state["news"].about(id_) as news:
