@@ -94,9 +94,8 @@ def accepted(id_: PredictionId, headers: dict[str, str]) -> Response:
 
 
 def pending(prediction: Prediction, headers: dict[str, str]) -> Response:
-    return error_response(
-        202, "Prediction is still being processed.", progress(prediction) | headers
-    )
+    message = "Prediction is still being processed."
+    return error_response(202, message, progress(prediction) | headers)
 
 
 def done(id_: PredictionId, output: Output) -> Json:

@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+from contextlib import suppress
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Request, Response
@@ -91,16 +92,14 @@ async def _queue(request: Request, text: str, wanted: http.PredictHeaders) -> Re
     headers |= wanted.preferences.applied()
     if submitted.is_replay:
         headers |= http.IDEMPOTENCY_REPLAYED("true")
-    ask_in = submitted.ask_in
+    prediction = None
     if seconds := wanted.wait(state["config"].timeout):
-        try:
+        with suppress(errors.StoreUnavailable):  # it is accepted all the same: say under which id
             prediction = await while_connected(request, wait_for_end(state, id_, seconds))
-        except errors.StoreUnavailable:  # it is accepted all the same: say under which id
-            return responses.accepted(id_, headers | responses.retry_after(ask_in))
-        if not prediction.is_active:
-            body = prediction.output.to_json() if prediction.output else b""
-            return responses.ended(prediction, body, headers)
-        ask_in = prediction.ask_in
+    if prediction and not prediction.is_active:
+        body = prediction.output.to_json() if prediction.output else b""
+        return responses.ended(prediction, body, headers)
+    ask_in = prediction.ask_in if prediction else submitted.ask_in
     return responses.accepted(id_, headers | responses.retry_after(ask_in))
 
 
@@ -125,7 +124,7 @@ async def read_prediction(
 ) -> Response:
     """Read an accepted prediction: 200 done, 202 ask again, anything else will not succeed."""
     id_ = await path_id(request.path_params["prediction_id"])
-    state, wait = app_state(request), headers.prefer.wait
+    state, wait = app_state(request), http.Preferences.parse(headers.prefer).wait
     prediction = known(await state["predictions"].read(id_))
     if wait and prediction.is_active:
         prediction = await while_connected(request, wait_for_end(state, id_, wait))
