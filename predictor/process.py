@@ -12,20 +12,32 @@ from collections.abc import Iterator
 from typing import Any
 
 from predictor.config import Config
-from predictor.errors import CANNOT_START, ConfigError, ModelFailed, PredictionError
+from predictor.errors import (
+    CANNOT_START,
+    Canceled,
+    ConfigError,
+    InvalidInput,
+    ModelFailed,
+    PredictionError,
+)
 
 _CONSOLE = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 _JSON = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
 class _ExpectedFailures(logging.Filter):
-    """Takes the traceback off failures that say it all: it would point at our own code."""
+    """Logs failures of predictions without a traceback, which would point at our own code.
+
+    What a client caused is INFO: ERROR is for the operator.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, PredictionError) and not isinstance(error, ModelFailed):
             record.exc_info = None
-        return True
+        if isinstance(error, InvalidInput | Canceled):
+            record.levelno, record.levelname = logging.INFO, "INFO"
+        return logging.getLogger("predictor").isEnabledFor(record.levelno)
 
 
 def configure_logging(config: Config) -> None:
