@@ -16,7 +16,7 @@ from predictor.api.drain import on_stop
 from predictor.api.request_id import RequestId
 from predictor.api.slots import Slots
 from predictor.config import Config
-from predictor.model.model import load_model
+from predictor.model.loading import load_model
 from predictor.store.news import News
 from predictor.store.predictions import Policy, Predictions
 from predictor.webhooks.allowlist import Allowed

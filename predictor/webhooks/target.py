@@ -1,16 +1,15 @@
 """Where a webhook may go. It is looked up when it is accepted, and again for each attempt."""
 
 import asyncio
-import concurrent.futures
 import re
 import threading
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from socket import SOCK_STREAM, getaddrinfo
-from typing import Any
 
 import httpx
 
 from predictor.errors import WebhookRefused
+from predictor.process import call_in_thread
 from predictor.webhooks.allowlist import Allowed, host_name
 
 Address = IPv4Address | IPv6Address
@@ -100,33 +99,15 @@ def _address(host: str) -> Address | None:
 async def _look_up(host: str) -> list[Address]:
     if address := _address(host):
         return [address]
+    # A thread of its own: in the loop's pool, name servers that do not answer would delay others.
+    if threading.active_count() > _MOST_THREADS:
+        return []
     try:
         async with asyncio.timeout(_LOOKUP):
-            found = await _resolve(host)
-    except OSError:  # a time-out, too
+            found = await call_in_thread(lambda: getaddrinfo(host, None, type=SOCK_STREAM))
+    except (OSError, ValueError):  # TimeoutError is an OSError
         return []
     return list(dict.fromkeys(ip_address(known[0]) for *_, known in found))
-
-
-async def _resolve(host: str) -> list[Any]:
-    """What the system's resolver says.
-
-    In a thread that is left behind if it takes too long: a name service that does not answer keeps
-    neither other names nor the process's end waiting, as it would in the loop's pool.
-    """
-    future: concurrent.futures.Future[list[Any]] = concurrent.futures.Future()
-    future.set_running_or_notify_cancel()
-
-    def resolve() -> None:
-        try:
-            future.set_result(getaddrinfo(host, None, type=SOCK_STREAM))
-        except (OSError, ValueError) as error:
-            future.set_exception(OSError(str(error)))
-
-    if threading.active_count() > _MOST_THREADS:
-        raise TimeoutError
-    threading.Thread(target=resolve, daemon=True).start()
-    return await asyncio.wrap_future(future)
 
 
 def _called(address: Address) -> Address:

@@ -30,7 +30,8 @@ from predictor.errors import (
     TimedOut,
     UnsuitableStore,
 )
-from predictor.model.model import Model, load_model
+from predictor.model.loading import load_model
+from predictor.model.model import Model
 from predictor.model.run import Run
 from predictor.prediction import Json, Output, PredictionId
 from predictor.process import configure_logging, disown_forks, ends_if_misconfigured, notify_ready
