@@ -44,9 +44,9 @@ class Heartbeat:
     def __init__(self, beat: Beat, parent: int) -> None:
         self._beat = beat
         self._parent = parent
-        self._client = blocking_client(
-            beat.url, socket_timeout=beat.lease / 3 + 1, socket_connect_timeout=1
-        )
+        # A wait that the server forgets (its clock was set back) must not outlast the lease.
+        limit = 2 * min(beat.lease / 3, _LOOK_EVERY)
+        self._client = blocking_client(beat.url, socket_timeout=limit, socket_connect_timeout=1)
         self._renew = self._client.register_script(script("renew", even_if_full=beat.even_if_full))
         self._heal = self._client.register_script(script("heal"))
         #: seconds that the store's clock was ahead of `time.monotonic`, at least and at most
