@@ -1,4 +1,4 @@
-"""The nouns: a prediction, its events, the delivery of its webhook. Pure: no clock, no I/O."""
+"""The nouns: a prediction, its events, the delivery of its webhook. No clock, no I/O."""
 
 import os
 import re
@@ -13,97 +13,90 @@ from predictor.errors import Canceled, Expired, PredictionError, TimedOut
 
 PredictionId = NewType("PredictionId", str)
 
-#: A value already written as JSON, in UTF-8.
+#: A value already encoded as JSON, in UTF-8.
 Json = NewType("Json", bytes)
+
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+_EVENT_ID = re.compile(r"[0-9]{1,16}-[0-9]{1,16}", re.ASCII)
+
+
+def encode(value: str) -> Json:
+    """`value` as a JSON string."""
+    return Json(to_json(value))
 
 
 def splice(**members: Json) -> Json:
-    """The JSON object with these members, which are not parsed again."""
-    return Json(b"{%b}" % b",".join(b'"%b":%b' % (n.encode(), v) for n, v in members.items()))
-
-
-_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+    """A JSON object of values that are already JSON."""
+    return Json(b"{%b}" % b",".join(b'"%b":%b' % (k.encode(), v) for k, v in members.items()))
 
 
 def new_id() -> PredictionId:
-    """An id that nobody can guess: 128 random bits, 32 characters."""
+    """An unguessable id: 128 random bits, 32 characters."""
     return PredictionId(os.urandom(16).hex())
 
 
 def parse_id(text: str) -> PredictionId | None:
-    """`text` as an id, or None where it cannot be one: 1 to 64 of A-Z a-z 0-9 _ -."""
+    """`text`, if it can be an id: 1 to 64 of A-Z a-z 0-9 _ -."""
     return PredictionId(text) if _ID.fullmatch(text) else None
 
 
 def timestamp(seconds: float) -> str:
-    """Seconds since 1970 as RFC 3339 writes them, to the millisecond."""
+    """Seconds since 1970 in RFC 3339 format, in milliseconds."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
-_EVENT_ID = re.compile(r"[0-9]{1,16}-[0-9]{1,16}", re.ASCII)
-
-
 def parse_event_id(text: str) -> str | None:
-    """`text` as the id of an event, or None where it cannot be one."""
+    """`text`, if it can be the id of an event."""
     return text if _EVENT_ID.fullmatch(text) else None
 
 
 class State(StrEnum):
-    """How far a prediction has come."""
+    """The state of a prediction; the last four are final."""
 
     #: accepted, waiting for a worker
     QUEUED = "queued"
-    #: a worker holds its lease
+    #: leased by a worker
     RUNNING = "running"
-    #: ended with an output
     SUCCEEDED = "succeeded"
-    #: ended without one; the error says why
     FAILED = "failed"
-    #: somebody asked for it to end
     CANCELED = "canceled"
-    #: ran longer than it may, or waited longer than it may
+    #: in its run, or in the queue
     TIMED_OUT = "timed_out"
 
     @classmethod
     def of(cls, error: PredictionError) -> "State":
         """The state of a prediction that ended with `error`."""
-        match error:
-            case Canceled():
-                return cls.CANCELED
-            case TimedOut() | Expired():
-                return cls.TIMED_OUT
-        return cls.FAILED
+        if isinstance(error, Canceled):
+            return cls.CANCELED
+        return cls.TIMED_OUT if isinstance(error, TimedOut | Expired) else cls.FAILED
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What a prediction came to."""
+    """The input of a prediction, and the result of its model."""
 
-    #: what the client sent
     input: str
-    #: what the model made of it
     result: Json
 
     def to_json(self) -> Json:
         """`{"input": …, "result": …}`"""
-        return splice(input=Json(to_json(self.input)), result=self.result)
+        return splice(input=encode(self.input), result=self.result)
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is asked for."""
+    """A request for an async prediction."""
 
-    #: what the client sent
     input: str
-    #: seconds from its submit until it is no longer wanted; None: any time
+    #: timeout of queue and run together, in seconds
     cancel_after: float | None = None
-    #: URL that is told when it has ended; None: nobody is
+    #: URL to call when it has ended
     webhook: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """A prediction as the store knows it at one moment. Times in seconds since 1970."""
+    """A snapshot of a prediction. Times are in seconds since 1970."""
 
     id: PredictionId
     state: State
@@ -112,30 +105,30 @@ class Prediction:
     finished: float | None = None
     #: how often it was started
     tries: int = 0
-    #: how many wait before it; None unless it waits
+    #: position in the queue, from 0; None unless queued
     place: int | None = None
-    #: seconds until it starts, as far as the pace tells; None if it does not, or it does not wait
+    #: estimated seconds until it starts; None if unknown, or not queued
     starts_in: float | None = None
-    #: seconds until it is worth asking again
+    #: seconds after which to ask again
     ask_in: float = 1.0
-    #: seconds until it will have waited longer than it may; None unless it waits
+    #: seconds until it expires; None unless queued
     expires_in: float | None = None
-    #: set when it succeeded, and it was asked for
+    #: set if it succeeded and the output was read, too
     output: Output | None = None
-    #: set exactly when it ended without one
+    #: set if it ended otherwise
     error: PredictionError | None = None
-    #: what its model last said of it
+    #: the latest that its model reported
     progress: "Progress | None" = None
 
     @property
     def is_active(self) -> bool:
-        """Whether it has not ended: it waits or runs."""
+        """Whether it is queued or running."""
         return self.state in {State.QUEUED, State.RUNNING}
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run has come."""
+    """The progress of a run."""
 
     #: from 0 to 1
     fraction: float
@@ -144,43 +137,42 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened to a prediction."""
+    """An event of a prediction."""
 
-    #: its place in the order of events, as `parse_event_id` takes it
+    #: defines its order; see `parse_event_id`
     id: str
     kind: "EventKind"
     data: Json
 
 
 class EventKind(StrEnum):
-    """What can happen to a prediction."""
+    """The kinds of events, and their data."""
 
-    #: it waits, or runs: `{"status": "running", "try": 1}`
+    #: queued, or running: `{"status": "running", "try": 1}`
     STATUS = "status"
-    #: its model said how far it is: `{"fraction": 0.4, "message": "…"}`
+    #: `{"fraction": 0.4, "message": "…"}`
     PROGRESS = "progress"
-    #: its model had a part of its output: any JSON value
+    #: a part of the output: any JSON value
     OUTPUT = "output"
-    #: it has ended
+    #: the output, or the error
     COMPLETED = "completed"
 
 
 class DeliveryState(StrEnum):
-    """How far the delivery of a webhook has come."""
+    """The state of a webhook's delivery."""
 
-    #: its prediction has not ended
+    #: for the end of its prediction
     WAITING = "waiting"
-    #: it is tried, again and again
+    #: due, or between two attempts
     PENDING = "pending"
-    #: the receiver has it
     DELIVERED = "delivered"
-    #: given up: a day has passed, or the receiver wants no more
+    #: given up: after a day, or a 410
     FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What happened. `at` and `seconds`: when it began, since 1970, and how long it took."""
+    """One attempt to deliver a webhook. `at`: when it began; `seconds`: how long it took."""
 
     at: float
     seconds: float
@@ -192,22 +184,22 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """Who is told of a prediction's end, and what came of it."""
+    """A webhook, and the attempts to deliver it."""
 
     url: str
     state: DeliveryState
     attempts: list[Attempt]
-    #: when it is tried next, seconds since 1970
+    #: when it is tried next
     next_at: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What is to be told now."""
+    """A webhook that is due."""
 
     url: str
     prediction: Prediction
-    #: how often it was tried since it was last asked for
+    #: attempts since `since`
     recent_tries: int
-    #: when it was last asked for: by the end of the prediction, or to be sent again
+    #: when the prediction ended, or the delivery was requested again
     since: float

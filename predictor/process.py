@@ -1,6 +1,8 @@
-"""What every process does: it logs, says that it is ready, and ends if it cannot start."""
+"""What all processes share: logging, the ready signal, exit status 78, threads and forks."""
 
+import asyncio
 import contextlib
+import contextvars
 import functools
 import logging
 import logging.config
@@ -8,8 +10,9 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
-from typing import Any
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 from predictor.config import Config
 from predictor.errors import (
@@ -19,16 +22,19 @@ from predictor.errors import (
     InvalidInput,
     ModelFailed,
     PredictionError,
+    UnsuitableStore,
 )
+
+T = TypeVar("T")
 
 _CONSOLE = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 _JSON = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
 class _ExpectedFailures(logging.Filter):
-    """Logs failures of predictions without a traceback, which would point at our own code.
+    """Removes tracebacks that would only show this package's own code.
 
-    What a client caused is INFO: ERROR is for the operator.
+    Failures that a client caused become INFO: ERROR is for the operator.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -41,10 +47,9 @@ class _ExpectedFailures(logging.Filter):
 
 
 def configure_logging(config: Config) -> None:
-    """Send what this process, arq and uvicorn have to say to standard error, in one format.
+    """Send the logs of this process, arq and uvicorn to standard error, in one format.
 
-    arq writes a line with the input for every job at INFO; inputs do not belong in a log, so its
-    lines start at WARNING.
+    arq logs each job's input at INFO, and inputs do not belong in a log: it logs from WARNING.
     """
     level = config.log_level.upper()
     own: dict[str, Any] = {"handlers": ["stderr"], "level": level, "propagate": False}
@@ -78,12 +83,32 @@ def configure_logging(config: Config) -> None:
 
 @contextlib.contextmanager
 def ends_if_misconfigured() -> Iterator[None]:
-    """Turn a ConfigError into one line on standard error and the exit status CANNOT_START."""
+    """Turn an error of the configuration into one line on standard error and exit status 78."""
     try:
         yield
-    except ConfigError as error:
+    except (ConfigError, UnsuitableStore) as error:
         print(f"predictor: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(CANNOT_START)
+
+
+def call_in_thread(call: Callable[[], T]) -> asyncio.Future[T]:
+    """Call in a daemon thread of its own, which goes on if the future is canceled.
+
+    No pool: a call that never returns must delay neither other calls nor the process's exit.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def work() -> None:
+        try:
+            settle = functools.partial(future.set_result, call())
+        except BaseException as error:
+            settle = functools.partial(future.set_exception, error)
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(lambda: future.cancelled() or settle())
+
+    threading.Thread(target=contextvars.copy_context().run, args=(work,), daemon=True).start()
+    return future
 
 
 def notify_ready() -> None:
@@ -103,16 +128,16 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 @functools.cache
 def disown_forks() -> None:
-    """From now on, what is forked from this process has none of its handling of signals.
+    """Reset signal handling in every process that is forked from this one from now on.
 
-    It would share the wake-up descriptor of the event loop, and tell that one of its own signals:
-    even in its first moment, so that signals are held back until it is free of them.
+    A child would otherwise write its own signals to the wake-up descriptor that it shares with this
+    process's event loop. Signals are blocked until it has been reset.
     """
     owner = os.getpid()
     release = functools.partial(signal.pthread_sigmask, signal.SIG_UNBLOCK, _SIGNALS)
 
     def disown() -> None:
-        if os.getppid() == owner:  # and not in what a forked process forks
+        if os.getppid() == owner:  # not in a grandchild
             signal.set_wakeup_fd(-1)
             for signum in _SIGNALS:
                 signal.signal(signum, signal.SIG_DFL)

@@ -196,10 +196,7 @@ class Processes:
                 print(f"--- output of {process.pid}\n{process.output}")
 
     def start(self, *command: str, **settings: Any) -> Process:
-        """Start a command; `settings` are PREDICTOR_* without the prefix, others in capitals.
-
-        One that watches its files is never forked: it starts itself anew.
-        """
+        """Start a command; `settings` are PREDICTOR_* without the prefix, others in capitals."""
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith("PREDICTOR_")
         }
@@ -209,7 +206,7 @@ class Processes:
         for name, value in (self._settings | settings).items():
             prefix = "" if name.isupper() else "PREDICTOR_"
             environment[prefix + name.upper()] = str(value)
-        kind = Process if "--watch" in command else self._kind
+        kind = Process if command[0] == "watchfiles" else self._kind
         process = kind(list(command), environment, self._folder)
         self._started.append(process)
         return process

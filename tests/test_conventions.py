@@ -79,7 +79,7 @@ def test_no_file_names_a_package_registry() -> None:
 
 
 def test_every_script_says_what_it_guarantees() -> None:
-    for path in (ROOT / "predictor" / "store").glob("*.lua"):
+    for path in (ROOT / "predictor" / "store").rglob("*.lua"):
         header = path.read_text().partition("\nlocal")[0]
         assert header.startswith(f"-- {path.stem}: ")
         assert "-- Guarantees: " in header

@@ -5,20 +5,20 @@ import pytest
 
 from predictor.errors import ModelFailed
 from predictor.prediction import EventKind, Json
-from predictor.worker.emitter import Feed, Said
+from predictor.worker.emitter import Emitter, Events
 
 
 class Sink:
-    """Where a feed ends: what arrived, when, and under which number."""
+    """Where an emitter ends: what arrived, when, and under which number."""
 
     def __init__(self) -> None:
-        self.said: Said = []
+        self.said: Events = []
         self.calls = 0
         self.times: list[float] = []
         self.open = asyncio.Event()
         self.open.set()
 
-    async def __call__(self, first: int, said: Said) -> None:
+    async def __call__(self, first: int, said: Events) -> None:
         assert first == len(self.said) + 1
         self.calls += 1
         await self.open.wait()
@@ -32,26 +32,26 @@ async def sink() -> Sink:
 
 
 async def test_outputs_from_a_thread_arrive_in_order(sink: Sink) -> None:
-    feed = Feed(sink)
+    emitter = Emitter(sink)
 
     def talk() -> None:
         for number in range(1000):
-            feed.say(EventKind.OUTPUT, Json(b"%d" % number))
+            emitter.emit(EventKind.OUTPUT, Json(b"%d" % number))
 
     thread = threading.Thread(target=talk)
     thread.start()
     await asyncio.to_thread(thread.join)
-    await feed.end()
+    await emitter.close()
     assert [data for _, data in sink.said] == [b"%d" % number for number in range(1000)]
 
 
 async def test_progress_keeps_its_pace_and_the_last_is_sent(sink: Sink) -> None:
-    feed = Feed(sink)
+    emitter = Emitter(sink)
     for number in range(60):
-        feed.say(EventKind.PROGRESS, Json(b"%d" % number))
+        emitter.emit(EventKind.PROGRESS, Json(b"%d" % number))
         await asyncio.sleep(0.005)
-    feed.say(EventKind.PROGRESS, Json(b"last"))
-    await feed.end()
+    emitter.emit(EventKind.PROGRESS, Json(b"last"))
+    await emitter.close()
     gaps = [later - earlier for earlier, later in zip(sink.times, sink.times[1:], strict=False)]
     assert len(gaps) >= 2
     assert min(gaps[:-1]) >= 0.1, "but for the last"
@@ -59,12 +59,12 @@ async def test_progress_keeps_its_pace_and_the_last_is_sent(sink: Sink) -> None:
 
 
 async def test_the_end_waits_for_what_is_under_way(sink: Sink) -> None:
-    feed = Feed(sink)
+    emitter = Emitter(sink)
     sink.open.clear()
-    feed.say(EventKind.OUTPUT, Json(b"1"))
+    emitter.emit(EventKind.OUTPUT, Json(b"1"))
     await asyncio.sleep(0)
-    feed.say(EventKind.OUTPUT, Json(b"2"))
-    ending = asyncio.create_task(feed.end())
+    emitter.emit(EventKind.OUTPUT, Json(b"2"))
+    ending = asyncio.create_task(emitter.close())
     await asyncio.sleep(0.01)
     assert not ending.done()
     sink.open.set()
@@ -73,18 +73,18 @@ async def test_the_end_waits_for_what_is_under_way(sink: Sink) -> None:
 
 
 async def test_what_is_said_after_the_end_is_ignored(sink: Sink) -> None:
-    feed = Feed(sink)
-    await feed.end()
-    feed.say(EventKind.OUTPUT, Json(b"1"))
-    await feed.end()
+    emitter = Emitter(sink)
+    await emitter.close()
+    emitter.emit(EventKind.OUTPUT, Json(b"1"))
+    await emitter.close()
     assert not sink.said
 
 
 async def test_many_outputs_are_sent_in_parts(sink: Sink) -> None:
-    feed = Feed(sink)
+    emitter = Emitter(sink)
     for number in range(2500):
-        feed.say(EventKind.OUTPUT, Json(b"%d" % number))
-    await feed.end()
+        emitter.emit(EventKind.OUTPUT, Json(b"%d" % number))
+    await emitter.close()
     assert sink.calls == 3
     assert len(sink.said) == 2500
 
@@ -93,17 +93,17 @@ async def test_what_is_said_faster_than_it_is_sent_is_bounded() -> None:
     sent: list[int] = []
     never = asyncio.Event()
 
-    async def emit(_: int, said: Said) -> None:
+    async def emit(_: int, said: Events) -> None:
         sent.append(sum(len(data) for _, data in said))
         await never.wait()
 
-    feed = Feed(emit)
+    emitter = Emitter(emit)
     piece = Json(b"x" * 2**20)
-    feed.say(EventKind.OUTPUT, piece)
+    emitter.emit(EventKind.OUTPUT, piece)
     await asyncio.sleep(0.01)
     for _ in range(65):
-        feed.say(EventKind.OUTPUT, piece)
+        emitter.emit(EventKind.OUTPUT, piece)
     with pytest.raises(ModelFailed, match="faster than the store takes"):
-        feed.say(EventKind.OUTPUT, piece)
+        emitter.emit(EventKind.OUTPUT, piece)
     assert sent == [sent[0]]
     assert sent[0] <= 9 * 2**20

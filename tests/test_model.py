@@ -4,12 +4,14 @@ import math
 import threading
 import time
 import tracemalloc
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from predictor.errors import InvalidInput, ModelFailed, ModelNotLoadable, TimedOut
-from predictor.model.model import Model, load_model
+from predictor.model.loading import load_model
+from predictor.model.model import Model
 from predictor.model.run import Run
 from predictor.prediction import PredictionId
 from tests.models import endless, raises, results
@@ -39,14 +41,22 @@ async def test_any_callable_that_takes_a_text_is_a_model(path: str, answer: byte
         ("tests.models.echo", "must look like package.module:name"),
         (":predict", "must look like"),
         ("tests.models.echo:", "must look like"),
-        ("no_such.module:predict", "no module 'no_such' in /"),
+        ("no_such.module:predict", "no module 'no_such' in /.*; start in its folder"),
         ("tests.models.nothing:predict", "no module 'tests.models.nothing' in /"),
         ("tests.models.echo:nothing", r"\(/.*echo.py\) has no 'nothing'"),
         ("tests.models.echo:predict.deeper", "has no 'predict.deeper'"),
         ("tests.models.broken:predict", r"ValueError: no weights found \(/.*broken.py, line 3\)"),
-        ("tests.models.needs_missing:predict", "a_package_that_nobody_has.*needs_missing.py"),
+        (
+            "tests.models.needs_missing:predict",
+            "a_package_that_nobody_has.*needs_missing.py, line 3.*; install .* into /",
+        ),
+        ("./tests/my_model.py:predict", "is a file; name its module: tests.my_model:predict$"),
+        ("my_model.py", "is a file; name its module: my_model:predict$"),
         ("tests.models.callables:number", "is int; name a function"),
-        ("tests.models.callables:Shout", "is the class Shout; name a function"),
+        (
+            "tests.models.callables:Shout",
+            "is the class Shout; .* name tests.models.callables:model",
+        ),
         ("tests.models.callables:needs_three", "cannot be called with one text"),
         ("..echo:predict", "importing"),
     ],
@@ -56,6 +66,17 @@ def test_a_path_that_does_not_load_says_what_was_looked_for(path: str, says: str
         load_model(path)
     assert "\n" not in caught.value.message
     assert repr(path) in caught.value.message
+
+
+def test_a_syntax_error_is_named_with_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "misspelled.py").write_text("\n\ndef predict(text:\n")
+    (tmp_path / "importing.py").write_text("import misspelled\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("misspelled", "importing"):
+        with pytest.raises(ModelNotLoadable, match=r"SyntaxError: .*misspelled.py, line 3\)$"):
+            load_model(f"{name}:predict")
 
 
 @pytest.fixture(params=["predict", "predict_in_thread"])

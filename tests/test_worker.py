@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from predictor.errors import CANNOT_START
-from tests.processes import UNMEASURED, Api, Processes, eventually
+from tests.processes import BIN, UNMEASURED, Api, Processes, eventually
 
 
 def test_check_tells_whether_a_worker_lives_here(processes: Processes) -> None:
@@ -26,24 +26,38 @@ def test_burst_runs_what_is_queued_and_ends(processes: Processes, api: Api) -> N
     assert [api.read(id_).status_code for id_ in ids] == [200] * 25
 
 
-def test_watch_starts_the_changed_model(processes: Processes, api: Api, tmp_path: Path) -> None:
+def test_watchfiles_starts_the_changed_model(
+    processes: Processes, api: Api, tmp_path: Path
+) -> None:
     watched = tmp_path / "watched"
     watched.mkdir()
     model = watched / "my_model.py"
     model.write_text("def predict(text):\n    return 'old'\n")
-    worker = processes.worker(
-        "--watch",
+    watcher = processes.start(
+        *("watchfiles", "--sigint-timeout", "25", f"{BIN}/arq predictor.worker.Settings"),
         str(watched),
         model="my_model:predict",
         PYTHONPATH=f"{Path.cwd()}:{watched}",
         PYTHONDONTWRITEBYTECODE=1,
-        **UNMEASURED,  # it starts itself anew
+        **UNMEASURED,
     )
+    eventually(lambda: "worker ready" in watcher.output, "the first start")
     assert api.outcome(api.submit("x")).json()["output"]["result"] == "old"
     model.write_text("def predict(text):\n    return 'new'\n")
-    eventually(lambda: worker.output.count("worker ready") == 2, "the second start")
+    eventually(lambda: watcher.output.count("worker ready") == 2, "the second start")
     assert api.outcome(api.submit("x")).json()["output"]["result"] == "new"
-    assert worker.stop() == 0
+    assert "worker stopped: 0 predictions requeued" in watcher.output
+    model.write_text("def predict(text:\n")
+    eventually(lambda: "SyntaxError: " in watcher.output, "an error")
+    time.sleep(1)
+    assert watcher.output.count("SyntaxError: ") == 1, "it is started again when a file changes"
+    assert watcher.stop() == 0
+
+
+def test_watch_of_arq_says_what_to_use(processes: Processes, tmp_path: Path) -> None:
+    worker = processes.start_worker("--watch", str(tmp_path))
+    assert worker.wait() == CANNOT_START
+    assert "watchfiles 'arq predictor.worker.Settings' FOLDER" in worker.output
 
 
 @pytest.mark.parametrize("model", ["no_such:predict", "tests.models.broken:predict"])
@@ -109,6 +123,7 @@ def test_what_does_not_finish_in_time_goes_back_untried(
     started = time.monotonic()
     assert worker.stop() == 0
     assert time.monotonic() - started < 2
+    assert "worker stopped: 3 predictions requeued" in worker.output
     assert not store.keys("arq:in-progress:*")
     assert not store.keys("arq:retry:*")
     assert store.zcard("arq:queue") == 3

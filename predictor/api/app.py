@@ -18,7 +18,7 @@ from predictor.api.exception_handlers import EXCEPTION_HANDLERS
 from predictor.api.request_id import RequestId
 from predictor.api.schemas import Error, Typed
 from predictor.config import Config
-from predictor.model.model import load_model
+from predictor.model.loading import load_model
 from predictor.store.news import News
 from predictor.store.predictions import Policy, Predictions
 from predictor.webhooks.allowlist import Allowed

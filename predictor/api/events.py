@@ -10,7 +10,7 @@ from pydantic_core import to_json
 from predictor.api.dependencies import AppState
 from predictor.api.waiting import LOOK_EVERY
 from predictor.errors import StoreUnavailable
-from predictor.prediction import Event, EventKind, Json, Prediction, PredictionId, splice
+from predictor.prediction import Event, EventKind, Json, Prediction, PredictionId, encode, splice
 from predictor.store.predictions import MOST_EVENTS, Predictions
 
 #: Milliseconds after which a browser that was cut off comes back.
@@ -72,6 +72,6 @@ def _completed(prediction: Prediction | None) -> Json:
     if prediction is None:
         return Json(b'{"status":"erased"}')
     if prediction.output:
-        return splice(status=Json(b'"succeeded"'), output=prediction.output.to_json())
+        return splice(status=encode(prediction.state), output=prediction.output.to_json())
     message = prediction.error.message if prediction.error else None
     return Json(to_json({"status": prediction.state, "error": message}))

@@ -18,7 +18,7 @@ from predictor.api.headers import (
     ResponseHeader,
 )
 from predictor.api.schemas import Error
-from predictor.prediction import Json, Output, Prediction, PredictionId, splice
+from predictor.prediction import Json, Output, Prediction, PredictionId, encode, splice
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ def pending(prediction: Prediction, headers: dict[str, str]) -> Response:
 
 def done(id_: PredictionId, output: Output) -> Json:
     """The body for a prediction that was accepted and has succeeded."""
-    return splice(prediction_id=Json(to_json(id_)), output=output.to_json())
+    return splice(prediction_id=encode(id_), output=output.to_json())
 
 
 def ended(prediction: Prediction, body: bytes, headers: dict[str, str]) -> Response:

@@ -1,12 +1,10 @@
 """Many predictions: a line of JSON for each, in and out, in order; what was stopped goes on."""
 
 import asyncio
-import concurrent.futures
 import contextlib
 import fcntl
 import hashlib
 import os
-import threading
 import uuid
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -18,6 +16,7 @@ from pydantic_core import from_json, to_json
 
 from predictor.client.api import Body, Client, Refused, UnknownPrediction, json_object
 from predictor.errors import PredictionError, PredictorError
+from predictor.process import call_in_thread
 
 #: Lines, for each that is asked for at once, that may have been read before the first is written.
 _AHEAD = 4
@@ -122,7 +121,8 @@ async def run(
 
     async def read() -> None:
         number = output.kept
-        while line := await _next(lines):
+        # In a thread: Ctrl-C must end this even while a pipe is silent.
+        while line := await call_in_thread(lambda: next(lines, None)):
             number += 1
             key = hashlib.sha256(f"{output.run} {number} {line}".encode()).hexdigest()
             await tasks.put(group.create_task(_answer(client, line, key, slots)))
@@ -152,18 +152,3 @@ async def _answer(client: Client, line: Body, key: str, slots: asyncio.Semaphore
         except (PredictionError, Refused, UnknownPrediction) as error:
             return line | {"error": error.message} | id_
     return line | {"result": body["output"]["result"]}
-
-
-async def _next(lines: Iterator[Body]) -> Body | None:
-    """The next line, read in a thread that is left behind: a silent pipe holds up no Ctrl-C."""
-    future: concurrent.futures.Future[Body | None] = concurrent.futures.Future()
-    future.set_running_or_notify_cancel()
-
-    def read() -> None:
-        try:
-            future.set_result(next(lines, None))
-        except Exception as error:
-            future.set_exception(error)
-
-    threading.Thread(target=read, daemon=True).start()
-    return await asyncio.wrap_future(future)

@@ -1,4 +1,4 @@
-"""What a model returns, as JSON: written part by part, so that it can be ended."""
+"""Writes a model's result as JSON, part by part, so that it can be bounded and canceled."""
 
 import dataclasses
 import itertools
@@ -12,14 +12,16 @@ from predictor.errors import Canceled, ModelFailed
 from predictor.prediction import Json
 
 _NUMBERS = frozenset({int, float, bool, type(None)})
-_STEP = 1000  # numbers that are written at once: no other thread runs meanwhile
+
+#: Numbers that are written in one call, during which no other thread runs.
+_STEP = 1000
 
 
-def encode_json(value: Any, limit: int, is_over: Callable[[], bool] = bool) -> Json:
-    """A model's `value` as JSON that can be read back: all that pydantic can write, and arrays.
+def encode_json(value: Any, limit: int, is_canceled: Callable[[], bool] = bool) -> Json:
+    """`value` as JSON: everything that pydantic can serialize, and arrays.
 
-    Raises ModelFailed with the reason: more than `limit` bytes, no JSON value, NaN or infinite, too
-    deep, too long a number; Canceled when `is_over` says so; and what an iterator raises.
+    Raises ModelFailed if it has more than `limit` bytes or is not JSON (NaN, infinity, nested too
+    deep, too long a number), Canceled when `is_canceled` returns true, and what an iterator raises.
     """
     written = bytearray()
     try:
@@ -27,7 +29,7 @@ def encode_json(value: Any, limit: int, is_over: Callable[[], bool] = bool) -> J
             written += piece
             if len(written) > limit:
                 break
-            if is_over():
+            if is_canceled():
                 raise Canceled
         else:
             return Json(bytes(written))
@@ -38,7 +40,7 @@ def encode_json(value: Any, limit: int, is_over: Callable[[], bool] = bool) -> J
 
 
 def is_small(value: Any, depth: int = 2) -> bool:
-    """Whether `value` is written in microseconds, and runs no code of the model's meanwhile."""
+    """Whether writing `value` takes microseconds and runs no code of the model."""
     kind = type(value)
     if kind is str:
         return len(value) <= 10_000
@@ -52,30 +54,37 @@ def is_small(value: Any, depth: int = 2) -> bool:
 
 def _pieces(value: Any, depth: int) -> Iterator[bytes]:
     parts = None if is_small(value) else _parts(value)
+    separator = b"["
     if parts is None:
         yield _piece(value, depth)
-        return
-    is_dict = isinstance(parts, dict)
-    is_list = isinstance(parts, list | tuple)
-    separator = b"{" if is_dict else b"["
-    for step in _steps(parts) if is_list else ([part] for part in parts):
-        if is_list and _NUMBERS.issuperset(map(type, step)):
-            yield separator + _piece(step, depth)[1:-1]
+    elif isinstance(parts, dict):
+        separator = b"{"
+        for key in parts:
+            yield separator + _piece({key: None}, depth)[1:-5]
+            yield from _pieces(parts[key], depth + 1)
             separator = b","
-            continue
-        for part in step:
-            yield separator + (_piece({part: None}, depth)[1:-5] if is_dict else b"")
-            yield from _pieces(parts[part] if is_dict else part, depth + 1)
+        yield b"}" if separator == b"," else b"{}"
+    else:
+        for step in _steps(parts):
+            if _NUMBERS.issuperset(map(type, step)):
+                yield separator + _piece(step, depth)[1:-1]
+            else:
+                for part in step:
+                    yield separator
+                    yield from _pieces(part, depth + 1)
+                    separator = b","
             separator = b","
-    yield (b"" if separator == b"," else separator) + (b"}" if is_dict else b"]")
+        yield b"]" if separator == b"," else b"[]"
 
 
-def _steps(parts: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    return (parts[at : at + _STEP] for at in range(0, len(parts), _STEP))
+def _steps(parts: Any) -> Iterator[Sequence[Any]]:
+    if isinstance(parts, list | tuple):
+        return (parts[at : at + _STEP] for at in range(0, len(parts), _STEP))
+    return ([part] for part in parts)
 
 
 def _parts(value: Any) -> Any:
-    """A dict or an iterable of what `value` consists of; None if pydantic writes it as a whole."""
+    """The dict or iterable of the parts of `value`; None if pydantic writes it as a whole."""
     kind = type(value)
     if hasattr(kind, "__dataclass_fields__") and not hasattr(kind, "__pydantic_serializer__"):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
@@ -93,7 +102,6 @@ def _piece(value: Any, depth: int) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """NumPy's and PyTorch's arrays and scalars by their `tolist`, without importing either."""
-    if callable(tolist := getattr(value, "tolist", None)):
+    if callable(tolist := getattr(value, "tolist", None)):  # NumPy's and PyTorch's
         return tolist()
     raise TypeError(f"a {type(value).__name__} is not a JSON value")

@@ -1,4 +1,4 @@
-"""The model that runs when none is named: it takes a while and answers a random number."""
+"""The default model: it waits, then returns a random number."""
 
 import asyncio
 import random
@@ -8,7 +8,7 @@ from predictor.config import Config
 
 
 async def predict(text: str) -> str:  # noqa: ARG001 (a model is given its input)
-    """Take PREDICTOR_MOCK_DELAY seconds, then answer an integer from 1000 to 20000 as a string."""
+    """Wait PREDICTOR_MOCK_DELAY seconds, then return an integer from 1000 to 20000 as a string."""
     await asyncio.sleep(_delay())
     return str(random.randint(1000, 20000))  # noqa: S311 (no secret)
 

@@ -1,4 +1,4 @@
-"""The run that a prediction's model may talk to, if it has a second parameter."""
+"""The second parameter of a model: reports progress and partial output of one run."""
 
 import math
 import sys
@@ -10,65 +10,65 @@ from pydantic_core import to_json
 from predictor.model.encoding import encode_json
 from predictor.prediction import EventKind, Json, PredictionId
 
-#: Characters of a message that goes with a progress.
+#: Longest message of a progress, in characters.
 _MESSAGE = 1000
 
 
 class Run:
-    """One run of one prediction. All of it may be used from any thread.
+    """One run of one prediction. Thread-safe.
 
-    What is said is for those who follow the prediction; nobody can follow a sync one.
+    What it emits becomes events of an async prediction; a sync one has none.
     """
 
     def __init__(
         self,
         id_: PredictionId,
         deadline: float,
-        say: Callable[[EventKind, Json], None] = lambda *_: None,
+        emit: Callable[[EventKind, Json], None] = lambda *_: None,
         max_result: int = sys.maxsize,
     ) -> None:
         self._id = id_
         self._deadline = deadline
-        self._say = say
+        self._emit = emit
         self._max_result = max_result
         self._is_canceled = False
 
     @property
     def id(self) -> str:
-        """The prediction's id, the same in every try."""
+        """The prediction's id; the same in every try."""
         return self._id
 
     @property
     def deadline(self) -> float:
-        """When this run will be ended, seconds since 1970."""
+        """When this run times out, in seconds since 1970."""
         return self._deadline
 
     @property
     def canceled(self) -> bool:
-        """Whether nobody waits for the outcome any more: canceled, or out of time.
+        """Whether the result is no longer wanted: canceled, or timed out.
 
-        An `async def` is ended then; a `def`, whose thread nobody can end, may look and return.
+        An `async def` is canceled then. A `def` cannot be: it should check this, and return.
         """
         return self._is_canceled
 
     def progress(self, fraction: float, message: str = "") -> None:
-        """Say how far this run is, from 0 to 1. Ten a second reach those who follow, and the last.
+        """Report progress, from 0 to 1. At most ten a second are sent, and always the last.
 
-        Raises ValueError if `fraction` is no number.
+        Raises ValueError if `fraction` is NaN.
         """
         if math.isnan(fraction):
             raise ValueError("progress must be a number from 0 to 1, not NaN")
         share = min(max(float(fraction), 0.0), 1.0)
         data = to_json({"fraction": share, "message": str(message)[:_MESSAGE]})
-        self._say(EventKind.PROGRESS, Json(data))
+        self._emit(EventKind.PROGRESS, Json(data))
 
     def output(self, piece: Any) -> None:
-        """Hand out a part of the output, any JSON value, before all of it is there.
+        """Send a part of the output, any JSON value, before the result is complete.
 
-        Raises ModelFailed if it cannot be written as JSON, or has more bytes than a result may.
+        Raises ModelFailed if it is not JSON, or larger than PREDICTOR_MAX_RESULT.
         """
-        self._say(EventKind.OUTPUT, encode_json(piece, self._max_result))
+        self._emit(EventKind.OUTPUT, encode_json(piece, self._max_result))
 
     def revoke(self) -> None:
-        """For who runs it: nobody waits for the outcome any more."""
+        """Set `canceled`."""
         self._is_canceled = True

@@ -257,8 +257,9 @@ class Claims:
             self._redis.execute_command("BLPOP", keys.WAKE, _WAIT)
         )
         try:
-            await asyncio.wait({self._waiting})
-            if not self._waiting.cancelled() and (error := self._waiting.exception()):
+            # A server forgets the wait when its clock is set back.
+            ended, _ = await asyncio.wait({self._waiting}, timeout=2 * _WAIT)
+            if ended and not self._waiting.cancelled() and (error := self._waiting.exception()):
                 await self._meet(error)
         finally:
             self._waiting.cancel()

@@ -1,5 +1,6 @@
 """The deliverer's side of the store: which webhooks are due, and what came of them."""
 
+import asyncio
 import contextlib
 import math
 from collections.abc import Awaitable, Callable, Iterable
@@ -66,9 +67,12 @@ class Deliveries:
 
     async def wait(self) -> None:
         """Until a webhook may be due, or it is time to look; less than a lease."""
-        await self._patiently(
-            lambda: self._redis.execute_command("BLPOP", keys.DELIVER, max(0.01, self._next_due))
-        )
+        pause = max(0.01, self._next_due)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause + 1):  # a server whose clock was set back forgets it
+                await self._patiently(
+                    lambda: self._redis.execute_command("BLPOP", keys.DELIVER, pause)
+                )
 
     async def record(
         self,

@@ -9,6 +9,7 @@ A process of its own, because a model may hold its worker's interpreter for long
 
 import contextlib
 import json
+import math
 import os
 import signal
 import sys
@@ -43,11 +44,13 @@ class Heartbeat:
     def __init__(self, beat: Beat, parent: int) -> None:
         self._beat = beat
         self._parent = parent
-        self._client = blocking_client(
-            beat.url, socket_timeout=beat.lease / 3 + 1, socket_connect_timeout=1
-        )
+        # A wait that the server forgets (its clock was set back) must not outlast the lease.
+        limit = 2 * min(beat.lease / 3, _LOOK_EVERY)
+        self._client = blocking_client(beat.url, socket_timeout=limit, socket_connect_timeout=1)
         self._renew = self._client.register_script(script("renew", even_if_full=beat.even_if_full))
         self._heal = self._client.register_script(script("heal"))
+        #: seconds that the store's clock was ahead of `time.monotonic`, at least and at most
+        self._least, self._most = math.inf, -math.inf
 
     def run(self) -> None:
         """Return when the worker has ended."""
@@ -75,7 +78,12 @@ class Heartbeat:
 
     def _beat_once(self) -> None:
         beat = self._beat
-        args: list[str | int] = [beat.worker, round(beat.lease * 1000), beat.longest_run_ms]
+        seconds, us = self._client.time()  # type: ignore[misc]
+        ahead = seconds + us / 1_000_000 - time.monotonic()
+        self._least, self._most = min(self._least, ahead), max(self._most, ahead)
+        # What the clock was set meanwhile, or the machine slept, no run has run.
+        longest_run_ms = beat.longest_run_ms + round(1000 * (self._most - self._least))
+        args: list[str | int] = [beat.worker, round(beat.lease * 1000), longest_run_ms]
         for id_ in self._renew(args=args):
             _say(id_)
 

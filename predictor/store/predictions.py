@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final, Self
@@ -178,12 +179,9 @@ class Predictions:
     async def events(self, id_: PredictionId, after: str) -> list[Event]:
         """What happened to a prediction after the event `after`; MOST_EVENTS at most."""
         since = f"({after}" if after else "-"
-        try:
+        found: list[Any] = []
+        with _confirmed(), contextlib.suppress(ResponseError):  # somebody overwrote it
             found = await self._redis.xrange(keys.EVENTS + id_, since, "+", count=MOST_EVENTS)
-        except ResponseError:  # somebody overwrote it
-            return []
-        except TROUBLE as error:
-            raise _unavailable(error) from error
         return [event for each in found if (event := decode_event(*each))]
 
     async def cancel(self, id_: PredictionId) -> Cancellation | None:
@@ -214,13 +212,11 @@ class Predictions:
 
     async def webhook(self, id_: PredictionId) -> Webhook | None:
         """Who is told of a prediction's end, and what came of it; None if nobody is."""
-        try:
+        with _confirmed():
             async with self._redis.pipeline(transaction=False) as pipe:
                 pipe.hgetall(keys.WEBHOOK + id_)
                 pipe.zscore(keys.DELIVERIES, id_)
                 fields, next_ms = await pipe.execute()
-        except TROUBLE as error:
-            raise _unavailable(error) from error
         return decode_webhook(fields, next_ms)
 
     async def redeliver(self, id_: PredictionId) -> bool:
@@ -236,26 +232,22 @@ class Predictions:
 
         It is tried: memory, disk, replicas and a fail-over can each be why it does not.
         """
-        try:
+        with _confirmed():
             info = await self._redis.info()
             check_server(info)
             check_room(info)
             await self._redis.set(keys.PROBE, "", px=1000)
-        except TROUBLE as error:
-            raise _unavailable(error) from error
 
     async def _submit_to_replicas(
         self, id_: PredictionId, args: list[Any], *, is_repeatable: bool
     ) -> Any:
         wanted = self._policy.wait_replicas
-        try:
+        with _confirmed():
             async with self._redis.pipeline(transaction=False) as pipe:
                 pipe.eval(script("submit"), 0, *args)
                 # Replicas are waited for on the connection that wrote.
                 pipe.wait(wanted, round(_PATIENCE * 800))
                 reply, replicas = await pipe.execute()
-        except TROUBLE as error:
-            raise _unavailable(error) from error
         if reply[0] in {b"accepted", b"replayed"} and replicas < wanted:
             if not is_repeatable:  # else its repetition finds it
                 with contextlib.suppress(AlreadyEnded):
@@ -264,10 +256,8 @@ class Predictions:
         return reply
 
     async def _run(self, lua: Any, args: list[Any]) -> Any:
-        try:
+        with _confirmed():
             return await lua(args=args)
-        except TROUBLE as error:
-            raise _unavailable(error) from error
 
 
 def _active(id_: PredictionId, state: str, fields: list[Any]) -> Prediction:
@@ -304,5 +294,12 @@ def _now_ms() -> int:
     return round(time.time() * 1000)
 
 
-def _unavailable(error: Exception) -> StoreUnavailable:
-    return StoreUnavailable(f"The store cannot be used ({describe(error)}); try again.")
+@contextlib.contextmanager
+def _confirmed() -> Iterator[None]:
+    """Raise StoreUnavailable where the store did not confirm what was asked for."""
+    try:
+        yield
+    except TROUBLE as error:
+        raise StoreUnavailable(
+            f"The store cannot be used ({describe(error)}); try again."
+        ) from error

@@ -1,6 +1,7 @@
 """Keeps a worker's leases from running out, whatever its interpreter is doing."""
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 import logging
@@ -49,7 +50,7 @@ class Renewal:
         """Renew no more."""
         if self._keeping and self._process:
             self._keeping.cancel()
-            if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
                 self._process.kill()
             await self._process.wait()
 

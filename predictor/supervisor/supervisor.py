@@ -1,4 +1,4 @@
-"""The `predictor` command at work: store, api and workers, started, kept and stopped in order."""
+"""Starts the embedded store, the api and the workers, restarts them, and stops them in order."""
 
 import asyncio
 import contextlib
@@ -13,19 +13,20 @@ from typing import IO, Any
 
 from predictor.config import Config
 from predictor.store.connection import check_url
-from predictor.supervisor.child import CannotStart, Child, Guardian
+from predictor.supervisor.child import CannotStart, Child
 from predictor.supervisor.embedded import EmbeddedStore, is_address
+from predictor.supervisor.guardian import Guardian
 from predictor.webhooks.allowlist import Allowed
 
-#: Seconds past the drain after which a process that was told to stop is killed.
+#: Seconds past the drain after which a process is killed.
 _MARGIN = 8.0
 
-#: Seconds that the store gets to write its file to the end.
+#: Seconds that the store gets to stop.
 _STORE_GRACE = 15.0
 
 
 class Supervisor:
-    """All processes of one command."""
+    """The processes of one `predictor` command."""
 
     def __init__(self, config: Config, scratch: Path) -> None:
         """`scratch`: an empty folder with a short path, for sockets."""
@@ -60,23 +61,23 @@ class Supervisor:
         if self._config.redis_url is None:
             store = EmbeddedStore(self._config.data_dir, self._scratch)
             store.cut_zeros()
-            answers = {"is_ready": store.is_ready, "why": store.why}
-            self._store = self._child("embedded store", store.command, ends_last=True, **answers)
+            options = {"is_ready": store.is_ready, "why": store.why, "ends_last": True}
+            self._store = self._child("embedded store", store.command, **options)
             await self._launch(self._store)
             self._config = self._config.with_redis_url(store.url)
         self._config = self._config.model_copy(update={"port": _free_port(self._config)})
         worker = [sys.executable, "-m", "arq", "predictor.worker.Settings"]
-        self._served = [self._child("api", self._api_command(), is_ready=self._answers)]
+        self._served = [self._child("api", self._api_command(), is_ready=self._accepts)]
         self._served += [self._child("worker", worker) for _ in range(self._config.workers)]
         if self._config.signing_secrets:
             deliverer = [sys.executable, "-m", "predictor.webhooks"]
             self._served.append(self._child("deliverer of webhooks", deliverer))
         await asyncio.gather(*map(self._launch, self._served))
         if not self._stop.is_set():
-            say(_welcome(self._config))
+            _print(_welcome(self._config))
 
     async def _launch(self, child: Child) -> None:
-        """Start `child`; returns when it is ready, or there is nothing to wait for any more."""
+        """Start `child`; return when it is ready, or when everything is to stop."""
         if self._stop.is_set():
             return
         task = asyncio.create_task(child.run())
@@ -89,7 +90,7 @@ class Supervisor:
             waiter.cancel()
 
     async def _end(self) -> None:
-        """The api and the workers first, so that what they still have to write can be written."""
+        """Stop the store last: the others still write to it."""
         grace = self._config.drain + _MARGIN
         await asyncio.gather(*(child.stop(grace) for child in self._served))
         if self._store:
@@ -102,7 +103,7 @@ class Supervisor:
             for child in self._served:
                 child.kill()
             return
-        say(
+        _print(
             f"predictor: stopping; running predictions get {self._config.drain:g} s to finish "
             "(again to stop at once, they will run at the next start)"
         )
@@ -122,7 +123,7 @@ class Supervisor:
         serve = [sys.executable, "-m", "uvicorn", "predictor.main:app"]
         return [*serve, *edge, *address, *stop]
 
-    async def _answers(self, _child: Child) -> None:
+    async def _accepts(self, _child: Child) -> None:
         """Return when the api accepts connections."""
         while True:
             with contextlib.suppress(OSError):
@@ -135,17 +136,16 @@ class Supervisor:
 
 
 class Notifications:
-    """Where processes say that they are ready: NOTIFY_SOCKET of sd_notify(3)."""
+    """The other end of `notify_ready`: NOTIFY_SOCKET of sd_notify(3)."""
 
     def __init__(self, path: Path) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(str(path))
         self._socket.setblocking(False)
         self._ready: set[int] = set()
-        self._news = asyncio.Condition()
+        self._changed = asyncio.Condition()
 
     async def run(self) -> None:
-        """Listen, for ever."""
         loop = asyncio.get_running_loop()
         with self._socket:
             while True:
@@ -153,19 +153,19 @@ class Notifications:
                     line.partition("=")[::2]
                     for line in (await loop.sock_recv(self._socket, 4096)).decode().splitlines()
                 )
-                async with self._news:
+                async with self._changed:
                     if fields.get("READY") == "1":
                         self._ready.add(int(fields.get("MAINPID", "0")))
-                    self._news.notify_all()
+                    self._changed.notify_all()
 
     async def wait_for(self, child: Child) -> None:
-        """Return when the process that `child` runs has said that it is ready."""
-        async with self._news:
-            await self._news.wait_for(lambda: child.pid in self._ready)
+        """Return when the current process of `child` is ready."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: child.pid in self._ready)
 
 
 def supervise(config: Config) -> None:
-    """Run everything until a signal. Raises ConfigError, with one line, if it cannot start."""
+    """Run everything until a signal. Raises ConfigError if it cannot start."""
     Allowed.parse(config.webhook_allow)
     check_url(config.store_url)
     try:
@@ -177,14 +177,13 @@ def supervise(config: Config) -> None:
         asyncio.run(Supervisor(config, Path(scratch)).run())
 
 
-def say(text: str) -> None:
-    """Tell the person who started the command."""
-    with contextlib.suppress(OSError):  # nobody reads it any more
+def _print(text: str) -> None:
+    with contextlib.suppress(OSError):  # a closed pipe
         print(text, flush=True)  # noqa: T201
 
 
 def _lock(data_dir: Path) -> IO[str]:
-    """Two servers on one folder would ruin each other's file."""
+    """Lock the folder: two servers on it would ruin each other's file."""
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = (data_dir / "lock").open("w")
@@ -199,7 +198,7 @@ def _lock(data_dir: Path) -> IO[str]:
 
 
 def _free_port(config: Config) -> int:
-    """The port that the api will have; says so now if it cannot."""
+    """The port of the api. Raises CannotStart if it cannot be listened on."""
     try:
         family, _, _, _, address = socket.getaddrinfo(
             config.host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

@@ -1,4 +1,4 @@
-"""The deliverer's process: python -m predictor.webhooks"""
+"""`python -m predictor.webhooks` delivers until SIGTERM or SIGINT."""
 
 import asyncio
 import logging
@@ -20,7 +20,7 @@ async def _serve(config: Config) -> None:
         asyncio.get_running_loop().add_signal_handler(signum, stop.set)
     notify_ready()
     if not config.signing_secrets:
-        logger.warning("PREDICTOR_WEBHOOK_SECRETS is unset: there are no webhooks")
+        logger.warning("PREDICTOR_WEBHOOK_SECRETS is unset: no webhooks are delivered")
         await stop.wait()
         return
     deliveries = Deliveries(config.store_url, lease=config.lease, result_ttl=config.result_ttl)
@@ -30,7 +30,6 @@ async def _serve(config: Config) -> None:
 
 
 def main() -> None:
-    """Deliver until a signal."""
     with ends_if_misconfigured():
         config = Config()
         configure_logging(config)

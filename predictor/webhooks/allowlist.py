@@ -1,4 +1,4 @@
-"""The hosts and networks that an operator names: what PREDICTOR_WEBHOOK_ALLOW says."""
+"""PREDICTOR_WEBHOOK_ALLOW: hosts and networks."""
 
 import re
 from contextlib import suppress
@@ -12,20 +12,20 @@ from predictor.errors import ConfigError
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}")
 
-#: What ends in a number is an address to most resolvers: 127.1, 0x7f.1, 2130706433.
+#: Most resolvers take what ends in a number for an address: 127.1, 0x7f.1, 2130706433.
 _NUMBER = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)")
 
 
 @dataclass(frozen=True)
 class Allowed:
-    """Hosts by their exact name, and networks; an address is a network of one."""
+    """Exact host names, and networks; an address is a network of one."""
 
     hosts: frozenset[str] = frozenset()
     networks: tuple[IPv4Network | IPv6Network, ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """What a comma-separated text names. Raises ConfigError."""
+        """Parse a comma-separated list. Raises ConfigError."""
         hosts: set[str] = set()
         networks: list[IPv4Network | IPv6Network] = []
         for entry in entries(text):
@@ -39,16 +39,15 @@ class Allowed:
         return cls(frozenset(hosts), tuple(networks))
 
     def contains(self, address: IPv4Address | IPv6Address) -> bool:
-        """Whether one of the networks does."""
         return any(address in network for network in self.networks)
 
 
 def host_name(text: str) -> str:
-    """`text` as one writes a host: lower case, IDNA, no dot at the end. Raises ValueError."""
+    """A host name in its canonical form: lower case, IDNA, no trailing dot. Raises ValueError."""
     given = text.lower().removesuffix(".")
     with suppress(UnicodeError):
         name = given.encode("idna").decode("ascii")
-        # Python's IDNA, older than that of the web, takes ß for ss: another host.
+        # Python's IDNA is older than the web's: it maps ß to ss, which is another host.
         is_exact = name == given or name.encode().decode("idna") == given
         if is_exact and len(name) < 254 and _NAME.fullmatch(name) and not _NUMBER.fullmatch(name):
             return name

@@ -1,4 +1,4 @@
-"""Delivers webhooks: takes those that are due, sends each, writes down what came of it."""
+"""Delivers the webhooks that are due, and records the outcome of each attempt."""
 
 import asyncio
 import logging
@@ -7,46 +7,48 @@ import time
 from dataclasses import replace
 from urllib.parse import urlsplit
 
-from pydantic_core import to_json
-
 from predictor.prediction import (
     Attempt,
     Delivery,
     DeliveryState,
     Prediction,
     PredictionId,
+    encode,
+    splice,
     timestamp,
 )
 from predictor.store.deliveries import Deliveries
-from predictor.webhooks.schedule import next_attempt
 from predictor.webhooks.sender import Sender
 
 logger = logging.getLogger(__name__)
 
-#: Attempts at once, and bytes of their bodies: above, those that are slow give way to new ones.
-#: To one host fewer: more would be rude to a receiver that answers.
+#: Concurrent attempts, and bytes of their bodies, above which slow ones are cut short for new ones;
+#: concurrent attempts to one host.
 _AT_ONCE, _BYTES_AT_ONCE, _AT_ONE_HOST = 400, 64 * 2**20, 50
 
-#: Seconds that an attempt has, and after which it is slow.
+#: Timeout of an attempt, and when it counts as slow, in seconds.
 _LIMIT, _PROMPT = 15.0, 2.0
+
+#: Longest pause between two attempts, give or take a tenth, and time to give up, in seconds.
+_LONGEST_PAUSE, _GIVE_UP_AFTER = 3600.0, 24 * 3600.0
 
 
 class Deliverer:
-    """One process's deliveries. What is new never waits long for receivers that do not answer."""
+    """One process's deliveries. Receivers that do not answer delay no new deliveries for long."""
 
     def __init__(self, deliveries: Deliveries, sender: Sender) -> None:
         self._deliveries = deliveries
         self._sender = sender
         self._running: dict[PredictionId, asyncio.Task[None]] = {}
-        #: host, bytes and limit of those that are not answered yet, the oldest first
+        #: host, bytes and timeout of attempts without an answer, the oldest first
         self._sending: dict[PredictionId, tuple[str, int, asyncio.Timeout]] = {}
         self._recording = asyncio.Semaphore(16)  # each takes a connection to the store
 
     async def run(self, stop: asyncio.Event, drain: float) -> None:
-        """Deliver until `stop`; attempts that run then get `drain` seconds."""
-        leaving = asyncio.create_task(stop.wait())
-        leaving.add_done_callback(lambda _: self._deliveries.leave(drain))
-        while not leaving.done():
+        """Deliver until `stop`; running attempts then get `drain` seconds."""
+        stopping = asyncio.create_task(stop.wait())
+        stopping.add_done_callback(lambda _: self._deliveries.leave(drain))
+        while not stopping.done():
             room = self._room()
             claimed = await self._deliveries.claim(room, self._running)
             if claimed:
@@ -54,9 +56,9 @@ class Deliverer:
                     self._start(id_, claimed.pop(id_))
                 self._make_room()
             else:
-                news = asyncio.create_task(self._deliveries.wait() if room else asyncio.sleep(0.05))
-                await asyncio.wait({leaving, news}, return_when=asyncio.FIRST_COMPLETED)
-                news.cancel()
+                due = asyncio.create_task(self._deliveries.wait() if room else asyncio.sleep(0.05))
+                await asyncio.wait({stopping, due}, return_when=asyncio.FIRST_COMPLETED)
+                due.cancel()
         if self._running:
             await asyncio.wait(self._running.values(), timeout=drain)
         for id_, task in list(self._running.items()):
@@ -64,7 +66,7 @@ class Deliverer:
             await self._deliveries.put_off(id_, 0)
 
     def _slow(self) -> list[PredictionId]:
-        """The attempts that may be cut short, the oldest first."""
+        """Attempts that may be cut short, the oldest first."""
         latest = asyncio.get_running_loop().time() + _LIMIT - _PROMPT
         return [
             id_
@@ -76,13 +78,13 @@ class Deliverer:
         return sum(self._sending[id_][1] for id_ in ids)
 
     def _room(self) -> int:
-        """How many more may be tried now, if all that are slow give way."""
+        """How many more may start now, if all slow ones are cut short."""
         slow = self._slow()
         is_full = self._held(list(self._sending)) - self._held(slow) >= _BYTES_AT_ONCE
         return 0 if is_full else max(0, _AT_ONCE + len(slow) - len(self._running))
 
     def _make_room(self) -> None:
-        """Cut short those that have been slow for longest, as far as new ones need their room."""
+        """Cut short the slowest, as far as new ones need their room."""
         for id_ in self._slow():
             if len(self._sending) <= _AT_ONCE and self._held(list(self._sending)) <= _BYTES_AT_ONCE:
                 break
@@ -93,7 +95,7 @@ class Deliverer:
         if [other for other, *_ in self._sending.values()].count(host) < _AT_ONE_HOST:
             body, limit = message(delivery.prediction), asyncio.timeout(_LIMIT)
             self._sending[id_] = host, len(body), limit
-            # The output is in the body: it is not held twice.
+            # The body has the output: do not hold it twice.
             delivery = replace(delivery, prediction=replace(delivery.prediction, output=None))
             work = self._deliver(delivery, body, limit)
         else:
@@ -119,27 +121,33 @@ class Deliverer:
 
 
 def message(prediction: Prediction) -> bytes:
-    """The body: type, timestamp and data, as Standard Webhooks advises. Always the same."""
-    data = b'"prediction_id":%b,"status":%b' % (to_json(prediction.id), to_json(prediction.state))
+    """The body, as Standard Webhooks advises; the same at each attempt."""
+    data = {"prediction_id": encode(prediction.id), "status": encode(prediction.state)}
     if prediction.output:
-        data += b',"output":%b' % prediction.output.to_json()
+        data["output"] = prediction.output.to_json()
     elif prediction.error:
-        data += b',"error":%b' % to_json(prediction.error.message)
-    return b'{"type":%b,"timestamp":%b,"data":{%b}}' % (
-        to_json(f"prediction.{prediction.state}"),
-        to_json(timestamp(prediction.finished or 0)),
-        data,
+        data["error"] = encode(prediction.error.message)
+    return splice(
+        type=encode(f"prediction.{prediction.state}"),
+        timestamp=encode(timestamp(prediction.finished or 0)),
+        data=splice(**data),
     )
 
 
+def next_attempt(tries: int, ended: float, now: float, retry_after: float | None) -> float | None:
+    """Seconds until the next attempt, after `tries`; None: give up."""
+    pause = min(2.0 ** min(tries, 20), _LONGEST_PAUSE) * random.uniform(0.9, 1.1)  # noqa: S311
+    pause = max(pause, retry_after or 0.0)
+    return pause if now + pause - ended <= _GIVE_UP_AFTER else None
+
+
 def _consequence(delivery: Delivery, attempt: Attempt) -> tuple[DeliveryState, float | None]:
-    """What follows from an attempt: the state, and seconds until the next."""
+    """The state after an attempt, and seconds until the next."""
     match attempt.outcome:
         case "delivered":
             return DeliveryState.DELIVERED, None
         case "gone":
             return DeliveryState.FAILED, None
-    pause = next_attempt(
-        delivery.recent_tries + 1, delivery.since, time.time(), attempt.retry_after
-    )
+    tries = delivery.recent_tries + 1
+    pause = next_attempt(tries, delivery.since, time.time(), attempt.retry_after)
     return DeliveryState.FAILED if pause is None else DeliveryState.PENDING, pause

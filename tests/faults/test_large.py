@@ -1,61 +1,19 @@
 """Results that are large for the link to the store, or for the store itself."""
 
-import contextlib
-import socket
-import threading
 import time
 from pathlib import Path
-from typing import Self
 
 import pytest
 
 from tests.faults.conftest import Farm
+from tests.faults.surroundings import Link
 
 MB = 1_000_000
 
 
-class SlowLink:
-    """Between a process and the store: each direction passes so many bytes a second."""
-
-    def __init__(self, target: str, path: Path, pace: float) -> None:
-        self._target = target
-        self._pace = pace
-        self._server = socket.socket(socket.AF_UNIX)
-        self._server.bind(str(path))
-        self.url = f"unix://{path}"
-
-    def __enter__(self) -> Self:
-        self._server.listen(100)
-        threading.Thread(target=self._accept, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.close()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self._server.accept()
-                upstream = socket.socket(socket.AF_UNIX)
-                upstream.connect(self._target)
-                for pair in ((client, upstream), (upstream, client)):
-                    threading.Thread(target=self._pump, args=pair, daemon=True).start()
-
-    def _pump(self, source: socket.socket, target: socket.socket) -> None:
-        with source:
-            with contextlib.suppress(OSError):
-                while data := source.recv(65536):
-                    target.sendall(data)
-                    if len(data) > 10_000:
-                        time.sleep(len(data) / self._pace)
-            for end in (source, target):
-                with contextlib.suppress(OSError):
-                    end.shutdown(socket.SHUT_RDWR)
-
-
 def test_a_large_result_comes_over_a_slow_link(farm: Farm, tmp_path: Path) -> None:
     """Written, read, told and waited for, though each takes longer than a small answer may."""
-    with SlowLink(farm.store.url.removeprefix("unix://"), tmp_path / "link", 1.5 * MB) as link:
+    with Link(farm.store.url, tmp_path / "link", 1.5 * MB) as link:
         farm._api = farm.processes.api(redis_url=link.url)
         farm.worker("results:predict", redis_url=link.url)
         id_ = farm.api.submit("large")

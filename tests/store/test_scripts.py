@@ -99,17 +99,17 @@ FAULTS = {
         "if true then",
     ),
     "what is given back loses its turn": (
-        "suspects",
+        "shared/suspects",
         "redis.call('ZADD', QUEUE, 'XX', turn, id)",
         "redis.call('ZADD', QUEUE, 'XX', now, id)",
     ),
     "the company of a suspect is not halved": (
-        "suspects",
+        "shared/suspects",
         "math.floor(company / 2)",
         "math.floor(company)",
     ),
     "a suspect that is given back joins the line": (
-        "suspects",
+        "shared/suspects",
         "if group and group > 0 then",
         "if strikes >= suspicious then",
     ),
@@ -124,14 +124,14 @@ FAULTS = {
         "turn = now_ms()",
     ),
     "an idempotency key outlives its prediction": (
-        "settle",
+        "shared/settle",
         "redis.call('PEXPIRE', IDEMPOTENCY .. key, result_ttl)",
         "",
     ),
     "Cancel-After is forgotten": (
-        "deadline",
-        "local takes = tonumber(terms[1]) or math.huge",
-        "local takes = math.huge",
+        "shared/deadline",
+        "local takes, waits = tonumber(terms[1]) or math.huge,",
+        "local takes, waits = math.huge,",
     ),
     "a renewal takes another's lease": (
         "renew",
@@ -144,7 +144,7 @@ FAULTS = {
         "",
     ),
     "leases do not move with the clock": (
-        "clock",
+        "shared/clock",
         "{ QUEUE, LEASES, SUSPECTS, DELIVERIES }",
         "{ QUEUE, SUSPECTS, DELIVERIES }",
     ),

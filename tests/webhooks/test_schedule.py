@@ -1,4 +1,4 @@
-from predictor.webhooks.schedule import next_attempt
+from predictor.webhooks.deliverer import next_attempt
 
 
 def test_attempts_grow_rare() -> None:

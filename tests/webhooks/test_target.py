@@ -151,6 +151,11 @@ async def test_a_name_that_is_unknown_now_may_be_known_later(
 ) -> None:
     assert await check_target("https://a.example", Allowed()) == "https://a.example"
     assert await permitted_addresses(parse_target("https://a.example"), Allowed()) == []
+    for allow in ("a.example", "b.example,10.0.0.0/8"):
+        assert await check_target("http://a.example", Allowed.parse(allow))
+    for allow in ("", "b.example"):
+        with pytest.raises(WebhookRefused, match="must begin with https://"):
+            await check_target("http://a.example", Allowed.parse(allow))
 
     hanging = threading.Event()
 

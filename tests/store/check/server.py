@@ -24,7 +24,7 @@ _ARGUMENTS = re.compile(r"^local ([\w\s,]+?) =\s+(?:unpack\(ARGV\)|ARGV\[1\])", 
 
 def names() -> list[str]:
     """The scripts, without the parts that are no scripts of their own."""
-    files = [Path(file.name) for file in resources.files("predictor.store").iterdir()]
+    files = [Path(file.name) for file in (resources.files("predictor.store") / "lua").iterdir()]
     texts = {file.stem: scripts._text(file.stem) for file in files if file.suffix == ".lua"}
     return sorted(name for name, text in texts.items() if _ARGUMENTS.search(text))
 
@@ -179,7 +179,9 @@ def _plain(reply: Any) -> Any:
     return reply[:60].decode() if isinstance(reply, bytes) else reply
 
 
-@cache
+#: The scripts that must look whether the clock was set back.
+_CLOCKED = {"claim", "deliver", "record", "renew", "submit"}
+
+
 def uses_clock(name: str) -> bool:
-    """Whether the script looks for a clock that was set back."""
-    return ", clock" in scripts._text(name)
+    return name in _CLOCKED

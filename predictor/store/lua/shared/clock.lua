@@ -3,8 +3,6 @@
 -- Guarantees: after a step back everything waits as long as if there had been none, and in the same
 -- order. Steps of less than half a second are let be. Who writes a time that lies ahead, or a turn,
 -- asks this clock first: else that would be moved with those from before the step.
---
--- Uses basics
 local function shorten(key, step)
   local left = redis.call('PTTL', key)
   if left > 0 then

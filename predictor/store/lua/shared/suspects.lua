@@ -4,7 +4,6 @@
 -- that ended such a worker at most half share the next one: what does it is found in as many
 -- steps as its company can be halved, and given up when it was alone. What was in its company is not.
 --
--- Uses basics
 
 -- Returns a prediction that its worker did not finish to its place in the queue, or sets it apart.
 -- `strikes` of `most`: how often that happened, and how often it may; `suspicious`: from how many on

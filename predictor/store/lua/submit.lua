@@ -4,7 +4,6 @@
 -- lost, changes nothing and answers the same. One idempotency key belongs to one prediction, however
 -- many submit it at once, for as long as that one is known. One waiting worker is woken.
 --
--- Uses basics, announce, clock
 -- ARGV  id, job as JSON, ms that it may take (or ''), ms that it may wait, how many may wait (0: any
 --       number), idempotency key (or ''), fingerprint of the request, webhook's URL (or ''), time to
 --       live of a delivery, ms

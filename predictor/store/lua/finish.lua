@@ -4,7 +4,6 @@
 -- changes; repeating it changes nothing and answers the same. After its time a prediction does not
 -- succeed any more: who has asked meanwhile was told so.
 --
--- Uses basics, announce, deadline, settle
 -- Answers 1; 0 if another had ended it; -1 if its time is over, and the result does not say so.
 local id, result, result_ttl, delivery_ttl, worker, started, says_late = unpack(ARGV)
 local turn = turn_of(id)

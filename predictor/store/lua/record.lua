@@ -4,7 +4,6 @@
 -- kept; what another deliverer has delivered meanwhile stays delivered, and what it has given up is
 -- not pending again.
 --
--- Uses basics, clock
 -- ARGV  id, when the attempt began (ms), attempt as JSON, state, ms until the next ('' for none), time
 --       to live of the webhook from now on (ms, '' to leave it), when it was asked for, as the
 --       delivery said: one that was asked for since is due at once

@@ -4,14 +4,14 @@
 -- a webhook has a delivery from the same moment on, with a result of its own. The idempotency key
 -- lives exactly as long as the result.
 --
--- Uses basics, announce
 
 -- Removes what is kept of a prediction that has not ended, but for its record.
 local function forget(id)
   redis.call('DEL', JOB .. id, IN_PROGRESS .. id, TRIES .. id)
   redis.call('ZREM', QUEUE, id)
-  redis.call('ZREM', LEASES, id)
-  redis.call('ZREM', SUSPECTS, id)
+  if redis.call('ZREM', LEASES, id) == 0 then
+    redis.call('ZREM', SUSPECTS, id)
+  end
   redis.call('HDEL', TURNS, id)
   redis.call('HDEL', CANCELS, id)
 end

@@ -5,7 +5,6 @@
 -- set apart, and given up. One that is no longer this worker's is left alone; repeating it changes
 -- nothing.
 --
--- Uses basics, announce, suspects
 -- ARGV  worker, how many times one may be given back, how many of them it may before it is set
 --       apart, how many the worker ran when it was told to stop (0: it was not), then id, token for
 --       each

@@ -4,7 +4,6 @@
 -- ends it, even if its worker never hears of it. The mark goes with the prediction: nothing is left
 -- that could touch another.
 --
--- Uses basics, announce, deadline, settle
 -- Answers 'gone', 'told', 'done' with the first bytes of the result, or nil for an unknown id.
 local id, canceled, expired, timed_out, result_ttl, delivery_ttl, head = unpack(ARGV)
 local turn = turn_of(id)

@@ -4,7 +4,6 @@
 -- given again if this deliverer dies. A prediction whose time is over ends here, though there is no
 -- worker. Only the store's clock counts.
 --
--- Uses basics, announce, clock, deadline, settle
 -- ARGV  lease, how many at most, bytes of results at most (one is always given), result that says it
 --       has expired, that it has run out of time, times to live of a result, of a delivery,
 --       then the ids that it holds

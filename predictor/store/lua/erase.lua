@@ -3,7 +3,6 @@
 -- Guarantees: afterwards its input, its result, its events, its idempotency key and what was to be
 -- told of it are gone; one that has not ended is left alone. One whose time is over has ended.
 --
--- Uses basics, announce, deadline, settle
 -- Answers 'erased', 'active', or nil for an unknown id.
 local id = ARGV[1]
 local turn = turn_of(id)

@@ -3,23 +3,22 @@
 -- Guarantees: a prediction between two states is never seen in neither; one that was seen to be late
 -- never succeeds.
 --
--- Uses basics, deadline
 -- ARGV  id, how many bytes of a result are read (0: all)
 -- Answers { 'done', progress, result, its size }, or { 'running' | 'queued' | 'late', progress, now,
 -- turn, place in the queue, tries, in-progress value, ms that are left, pace … }; nil for an unknown
 -- id.
 local id, most = unpack(ARGV)
-local record = redis.pcall('HMGET', PREDICTION .. id, 'progress', 'run')
-local progress = text(record[1])
-local turn = turn_of(id)
+local size = redis.pcall('STRLEN', RESULT .. id)
+local turn = size == 0 and turn_of(id)
 if not turn then
-  if redis.call('EXISTS', RESULT .. id) == 0 then
+  if size == 0 and redis.call('EXISTS', RESULT .. id) == 0 then
     return nil
   end
-  local size = redis.pcall('STRLEN', RESULT .. id)
   local result = text(redis.pcall('GETRANGE', RESULT .. id, 0, most - 1))
+  local progress = field(PREDICTION .. id, 'progress')
   return { 'done', progress or '', result or '', type(size) == 'number' and size or 0 }
 end
+local record = redis.pcall('HMGET', PREDICTION .. id, 'progress', 'run')
 local now, holder = now_ms(), get(IN_PROGRESS .. id)
 local left = left_of(id, turn, now)
 local state = holder and 'running' or 'queued'
@@ -29,7 +28,7 @@ end
 local pace = redis.pcall('HMGET', PACE, 'count', 'at', 'since', 'run')
 return {
   state,
-  holder and record[2] == holder and progress or '',
+  holder and record[2] == holder and text(record[1]) or '',
   math.floor(now),
   string.format('%.17g', turn),
   redis.call('ZRANK', QUEUE, id),

@@ -20,9 +20,10 @@ local function field(key, name)
 end
 
 local function wake(key)
-  redis.pcall('LPUSH', key, 1)
+  if redis.pcall('LPUSH', key, 1) == 1 then
+    redis.pcall('PEXPIRE', key, 60000)
+  end
   redis.pcall('LTRIM', key, 0, 999)
-  redis.pcall('PEXPIRE', key, 60000)
 end
 
 -- Lengthens the life of what several predictions share; never shortens it.

@@ -4,8 +4,6 @@
 -- counted in the same step, so nothing is between picking and holding. Predictions whose lease ran
 -- out come first, in the order in which they were submitted. Suspects are given to one worker at a
 -- time, which has nothing else to do. Only the store's clock counts.
---
--- Uses basics, announce, clock, deadline, suspects
 local worker, lease, most, most_bytes, max_tries, holds, is_quarantined, sent_at,
   may_recover, is_repeat = unpack(ARGV)
 lease, most, max_tries, holds = tonumber(lease), tonumber(most), tonumber(max_tries), tonumber(holds)

@@ -3,7 +3,6 @@
 -- Guarantees: it is reckoned from the submit, which never changes. One that has a `Cancel-After` ends
 -- then, though it runs; one that has waited for the queue's time to live ends unless it runs.
 --
--- Uses basics
 
 -- When an unfinished prediction was submitted, ms; nil for one that is unknown, or has ended.
 local function turn_of(id)
@@ -11,14 +10,15 @@ local function turn_of(id)
   return tonumber(kept and string.match(kept, '^%S+') or redis.call('ZSCORE', QUEUE, id))
 end
 
--- Ms that are left of its time; infinite where it has no end.
+-- Ms that are left of its time, or of that in the queue; infinite where it has no end.
 local function left_of(id, turn, now)
   local terms = redis.pcall('HMGET', PREDICTION .. id, 'cancel_after', 'queue_ttl')
-  local takes = tonumber(terms[1]) or math.huge
-  if redis.call('EXISTS', IN_PROGRESS .. id) == 0 then
-    takes = math.min(takes, tonumber(terms[2]) or math.huge)
+  local takes, waits = tonumber(terms[1]) or math.huge, tonumber(terms[2]) or math.huge
+  local left = turn + math.min(takes, waits) - now
+  if left <= 0 and waits < takes and redis.call('EXISTS', IN_PROGRESS .. id) == 1 then
+    left = turn + takes - now
   end
-  return turn + takes - now
+  return left
 end
 
 local function is_late(id, turn, now)
