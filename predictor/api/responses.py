@@ -12,6 +12,7 @@ from pydantic_core import to_json
 from predictor import errors
 from predictor.api.headers import (
     CACHE_CONTROL,
+    CONNECTION,
     NO_STORE,
     RETRY_AFTER,
     SERVER_TIMING,
@@ -25,7 +26,13 @@ logger = logging.getLogger(__name__)
 #: Responses by their status, as FastAPI's parameter `responses` takes them.
 Described = dict[int | str, dict[str, Any]]
 
-_ALWAYS = {404: [CACHE_CONTROL], 503: [RETRY_AFTER]}
+#: The header of every response with a status, unless it has another value.
+_ALWAYS = {
+    404: (CACHE_CONTROL, "no-store"),
+    408: (CONNECTION, "close"),
+    413: (CONNECTION, "close"),
+    503: (RETRY_AFTER, "1"),
+}
 
 #: The nearest base class in this table gives an error's status.
 STATUS: dict[type[errors.PredictorError], int] = {
@@ -68,15 +75,10 @@ def error_response(
     status: int, message: str, headers: Mapping[str, str] | None = None, **more: str
 ) -> Response:
     """Every error has this shape."""
-    always: dict[str, str] = {}
-    match status:
-        case 404:
-            always = NO_STORE
-        case 408 | 413:
-            always = {"Connection": "close"}  # the rest of the body is not read
-        case 503:
-            always = retry_after(1)
-    return json(to_json({"error": message} | more), status, always | dict(headers or {}))
+    if status in _ALWAYS:
+        header, value = _ALWAYS[status]
+        headers = header(value) | dict(headers or {})
+    return json(to_json({"error": message} | more), status, headers)
 
 
 def failed(error: errors.PredictorError, headers: Mapping[str, str] | None = None) -> Response:
@@ -152,7 +154,7 @@ def raises(*kinds: type[errors.PredictorError], ended: Sequence[ResponseHeader] 
         here = [kind for kind in kinds if status_of(kind) == status]
         examples = {kind.__name__: {"value": {"error": kind().message}} for kind in here}
         is_end = any(issubclass(kind, errors.PredictionError) for kind in here)
-        headers = (*_ALWAYS.get(status, ()), *(ended if is_end else ()))
+        headers = (*_ALWAYS.get(status, ())[:1], *(ended if is_end else ()))
         content = {"application/json": {"examples": examples}}
         phrase = f"{HTTPStatus(status).phrase}."
         found |= described(status, phrase, *headers, model=Error, content=content)

@@ -9,8 +9,7 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.sse import EventSourceResponse
 
 from predictor import errors
-from predictor.api import headers as http
-from predictor.api import responses, schemas
+from predictor.api import headers, responses, schemas
 from predictor.api.body import read_input
 from predictor.api.dependencies import (
     KnownPrediction,
@@ -38,24 +37,26 @@ _UNKNOWN = raises(errors.UnknownPrediction, errors.StoreUnavailable)
 _FAILURES = errors.PredictionError.__subclasses__()
 
 #: Headers of a prediction that was accepted, and of one that has ended.
-_ACCEPTED = (http.LOCATION, http.PREFERENCE_APPLIED, http.IDEMPOTENCY_REPLAYED)
-_ENDED = (http.SERVER_TIMING, http.CACHE_CONTROL, http.PREFERENCE_APPLIED)
+_ACCEPTED = (headers.LOCATION, headers.PREFERENCE_APPLIED, headers.IDEMPOTENCY_REPLAYED)
+_ENDED = (headers.SERVER_TIMING, headers.CACHE_CONTROL, headers.PREFERENCE_APPLIED)
 
 predictions = APIRouter(
     prefix="/predict/{prediction_id}",
     tags=["predictions"],
-    route_class=http.DirectRoute,
+    route_class=headers.DirectRoute,
     responses=_UNKNOWN,
 )
 health = APIRouter(prefix="/health", tags=["health"])
 
 
-async def predict(request: Request, headers: Annotated[http.PredictHeaders, Header()]) -> Response:
+async def predict(
+    request: Request, options: Annotated[headers.PredictHeaders, Header()]
+) -> Response:
     """Run the model on an input: at once, or later with the header `Async-Mode: true`."""
     text = await read_input(request)
-    if headers.is_queued:
-        return await _queue(request, text, headers)
-    return await while_connected(request, _run(request, text, headers.cancel_after))
+    if options.is_queued:
+        return await _queue(request, text, options)
+    return await while_connected(request, _run(request, text, options.cancel_after))
 
 
 async def _run(request: Request, text: str, cancel_after: float | None) -> Response:
@@ -79,28 +80,28 @@ async def _run(request: Request, text: str, cancel_after: float | None) -> Respo
     return responses.json(Output(text, result).to_json(), 200, timing)
 
 
-async def _queue(request: Request, text: str, wanted: http.PredictHeaders) -> Response:
+async def _queue(request: Request, text: str, options: headers.PredictHeaders) -> Response:
     """Accept the prediction; then wait for it, if asked to, and respond as a sync call would."""
     state, twin = app_state(request), None
-    webhook = await _webhook(request, wanted.webhook_url)
-    if key := wanted.idempotency_key:
+    webhook = await _webhook(request, options.webhook_url)
+    if key := options.idempotency_key:
         twin = Twin(_digest(key), _digest(key, text, webhook or ""))
-    job = Job(text, wanted.cancel_after, webhook)
+    job = Job(text, options.cancel_after, webhook)
     submitted = await state["predictions"].submit(new_id(), job, twin)
     id_ = submitted.id
-    headers = http.LOCATION(f"{request.scope.get('root_path', '')}/predict/{id_}")
-    headers |= wanted.preferences.applied()
+    more = headers.LOCATION(f"{request.scope.get('root_path', '')}/predict/{id_}")
+    more |= options.preferences.applied()
     if submitted.is_replay:
-        headers |= http.IDEMPOTENCY_REPLAYED("true")
+        more |= headers.IDEMPOTENCY_REPLAYED("true")
     prediction = None
-    if seconds := wanted.wait(state["config"].timeout):
+    if seconds := options.wait(state["config"].timeout):
         with suppress(errors.StoreUnavailable):  # it is accepted all the same: say under which id
             prediction = await while_connected(request, wait_for_end(state, id_, seconds))
     if prediction and not prediction.is_active:
         body = prediction.output.to_json() if prediction.output else b""
-        return responses.ended(prediction, body, headers)
+        return responses.ended(prediction, body, more)
     ask_in = prediction.ask_in if prediction else submitted.ask_in
-    return responses.accepted(id_, headers | responses.retry_after(ask_in))
+    return responses.accepted(id_, more | responses.retry_after(ask_in))
 
 
 async def _webhook(request: Request, url: str | None) -> str | None:
@@ -120,15 +121,15 @@ def _digest(*texts: str) -> str:
 
 
 async def read_prediction(
-    request: Request, headers: Annotated[http.ReadHeaders, Header()]
+    request: Request, options: Annotated[headers.ReadHeaders, Header()]
 ) -> Response:
     """Read an accepted prediction: 200 done, 202 ask again, anything else will not succeed."""
     id_ = await path_id(request.path_params["prediction_id"])
-    state, wait = app_state(request), http.Preferences.parse(headers.prefer).wait
+    state, wait = app_state(request), headers.Preferences.parse(options.prefer).wait
     prediction = known(await state["predictions"].read(id_))
     if wait and prediction.is_active:
         prediction = await while_connected(request, wait_for_end(state, id_, wait))
-    applied = http.Preferences(wait=wait).applied()
+    applied = headers.Preferences(wait=wait).applied()
     if prediction.is_active:
         return responses.pending(prediction, applied)
     body = responses.done(id_, prediction.output) if prediction.output else b""
@@ -141,7 +142,7 @@ async def read_prediction(
     responses=described(
         200,
         "Known, whatever became of it. `Retry-After` while it has not ended, then `Server-Timing`.",
-        *(http.CACHE_CONTROL, http.RETRY_AFTER, http.SERVER_TIMING),
+        *(headers.CACHE_CONTROL, headers.RETRY_AFTER, headers.SERVER_TIMING),
     ),
 )
 async def read_status(prediction: KnownPrediction, response: Response) -> Prediction:
@@ -194,28 +195,28 @@ async def cancel_prediction(
         "`status` (`queued`, or `running` with the number of the try), `progress` and `output` as "
         "the model emits them, and `completed` with the output or the error; then the stream ends. "
         "It can be resumed, and read again for as long as the result is kept.",
-        http.CACHE_CONTROL,
+        headers.CACHE_CONTROL,
         content={"text/event-stream": {"example": EXAMPLE}},
     )
     | described(204, "It has ended, and there is nothing after `Last-Event-ID`.")
     | raises(errors.InvalidHeader),
 )
 async def read_events(
-    request: Request, headers: Annotated[http.EventsHeaders, Header()]
+    request: Request, options: Annotated[headers.EventsHeaders, Header()]
 ) -> Response:
     """What happens to a prediction, as it happens: Server-Sent Events, until it has ended."""
     id_, state = await path_id(request.path_params["prediction_id"]), app_state(request)
-    prediction, after = await known_prediction(request, id_), headers.last_event_id or ""
+    prediction, after = await known_prediction(request, id_), options.last_event_id or ""
     if after and not prediction.is_active and not await state["predictions"].events(id_, after):
         return Response(status_code=204)  # a browser would come back for ever
-    more = http.NO_STORE | {"X-Accel-Buffering": "no"}
+    more = headers.NO_STORE | {"X-Accel-Buffering": "no"}
     return EventSourceResponse(follow(state, id_, after), headers=more)
 
 
 @predictions.get(
     "/webhook",
     response_model=schemas.PredictionWebhook,
-    responses=described(200, "The webhook, and its attempts.", http.CACHE_CONTROL)
+    responses=described(200, "The webhook, and its attempts.", headers.CACHE_CONTROL)
     | raises(*_NO_WEBHOOK),
 )
 async def read_webhook(id_: PathId, store: Store, response: Response) -> Webhook:
@@ -223,7 +224,7 @@ async def read_webhook(id_: PathId, store: Store, response: Response) -> Webhook
     webhook = await store.webhook(id_)
     if webhook is None:
         raise errors.NoWebhook
-    response.headers.update(http.NO_STORE)
+    response.headers.update(headers.NO_STORE)
     return webhook
 
 
@@ -257,7 +258,7 @@ async def ready(store: Store) -> schemas.Health:
 
 def create_router(bodies: schemas.Typed) -> APIRouter:
     """The endpoints whose bodies depend on the model's types."""
-    typed = APIRouter(route_class=http.DirectRoute, tags=["predictions"])
+    typed = APIRouter(route_class=headers.DirectRoute, tags=["predictions"])
 
     async def body(_: bodies.request) -> None:  # type: ignore[name-defined]
         """Documents the body."""
@@ -269,7 +270,7 @@ def create_router(bodies: schemas.Typed) -> APIRouter:
         | described(
             202,
             "Accepted: the prediction is in the store, a worker will run it.",
-            *(*_ACCEPTED, http.RETRY_AFTER),
+            *(*_ACCEPTED, headers.RETRY_AFTER),
             model=schemas.PredictionAccepted,
         )
         | raises(
@@ -285,7 +286,7 @@ def create_router(bodies: schemas.Typed) -> APIRouter:
         | described(
             202,
             "It waits in the queue or runs: ask again.",
-            *(http.RETRY_AFTER, http.CACHE_CONTROL, http.PREFERENCE_APPLIED),
+            *(headers.RETRY_AFTER, headers.CACHE_CONTROL, headers.PREFERENCE_APPLIED),
             model=schemas.PredictionPending,
         )
         | _UNKNOWN
