@@ -19,7 +19,7 @@ from predictor.api.headers import (
     ResponseHeader,
 )
 from predictor.api.schemas import Error
-from predictor.prediction import Json, Output, Prediction, PredictionId, encode, splice
+from predictor.prediction import Prediction, PredictionId, encode, splice
 
 logger = logging.getLogger(__name__)
 
@@ -100,18 +100,17 @@ def pending(prediction: Prediction, headers: dict[str, str]) -> Response:
     return error_response(202, message, progress(prediction) | headers)
 
 
-def done(id_: PredictionId, output: Output) -> Json:
-    """The body for a prediction that was accepted and has succeeded."""
-    return splice(prediction_id=encode(id_), output=output.to_json())
-
-
-def ended(prediction: Prediction, body: bytes, headers: dict[str, str]) -> Response:
-    """`body` where the prediction succeeded, else why it did not."""
+def ended(prediction: Prediction, headers: dict[str, str], *, with_id: bool) -> Response:
+    """The output of a prediction that succeeded, else why it did not."""
     headers = progress(prediction) | headers
-    if error := prediction.error:
-        status = status_of(type(error))
-        return error_response(status, error.message, headers, prediction_id=prediction.id)
-    return json(body, 200, headers)
+    if prediction.output:
+        body = prediction.output.to_json()
+        if with_id:
+            body = splice(prediction_id=encode(prediction.id), output=body)
+        return json(body, 200, headers)
+    error = prediction.error or errors.Unreadable()
+    status = status_of(type(error))
+    return error_response(status, error.message, headers, prediction_id=prediction.id)
 
 
 def progress(prediction: Prediction) -> dict[str, str]:

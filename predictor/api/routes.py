@@ -23,7 +23,7 @@ from predictor.api.dependencies import (
 from predictor.api.events import EXAMPLE, follow
 from predictor.api.responses import described, raises
 from predictor.api.waiting import wait_for_end, while_connected
-from predictor.prediction import Job, Json, Output, Prediction, Webhook, new_id
+from predictor.prediction import Job, Output, Prediction, Webhook, new_id
 from predictor.store.predictions import Cancellation, Twin
 from predictor.webhooks.target import check_target
 
@@ -62,7 +62,6 @@ async def predict(
 async def _run(request: Request, text: str, cancel_after: float | None) -> Response:
     state, began = app_state(request), time.monotonic()
     started = began
-    result: Json | errors.PredictionError
     try:
         async with state["slots"].take():
             started = time.monotonic()
@@ -72,12 +71,11 @@ async def _run(request: Request, text: str, cancel_after: float | None) -> Respo
             if seconds <= 0:
                 raise errors.TimedOut
             result = await state["model"].run(text, seconds)
+        response = responses.json(Output(text, result).to_json())
     except errors.PredictionError as error:
-        result = error
-    timing = responses.timing(started - began, time.monotonic() - started)
-    if isinstance(result, errors.PredictionError):
-        return responses.failed(result, timing)
-    return responses.json(Output(text, result).to_json(), 200, timing)
+        response = responses.failed(error)
+    response.headers.update(responses.timing(started - began, time.monotonic() - started))
+    return response
 
 
 async def _queue(request: Request, text: str, options: headers.PredictHeaders) -> Response:
@@ -98,8 +96,7 @@ async def _queue(request: Request, text: str, options: headers.PredictHeaders) -
         with suppress(errors.StoreUnavailable):  # it is accepted all the same: say under which id
             prediction = await while_connected(request, wait_for_end(state, id_, seconds))
     if prediction and not prediction.is_active:
-        body = prediction.output.to_json() if prediction.output else b""
-        return responses.ended(prediction, body, more)
+        return responses.ended(prediction, more, with_id=False)
     ask_in = prediction.ask_in if prediction else submitted.ask_in
     return responses.accepted(id_, more | responses.retry_after(ask_in))
 
@@ -132,8 +129,7 @@ async def read_prediction(
     applied = headers.Preferences(wait=wait).applied()
     if prediction.is_active:
         return responses.pending(prediction, applied)
-    body = responses.done(id_, prediction.output) if prediction.output else b""
-    return responses.ended(prediction, body, applied)
+    return responses.ended(prediction, applied, with_id=True)
 
 
 @predictions.get(
