@@ -27,7 +27,8 @@ def encode(value: str) -> Json:
 
 def splice(**members: Json) -> Json:
     """A JSON object of values that are already JSON."""
-    return Json(b"{%b}" % b",".join(b'"%b":%b' % (k.encode(), v) for k, v in members.items()))
+    parts = [part for name, value in members.items() for part in (b',"%b":' % name.encode(), value)]
+    return Json(b"".join([b"{", parts[0][1:], *parts[1:], b"}"]))  # large ones are copied once
 
 
 def new_id() -> PredictionId:

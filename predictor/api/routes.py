@@ -15,6 +15,7 @@ from predictor.api.dependencies import (
     KnownPrediction,
     PathId,
     Store,
+    WebhookId,
     app_state,
     known,
     known_prediction,
@@ -32,7 +33,6 @@ _CANNOT_BE_STOPPED = (
     "its result is dropped."
 )
 
-_NO_WEBHOOK = (errors.NoWebhook, errors.UnknownPrediction)
 _UNKNOWN = raises(errors.UnknownPrediction, errors.StoreUnavailable)
 _FAILURES = errors.PredictionError.__subclasses__()
 
@@ -213,9 +213,9 @@ async def read_events(
     "/webhook",
     response_model=schemas.PredictionWebhook,
     responses=described(200, "The webhook, and its attempts.", headers.CACHE_CONTROL)
-    | raises(*_NO_WEBHOOK),
+    | raises(errors.NoWebhook),
 )
-async def read_webhook(id_: PathId, store: Store, response: Response) -> Webhook:
+async def read_webhook(id_: WebhookId, store: Store, response: Response) -> Webhook:
     """The attempts to deliver the webhook of a prediction, and the responses to them."""
     webhook = await store.webhook(id_)
     if webhook is None:
@@ -228,9 +228,9 @@ async def read_webhook(id_: PathId, store: Store, response: Response) -> Webhook
     "/webhook",
     status_code=202,
     response_description="It is sent again.",
-    responses=raises(*_NO_WEBHOOK, errors.StillActive),
+    responses=raises(errors.NoWebhook, errors.StillActive),
 )
-async def send_webhook_again(id_: PathId, store: Store) -> schemas.PredictionRedelivery:
+async def send_webhook_again(id_: WebhookId, store: Store) -> schemas.PredictionRedelivery:
     """Send the webhook of a prediction that has ended once more, delivered or not."""
     if not await store.redeliver(id_):
         raise errors.NoWebhook
