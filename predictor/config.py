@@ -1,25 +1,28 @@
-"""Every setting: its environment variable, type, default and one sentence; read once."""
+"""Every setting: its environment variable, type, default and description; read once."""
 
 import base64
+import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, HttpUrl, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    SettingsConfigDict,
+)
 
 from predictor.errors import ConfigError
 
 PREFIX = "PREDICTOR_"
 
-Seconds = Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)]
-LogLevel = Literal["debug", "info", "warning", "error"]
+_Seconds = Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)]
+_UpToADay = Annotated[float, Field(ge=0, le=86400, allow_inf_nan=False)]
 
 
 class Config(BaseSettings):
-    """The settings of one process, read once when it starts.
-
-    Raises ConfigError, naming the variable, when one cannot be used.
-    """
+    """The settings of one process. Raises ConfigError, which names the variables to mend."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
@@ -47,33 +50,27 @@ class Config(BaseSettings):
     model: str = Field(
         "predictor.mock:predict", description="Import path of the model, package.module:name."
     )
-    mock_delay: float = Field(
-        1.0, ge=0, le=86400, allow_inf_nan=False, description="Seconds that the mock model takes."
-    )
+    mock_delay: _UpToADay = Field(1.0, description="Seconds that the mock model takes.")
     workers: int = Field(1, ge=1, le=1024, description="Worker processes that `predictor` starts.")
     concurrency: int = Field(10, ge=1, le=10000, description="Predictions at once in one process.")
-    timeout: Seconds = Field(300, description="Seconds that one prediction may run.")
+    timeout: _Seconds = Field(300, description="Seconds that one prediction may run.")
     max_tries: int = Field(
         3, ge=1, le=1000, description="Runs before a prediction that kills its worker is given up."
     )
-    lease: Seconds = Field(
+    lease: _Seconds = Field(
         10, ge=0.3, description="Seconds until the predictions of a dead worker run again."
     )
-    drain: float = Field(
-        20,
-        ge=0,
-        le=86400,
-        allow_inf_nan=False,
-        description="Seconds that running predictions get to finish when a process is stopped.",
+    drain: _UpToADay = Field(
+        20, description="Seconds that running predictions get to finish when a process is stopped."
     )
-    queue_ttl: Seconds = Field(
+    queue_ttl: _Seconds = Field(
         604800,
         description="Seconds that a prediction may wait in the queue before it fails as expired.",
     )
     queue_limit: int = Field(
         10000, ge=0, description="Waiting predictions above which new ones get 503; 0: no limit."
     )
-    result_ttl: Seconds = Field(3600, description="Seconds that a result is kept.")
+    result_ttl: _Seconds = Field(3600, description="Seconds that a result is kept.")
     max_result: int = Field(
         16777216, ge=1, le=2**28, description="Largest result, or piece of output, in bytes."
     )
@@ -86,8 +83,8 @@ class Config(BaseSettings):
         description="Hosts and networks, comma-separated, that webhooks may call by plain http and "
         "where they are not public.",
     )
-    log_level: LogLevel = Field(
-        "info", description="What is worth a line: debug, info, warning, error."
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe level that is logged: debug, info, warning, error."
     )
     log_format: Literal["console", "json"] = Field(
         "console", description="`json` writes one object a line, for machines."
@@ -113,40 +110,53 @@ class Config(BaseSettings):
 
     @property
     def store_url(self) -> str:
-        """Where the store is; a process started by hand and told none looks on this machine."""
+        """`redis_url`, or the default of a process that was started by hand."""
         return self.redis_url.get_secret_value() if self.redis_url else "redis://localhost:6379"
 
     @property
     def signing_secrets(self) -> list[str]:
-        """What signs a webhook: every one of them, so that secrets can be exchanged."""
         return entries(self.webhook_secrets.get_secret_value())
 
     @property
     def local_host(self) -> str:
-        """Where this machine finds what listens on `host`."""
+        """Where to connect on this machine to what listens on `host`."""
         return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self.host, self.host)  # noqa: S104
 
     @property
     def local_url(self) -> str:
-        """Where this machine finds the api that these settings serve."""
+        """The api of these settings, from this machine."""
         host = self.local_host
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     def environment(self) -> dict[str, str]:
-        """These settings as environment variables, for a process that is to have the same."""
+        """The same settings as environment variables."""
+        values = {name: getattr(self, name) for name in type(self).model_fields}
         return {
-            PREFIX + name.upper(): _text(value)
-            for name in type(self).model_fields
-            if (value := getattr(self, name)) is not None
+            PREFIX + name.upper(): str(getattr(value, "get_secret_value", lambda v=value: v)())
+            for name, value in values.items()
+            if value is not None
         }
 
     def with_redis_url(self, url: str) -> Self:
-        """The same settings with another store."""
         return self.model_copy(update={"redis_url": SecretStr(url)})
 
 
+def misspelled() -> list[tuple[str, str]]:
+    """Variables of the environment and .env that are no settings, and the settings meant."""
+    sources = (EnvSettingsSource(Config), DotEnvSettingsSource(Config))
+    given = {name.upper() for source in sources for name in source.env_vars}
+    known = {PREFIX + name.upper(): name.upper() for name in Config.model_fields}
+    pairs = []
+    for name in sorted(given - known.keys()):
+        meant = difflib.get_close_matches(name.removeprefix(PREFIX), known.values(), 1)
+        # A setting that is given itself was not meant; nor is it by what started this process.
+        if name.startswith(PREFIX) and meant and PREFIX + meant[0] not in given:
+            pairs.append((name, PREFIX + meant[0]))
+    return pairs
+
+
 def entries(text: str) -> list[str]:
-    """What stands between the commas."""
+    """The entries of a comma-separated list."""
     return [entry for part in text.split(",") if (entry := part.strip())]
 
 
@@ -159,12 +169,8 @@ def _is_signing_secret(secret: str) -> bool:
     return encoded != secret and 24 <= len(key) <= 64
 
 
-def _text(value: object) -> str:
-    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
-
-
 def _explain(error: ValidationError) -> str:
-    """One line that names each variable and what is wrong; no values, they may be secrets."""
+    # Without the values, which may be secrets.
     problems = []
     for problem in error.errors(include_url=False):
         name = PREFIX + "_".join(str(part) for part in problem["loc"]).upper()

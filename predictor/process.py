@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from predictor.config import Config
+from predictor.config import Config, misspelled
 from predictor.errors import (
     CANNOT_START,
     ConfigError,
@@ -72,6 +72,8 @@ def configure_logging(config: Config) -> None:
             },
         }
     )
+    for name, meant in misspelled():
+        logging.getLogger(__name__).warning("%s is no setting; did you mean %s?", name, meant)
 
 
 @contextlib.contextmanager

@@ -176,6 +176,15 @@ def _option(name: str) -> str:
     return f"--{name.replace('_', '-')} VALUE"
 
 
+def test_serve_is_the_same_command(command: Processes) -> None:
+    api = serve(command, "serve", "--concurrency", "7", PREDICTOR_CONCURENCY=3)
+    assert api.outcome(api.submit("x")).status_code == 200
+    assert "worker ready: predictor.mock:predict, 7 at once" in api.process.output
+    warning = "PREDICTOR_CONCURENCY is no setting; did you mean PREDICTOR_CONCURRENCY?"
+    assert api.process.output.count(warning) == 1
+    assert command.start("predictor", "--port", "-1", "serve").wait() == CANNOT_START
+
+
 def test_python_m_is_the_same_command(command: Processes) -> None:
     process = command.start("python", "-m", "predictor", "--version")
     assert process.wait() == 0

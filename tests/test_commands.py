@@ -34,7 +34,10 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
     def run(api: Api | str, *arguments: str) -> tuple[int, str, str]:
         url = api if isinstance(api, str) else f"http://127.0.0.1:{api.port}"
-        status = main([arguments[0], "--url", url, *arguments[1:]])
+        try:
+            status = main([arguments[0], "--url", url, *arguments[1:]])
+        except SystemExit as end:
+            status = int(end.code or 0)
         return status, *capsys.readouterr()
 
     return run
@@ -42,7 +45,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
 @pytest.fixture
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commands, "_PATIENCE", 0.3)
+    monkeypatch.setattr(commands, "_RETRY_FOR", 0.3)
 
 
 @contextlib.contextmanager

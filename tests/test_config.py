@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from predictor.config import Config
+from predictor.config import Config, misspelled
 from predictor.errors import ConfigError
 from predictor.store.connection import check_url
 from predictor.webhooks.allowlist import Allowed
@@ -29,6 +29,17 @@ def test_the_environment_wins_over_the_env_file(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("PREDICTOR_PORT", "9001")
     config = Config()
     assert (config.workers, config.port, config.concurrency) == (3, 9001, 10)
+
+
+def test_a_misspelled_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PREDICTOR_CONCURENCY", "PREDICTOR_WORKER", "PREDICTOR_SERVICE_HOST", "TIMEOUTS"):
+        monkeypatch.setenv(name, "3")
+    Path(".env").write_text("PREDICTOR_MAXTRIES=1\nPREDICTOR_WORKERS=3\n")
+    assert misspelled() == [
+        ("PREDICTOR_CONCURENCY", "PREDICTOR_CONCURRENCY"),
+        ("PREDICTOR_MAXTRIES", "PREDICTOR_MAX_TRIES"),
+    ]
+    assert Config().concurrency == 10
 
 
 def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -126,11 +126,11 @@ def test_no_more_is_read_than_is_needed(slow: Api) -> None:
             yield {"input": "0.3" if number == 0 else "0"}
 
     written: list[int] = []
-    output = jsonl.Output(lambda _: written.append(len(read)), "a run")
+    output = jsonl.Results(lambda _: written.append(len(read)), "a run")
 
     async def run() -> None:
         async with Client(Config(url=HttpUrl(_url(slow))), 1) as client:
-            await jsonl.run(lines(), output, 2, lambda: None, client)
+            await jsonl.predict_lines(lines(), output, 2, lambda: None, client)
 
     asyncio.run(run())
     assert len(written) == 40
