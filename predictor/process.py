@@ -17,7 +17,9 @@ from typing import Any, TypeVar
 from predictor.config import Config, misspelled
 from predictor.errors import (
     CANNOT_START,
+    Canceled,
     ConfigError,
+    InvalidInput,
     ModelFailed,
     PredictionError,
     UnsuitableStore,
@@ -30,13 +32,15 @@ _JSON = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
 class _ExpectedFailures(logging.Filter):
-    """Removes tracebacks that would only show this package's own code."""
+    """Removes tracebacks that show only this package's code; what clients cause is no ERROR."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, PredictionError) and not isinstance(error, ModelFailed):
             record.exc_info = None
-        return True
+        if isinstance(error, InvalidInput | Canceled):
+            record.levelno, record.levelname = logging.INFO, "INFO"
+        return record.levelno >= logging.getLogger("predictor").level
 
 
 def configure_logging(config: Config) -> None:

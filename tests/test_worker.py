@@ -130,6 +130,15 @@ def test_what_does_not_finish_in_time_goes_back_untried(
     assert all(api.read(id_).status_code == 202 for id_ in ids)
 
 
+def test_what_a_client_causes_is_no_error(processes: Processes, api: Api) -> None:
+    for level, count in (("info", 1), ("warning", 0)):
+        worker = processes.worker(model="tests.models.raises:predict", log_level=level)
+        assert api.outcome(api.submit("refused")).status_code == 422
+        assert worker.stop() == 0
+        assert worker.output.count(" INFO    arq.worker: ") == count, worker.output
+        assert " ERROR " not in worker.output
+
+
 def test_a_model_that_holds_the_event_loop_runs_once(
     processes: Processes, api: Api, tmp_path: Path
 ) -> None:

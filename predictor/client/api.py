@@ -8,7 +8,7 @@ import random
 import time
 import uuid
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 from urllib.parse import quote
 
 import httpx
@@ -43,7 +43,7 @@ class Unreachable(PredictorError):
         self.retry_after = retry_after
 
 
-class Client:
+class Client(contextlib.AbstractAsyncContextManager["Client"]):
     """The api at one address. Raises PredictionError if a prediction ended without a result."""
 
     def __init__(self, config: Config, retry_for: float) -> None:
@@ -54,9 +54,6 @@ class Client:
         self._url = str(config.url or config.local_url).rstrip("/")
         self._address = self._url.rpartition("@")[2]  # without a password
         self._http = httpx.AsyncClient(timeout=_TIMEOUT, limits=httpx.Limits())
-
-    async def __aenter__(self) -> Self:
-        return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._http.aclose()
