@@ -6,10 +6,20 @@ PredictorError
 ├── StoreUnavailable        the store did not confirm: nothing is known to be accepted
 │   └── UnsuitableStore     it is of a kind that would lose predictions
 ├── Overloaded              not now: all slots are taken, or the queue is full
+├── RequestError            the request cannot be served as it was sent
+│   ├── InvalidHeader
+│   ├── InvalidJson         the body is not JSON
+│   ├── InvalidBody         it is JSON of another shape
+│   ├── UnsupportedMediaType
+│   ├── BodyTooLarge
+│   ├── BodyTimeout         the body did not arrive in time
+│   ├── KeyReused           an idempotency key came with another request before
+│   └── WebhookRefused      Webhook-Url cannot be called, or must not be
+├── ClientDisconnected      the client left before the response
+├── UnknownPrediction
+├── NoWebhook
 ├── AlreadyEnded            it cannot be canceled any more
 ├── StillActive             it cannot be erased yet
-├── KeyReused               an idempotency key came with another request before
-├── WebhookRefused          Webhook-Url cannot be called, or must not be
 └── PredictionError         a prediction ended without a result; stored as `code` and message
     ├── InvalidInput        the model refused its input
     ├── ModelFailed         the model raised, or answered what cannot be written as JSON
@@ -69,20 +79,60 @@ class Overloaded(PredictorError):
         self.retry_after = retry_after
 
 
+class RequestError(PredictorError):
+    """The request cannot be served as it was sent."""
+
+
+class InvalidHeader(RequestError):
+    """A header has a value that it must not have."""
+
+
+class InvalidJson(RequestError):
+    """The body is not valid JSON."""
+
+
+class InvalidBody(RequestError):
+    """The body does not have the fields that it must have."""
+
+
+class UnsupportedMediaType(RequestError):
+    """Send the body as JSON, with the header Content-Type: application/json."""
+
+
+class BodyTooLarge(RequestError):
+    """The body is larger than PREDICTOR_MAX_BODY."""
+
+
+class BodyTimeout(RequestError):
+    """The body did not arrive in time; send it again."""
+
+
+class KeyReused(RequestError):
+    """Header Idempotency-Key was used with another request before; use a new key."""
+
+
+class WebhookRefused(RequestError):
+    """Webhook-Url cannot be called, or must not be."""
+
+
+class ClientDisconnected(PredictorError):
+    """The client left before the response."""
+
+
+class UnknownPrediction(PredictorError):
+    """Prediction ID not found."""
+
+
+class NoWebhook(PredictorError):
+    """There is no webhook for this prediction ID."""
+
+
 class AlreadyEnded(PredictorError):
     """Prediction has already ended."""
 
 
 class StillActive(PredictorError):
     """Prediction has not ended yet; cancel it first."""
-
-
-class KeyReused(PredictorError):
-    """Header Idempotency-Key was used with another request before; use a new key."""
-
-
-class WebhookRefused(PredictorError):
-    """Webhook-Url cannot be called, or must not be."""
 
 
 class PredictionError(PredictorError):

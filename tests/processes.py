@@ -18,6 +18,8 @@ from typing import Any, Self
 
 import httpx
 
+from tests.contract import contract
+
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 
@@ -247,7 +249,12 @@ class Processes:
         eventually(accepts, f"a server on port {port}", 30)
         # Not httpx's own context: reading all certificates of the world takes longer than a test.
         plain = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, verify=plain)
+        client = httpx.Client(
+            base_url=f"http://127.0.0.1:{port}",
+            timeout=30,
+            verify=plain,
+            event_hooks={"response": [contract().check]},
+        )
         self._clients.append(client)
         return Api(client, process, port)
 

@@ -1,20 +1,22 @@
-"""Where the parts of the api meet."""
+"""The application, put together from its parts."""
 
 import resource
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI
-from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
+from pydantic import JsonValue
 from starlette.middleware import Middleware
 
 from predictor import __version__
-from predictor.api import errors, routes
-from predictor.api.dependencies import State
+from predictor.api import routes
+from predictor.api.concurrency import Slots
+from predictor.api.dependencies import AppState
 from predictor.api.drain import on_stop
+from predictor.api.exception_handlers import EXCEPTION_HANDLERS
 from predictor.api.request_id import RequestId
-from predictor.api.slots import Slots
+from predictor.api.schemas import Error, Typed
 from predictor.config import Config
 from predictor.model.loading import load_model
 from predictor.store.news import News
@@ -22,13 +24,13 @@ from predictor.store.predictions import Policy, Predictions
 from predictor.webhooks.allowlist import Allowed
 
 _DESCRIPTION = """\
-A model behind HTTP. `POST /predict` answers with the result; with the header `Async-Mode: true` it
-is accepted at once, run by a worker, and read with `GET /predict/{prediction_id}`.
+A model behind HTTP. `POST /predict` responds with the result; with the header `Async-Mode: true`
+the prediction is accepted at once, run by a worker, and read with `GET /predict/{prediction_id}`.
 
 The rule for clients: **200** done, **202** ask again, anything else will not succeed.
 
-Instead of asking again: wait for the answer (`Prefer: wait=30`), follow the events, or be told by a
-webhook. Every request can be repeated safely with an `Idempotency-Key`, and every answer has the
+Instead of asking again: wait for the result (`Prefer: wait=30`), follow the events, or get a
+webhook. Every request can be repeated safely with an `Idempotency-Key`, and every response has the
 `X-Request-ID` of its request, or one of its own.
 """
 
@@ -38,21 +40,21 @@ def create_app(config: Config) -> FastAPI:
     model = load_model(config.model, config.max_result)
     url = config.store_url
     store = Predictions(url, _policy(config))
-    allowed = Allowed.parse(config.webhook_allow)
+    allowed, bodies = Allowed.parse(config.webhook_allow), Typed.of(str, JsonValue)
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[State]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[AppState]:
         with suppress(ValueError, OSError):  # each connection is a file
             most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-        async with store as predictions, News(url) as news:
-            slots = Slots(config.concurrency, lambda: model.abandoned)
+        async with store, News(url) as news:
             with on_stop(news.end):
-                yield State(
+                yield AppState(
                     config=config,
                     model=model,
-                    slots=slots,
-                    predictions=predictions,
+                    bodies=bodies,
+                    slots=Slots(config.concurrency, lambda: model.abandoned),
+                    predictions=store,
                     news=news,
                     allowed=allowed,
                 )
@@ -65,10 +67,12 @@ def create_app(config: Config) -> FastAPI:
         redirect_slashes=False,
         lifespan=lifespan,
         middleware=[Middleware(RequestId)],
-        generate_unique_id_function=_operation_id,
+        exception_handlers=EXCEPTION_HANDLERS,
+        generate_unique_id_function=lambda route: route.name,
+        responses={"default": {"description": "Any other error.", "model": Error}},
     )
-    app.include_router(routes.router)
-    errors.install(app)
+    for router in (routes.create_router(bodies), routes.predictions, routes.health):
+        app.include_router(router)
     return app
 
 
@@ -79,7 +83,3 @@ def _policy(config: Config) -> Policy:
         queue_limit=config.queue_limit,
         wait_replicas=config.wait_replicas,
     )
-
-
-def _operation_id(route: APIRoute) -> str:
-    return route.name

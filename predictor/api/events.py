@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator
 from fastapi.sse import format_sse_event
 from pydantic_core import to_json
 
-from predictor.api.dependencies import LOOK_EVERY, State
+from predictor.api.dependencies import AppState
+from predictor.api.waiting import LOOK_EVERY
 from predictor.errors import StoreUnavailable
-from predictor.prediction import Event, EventKind, Json, Prediction, PredictionId
+from predictor.prediction import Event, EventKind, Json, Prediction, PredictionId, splice
 from predictor.store.predictions import MOST_EVENTS, Predictions
 
 #: Milliseconds after which a browser that was cut off comes back.
@@ -18,15 +19,26 @@ _RETRY = 1000
 #: A comment. No empty line follows, which some clients take for the end of an event.
 _PING = b": ping\n"
 
+EXAMPLE = """\
+event: progress
+data: {"fraction":0.4,"message":"4 of 10 pages"}
+id: 1795424059500-0
 
-async def follow(parts: State, id_: PredictionId, after: str) -> AsyncIterator[bytes]:
-    """The events after `after`, those to come too, until it has ended or the server is to stop."""
+event: completed
+data: {"status":"succeeded","output":{"input":"…","result":"5678"}}
+id: 1795424060000-0
+
+"""
+
+
+async def follow(state: AppState, id_: PredictionId, after: str) -> AsyncIterator[bytes]:
+    """The events after `after`, until the prediction has ended or the server is to stop."""
     pause = LOOK_EVERY / 16
-    async with parts["news"].about(id_) as news:
-        while not parts["news"].is_over:
+    async with state["news"].about(id_) as news:
+        while not state["news"].is_over:
             news.clear()
             try:
-                async for event in _until_now(parts["predictions"], id_, after):
+                async for event in _until_now(state["predictions"], id_, after):
                     yield _encode(event, is_first=not after)
                     after = event.id or after
                     if event.kind is EventKind.COMPLETED:
@@ -62,7 +74,7 @@ def _completed(prediction: Prediction | None) -> Json:
     if prediction is None:
         return Json(b'{"status":"erased"}')
     if prediction.output:
-        return Json(b'{"status":"succeeded","output":%b}' % prediction.output.to_json())
+        return splice(status=Json(b'"succeeded"'), output=prediction.output.to_json())
     message = prediction.error.message if prediction.error else None
     return Json(to_json({"status": prediction.state, "error": message}))
 

@@ -1,168 +1,141 @@
-"""The JSON on the wire."""
+"""The JSON on the wire: each body is one model, which checks, writes and documents it."""
 
-from datetime import datetime
-from typing import Literal
+import time
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
-EXAMPLE_ID = "5f0c3a1e9b7d4c62a8f1e2d3c4b5a697"
+from predictor.prediction import DeliveryState, Progress, State, timestamp
+from predictor.store.predictions import Cancellation
 
-_OUTPUT: JsonValue = {"input": "Sample input data for the model", "result": "1234"}
+Id = Annotated[str, Field(examples=["5f0c3a1e9b7d4c62a8f1e2d3c4b5a697"])]
 
-
-def _example(**fields: JsonValue) -> ConfigDict:
-    return ConfigDict(json_schema_extra={"examples": [fields]})
-
-
-class PredictionRequest(BaseModel):
-    """What the model is to work on."""
-
-    model_config = ConfigDict(
-        strict=True,
-        extra="forbid",
-        json_schema_extra={"examples": [{"input": "Sample input data for the model"}]},
-    )
-
-    input: str
+#: Seconds since 1970, written as RFC 3339 has it.
+Timestamp = Annotated[
+    float,
+    PlainSerializer(timestamp),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
 
 
-class PredictionOutput(BaseModel):
-    """What the model made of it: a text from the mock, any JSON value from a model of yours."""
+def _with(function: Callable[[Any], Any]) -> BeforeValidator:
+    """Applies `function` to a value that is not None."""
+    return BeforeValidator(lambda value: None if value is None else function(value))
 
-    model_config = _example(input="Sample input data for the model", result="1234")
 
-    input: str
-    result: JsonValue
+class Typed(NamedTuple):
+    """The bodies with values of the model's types, known when the application is made."""
+
+    request: Any
+    output: Any
+    done: Any
+
+    @classmethod
+    def of(cls, input_: Any, result_: Any) -> Self:
+        class PredictionRequest(BaseModel):
+            """What the model is to work on."""
+
+            model_config = ConfigDict(strict=True, extra="forbid")
+
+            input: input_ = Field(examples=["Sample input data for the model"])
+
+        class PredictionOutput(BaseModel):
+            """What the model made of it."""
+
+            input: input_ = Field(examples=["Sample input data for the model"])
+            result: result_ = Field(examples=["1234"])
+
+        class PredictionDone(BaseModel):
+            """A prediction that succeeded."""
+
+            prediction_id: Id
+            output: PredictionOutput
+
+        return cls(PredictionRequest, PredictionOutput, PredictionDone)
 
 
 class PredictionAccepted(BaseModel):
     """The prediction is in the queue; it will be run."""
 
-    model_config = _example(
-        message="Request received. Processing asynchronously.", prediction_id=EXAMPLE_ID
-    )
-
-    message: str
-    prediction_id: str
+    message: Literal["Request received. Processing asynchronously."]
+    prediction_id: Id
 
 
-class PredictionDone(BaseModel):
-    """A prediction that succeeded."""
+class PredictionPending(BaseModel):
+    """The prediction has not ended."""
 
-    model_config = _example(prediction_id=EXAMPLE_ID, output=_OUTPUT)
-
-    prediction_id: str
-    output: PredictionOutput
+    error: Literal["Prediction is still being processed."]
 
 
 class Error(BaseModel):
     """What went wrong, in one sentence."""
 
     error: str
-
-
-class PredictionFailed(BaseModel):
-    """A prediction that ended without a result."""
-
-    error: str
-    prediction_id: str
-
-
-class Progress(BaseModel):
-    """What the model last said of how far it is."""
-
-    fraction: float
-    message: str
+    #: of a prediction that was accepted, and ended without a result
+    prediction_id: Annotated[Id | None, WithJsonSchema({"type": "string"})] = None
 
 
 class PredictionStatus(BaseModel):
     """All that is known of a prediction, but its output."""
 
-    model_config = _example(
-        prediction_id=EXAMPLE_ID,
-        status="running",
-        position=None,
-        estimated_start=None,
-        created="2026-11-23T09:00:00.000Z",
-        started="2026-11-23T09:00:01.500Z",
-        finished=None,
-        tries=1,
-        progress={"fraction": 0.4, "message": "4 of 10 pages"},
-        error=None,
-    )
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
-    prediction_id: str
-    status: Literal["queued", "running", "succeeded", "failed", "canceled", "timed_out"]
-    #: 1 is the next to run; null unless it waits
-    position: int | None
-    estimated_start: datetime | None
-    created: datetime
-    started: datetime | None
-    finished: datetime | None
-    #: how often it was started
+    prediction_id: Id = Field(validation_alias="id")
+    status: State = Field(validation_alias="state")
+    position: Annotated[int | None, _with(lambda n: n + 1)] = Field(validation_alias="place")
+    """1 is the next to run; null unless it waits."""
+    estimated_start: Annotated[Timestamp | None, _with(lambda s: time.time() + s)] = Field(
+        validation_alias="starts_in"
+    )
+    created: Timestamp
+    started: Timestamp | None
+    finished: Timestamp | None
     tries: int
+    """How often it was started."""
     progress: Progress | None
-    #: why it ended without an output
-    error: str | None
+    error: Annotated[str | None, _with(lambda error: error.message)]
+    """Why it ended without an output."""
 
 
 class PredictionCancellation(BaseModel):
-    """What became of the wish to cancel."""
+    """The outcome of a cancel."""
 
-    model_config = _example(prediction_id=EXAMPLE_ID, status="canceled")
-
-    prediction_id: str
-    status: str
+    prediction_id: Id
+    status: Cancellation
     note: str | None = None
 
 
 class WebhookAttempt(BaseModel):
-    """One attempt to tell a webhook."""
+    """One attempt to deliver a webhook."""
 
-    at: datetime
-    seconds: float
-    #: what it answered; null: nothing
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    at: Timestamp
+    seconds: Annotated[float, PlainSerializer(lambda seconds: round(seconds, 3))]
     status: int | None
-    #: why it does not count as told
+    """The status code of the response; null: there was none."""
     error: str | None
+    """Why it does not count as delivered."""
 
 
 class PredictionWebhook(BaseModel):
-    """Who is told of a prediction's end, and what came of it."""
-
-    model_config = _example(
-        url="https://example.com/predictions",
-        state="pending",
-        next_attempt="2026-11-23T09:00:04.100Z",
-        attempts=[
-            {
-                "at": "2026-11-23T09:00:02.000Z",
-                "seconds": 0.104,
-                "status": 503,
-                "error": "It answered 503.",
-            }
-        ],
-    )
+    """The webhook of a prediction, and its attempts."""
 
     url: str
-    #: waiting for the end, pending until it is told, then delivered, or failed: given up
-    state: Literal["waiting", "pending", "delivered", "failed"]
-    next_attempt: datetime | None
+    state: DeliveryState
+    next_attempt: Timestamp | None = Field(validation_alias="next_at")
     attempts: list[WebhookAttempt]
 
 
 class PredictionRedelivery(BaseModel):
     """The webhook will be sent again."""
 
-    model_config = _example(prediction_id=EXAMPLE_ID, state="pending")
-
-    prediction_id: str
-    state: str
+    prediction_id: Id
+    state: Literal[DeliveryState.PENDING] = DeliveryState.PENDING
 
 
 class Health(BaseModel):
     """The process serves."""
 
-    model_config = _example(status="ready")
-
-    status: str
+    status: Literal["live", "ready"]

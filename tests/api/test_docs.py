@@ -1,8 +1,10 @@
 import re
 from typing import Any
 
+import httpx
 import pytest
 
+from tests.contract import contract
 from tests.processes import Api
 
 
@@ -23,43 +25,103 @@ def test_the_page_needs_nothing_from_elsewhere(served: Api) -> None:
     assert served.client.get("/redoc").status_code == 404
 
 
-def test_every_answer_of_every_route_has_an_example(schema: Any) -> None:
+def test_responses_are_checked_against_the_served_document(schema: Any) -> None:
+    assert schema == contract().document
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"status_code": 418}, "is not described"),
+        ({"json": {"input": "a"}}, "'result' is a required property"),
+        ({"json": {"input": "a", "result": "b", "more": 1}}, "'more' was unexpected"),
+        ({"content": b"a", "headers": {"content-type": "text/plain"}}, "of type text/plain"),
+        ({"headers": {"x-new": "1"}}, "x-new"),
+        ({"headers": {"server-timing": "1"}}, "server-timing is not as described"),
+    ],
+)
+def test_another_response_than_the_described_ones_is_found(
+    change: dict[str, Any], says: str
+) -> None:
+    request = httpx.Request("POST", "http://x/predict")
+    given: dict[str, Any] = {"status_code": 200, "json": {"input": "a", "result": "b"}} | change
+    if "content" in given:
+        del given["json"]
+    headers = {"x-request-id": "1"} | given.pop("headers", {})
+    response = httpx.Response(request=request, **given)
+    response.headers.update(headers)
+    with pytest.raises(AssertionError, match=says):
+        contract().check(response)
+
+
+def test_every_response_is_described(schema: Any) -> None:
     for path, operations in schema["paths"].items():
         for method, operation in operations.items():
-            for status, answer in operation["responses"].items():
+            for status, response in operation["responses"].items():
                 where = f"{method} {path} {status}"
-                if status == "204":
-                    continue
-                if stream := answer["content"].get("text/event-stream"):
-                    assert stream["example"]
-                    continue
-                examples = answer["content"]["application/json"]["examples"]
-                assert examples, where
-                assert answer["description"], where
+                assert response["description"], where
                 if status == "503":
-                    assert "Retry-After" in answer["headers"], where
+                    assert "Retry-After" in response["headers"], where
+                for media_type in response.get("content", {}).values():
+                    assert "schema" in media_type or media_type["example"], where
+                    for example in media_type.get("examples", {}).values():
+                        assert list(example["value"]) == ["error"], where
 
 
-def test_the_contract_is_what_the_examples_show(schema: Any) -> None:
+def test_the_contract_is_what_the_schemas_show(schema: Any) -> None:
+    def properties(path: str, method: str, status: str) -> Any:
+        response = schema["paths"][path][method]["responses"][status]
+        reference = response["content"]["application/json"]["schema"]["$ref"]
+        return schema["components"]["schemas"][reference.rpartition("/")[2]]["properties"]
+
+    post, get = ("/predict", "post"), ("/predict/{prediction_id}", "get")
+    assert list(properties(*post, "200")) == ["input", "result"]
+    accepted = "Request received. Processing asynchronously."
+    assert properties(*post, "202")["message"]["const"] == accepted
+    assert properties(*get, "202")["error"]["const"] == "Prediction is still being processed."
+    assert list(properties(*get, "200")) == ["prediction_id", "output"]
+    unknown = schema["paths"]["/predict/{prediction_id}"]["get"]["responses"]["404"]
+    examples = unknown["content"]["application/json"]["examples"]
+    assert examples["UnknownPrediction"]["value"] == {"error": "Prediction ID not found."}
+
+
+def _default(schema: Any, media_type: Any) -> Any:
+    """What Swagger UI fills in: examples, else values of the type."""
+    name = media_type["schema"]["$ref"].rpartition("/")[2]
+    properties = schema["components"]["schemas"][name]["properties"]
+    return {name: value["examples"][0] for name, value in properties.items()}
+
+
+def test_what_the_page_sends_by_default_succeeds_twice(served: Api, schema: Any) -> None:
+    """Swagger UI sends the example or the default of each parameter, and an example of the body."""
     post = schema["paths"]["/predict"]["post"]
-    get = schema["paths"]["/predict/{prediction_id}"]["get"]
+    headers = {}
+    for parameter in post["parameters"]:
+        given = parameter | parameter["schema"]
+        for key in ("example", "default"):
+            if key in given:
+                headers[parameter["name"]] = given[key]
+    body = _default(schema, post["requestBody"]["content"]["application/json"])
+    for text in (body["input"], "another text"):
+        answer = served.client.post("/predict", json=body | {"input": text}, headers=headers)
+        assert answer.status_code in {200, 202}
+        assert served.client.post("/predict", json=body | {"input": text}).status_code == 200
 
-    def example(operation: Any, status: str) -> Any:
-        examples = operation["responses"][status]["content"]["application/json"]["examples"]
-        return next(iter(examples.values()))["value"]
 
-    assert list(example(post, "200")) == ["input", "result"]
-    assert example(post, "202")["message"] == "Request received. Processing asynchronously."
-    assert example(get, "202") == {"error": "Prediction is still being processed."}
-    assert example(get, "404") == {"error": "Prediction ID not found."}
-    assert list(example(get, "200")) == ["prediction_id", "output"]
+@pytest.mark.parametrize("name", ["Async-Mode", "Prefer"])
+def test_both_headers_say_that_async_mode_overrides_a_wait(schema: Any, name: str) -> None:
+    parameters = schema["paths"]["/predict"]["post"]["parameters"]
+    (description,) = [each["description"] for each in parameters if each["name"] == name]
+    says = {"Async-Mode": "whatever `Prefer` says", "Prefer": "Without effect beside"}
+    assert says[name] in " ".join(description.split())
 
 
 def test_headers_and_body_of_the_request_are_described(schema: Any) -> None:
     post = schema["paths"]["/predict"]["post"]
     mode = post["parameters"][0]
     assert (mode["name"], mode["in"], mode["required"]) == ("Async-Mode", "header", False)
-    body = post["requestBody"]["content"]["application/json"]["schema"]
+    reference = post["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+    body = schema["components"]["schemas"][reference.rpartition("/")[2]]
     assert body["properties"]["input"]["type"] == "string"
     assert body["required"] == ["input"]
 

@@ -220,8 +220,9 @@ def test_a_malformed_id_never_reaches_the_store(processes: Processes) -> None:
         ("GET", "/", 404, "nothing at this path"),
         ("PUT", "/predict", 405, "PUT is not allowed here; use POST."),
         ("GET", "/predict", 405, "GET is not allowed here; use POST."),
-        ("PUT", "/predict/abc123", 405, "PUT is not allowed here"),
-        ("POST", "/health/live", 405, "POST is not allowed here"),
+        ("PUT", "/predict/abc123", 405, "PUT is not allowed here; use DELETE, GET."),
+        ("DELETE", "/predict/abc123/webhook", 405, "use GET, POST."),
+        ("POST", "/health/live", 405, "POST is not allowed here; use GET, HEAD."),
     ],
 )
 def test_wrong_paths_and_methods(
@@ -231,7 +232,7 @@ def test_wrong_paths_and_methods(
     assert answer.status_code == status
     assert says in answer.json()["error"]
     if status == 405:
-        assert answer.headers["allow"]
+        assert says.endswith(f"use {answer.headers['allow']}.")
 
 
 FAILURES = {

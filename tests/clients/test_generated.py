@@ -43,7 +43,7 @@ def test_a_generated_client_makes_both_kinds_of_prediction(served: Api, generate
 def _use(client: Any, generated: Any) -> None:
     models, calls = generated("models"), "api.predictions."
     predict = generated(calls + "predict").sync
-    body = models.PredictPredictionRequest(input_="ü")
+    body = models.PredictionRequest(input_="ü")
     output = predict(client=client, body=body)
     assert isinstance(output, models.PredictionOutput)
     assert output.input_ == "ü"

@@ -5,7 +5,7 @@ import time
 import httpx
 import pytest
 
-from predictor.api.slots import Slots
+from predictor.api.concurrency import Slots
 from predictor.errors import Overloaded
 from tests.processes import Processes, eventually
 

@@ -13,15 +13,15 @@ _WAIT = 1.0
 
 
 class Slots:
-    """At most `count` at once; calls that were given up on and still run fill slots, too."""
+    """At most `count` at once; an abandoned call that still runs fills a slot, too."""
 
     def __init__(self, count: int, abandoned: Callable[[], int]) -> None:
         self._count = count
         self._abandoned = abandoned
         self._taken = 0
         self._freed = asyncio.Condition()
-        #: seconds that a prediction takes, the last ones counting most
-        self._usual = 1.0
+        #: seconds that a prediction takes: a moving average
+        self._average = 1.0
 
     @asynccontextmanager
     async def take(self) -> AsyncIterator[None]:
@@ -33,7 +33,7 @@ class Slots:
             yield
         finally:
             self._taken -= 1
-            self._usual += 0.2 * (time.monotonic() - began - self._usual)
+            self._average += 0.2 * (time.monotonic() - began - self._average)
             async with self._freed:
                 self._freed.notify()
 
@@ -43,15 +43,16 @@ class Slots:
         try:
             async with asyncio.timeout(_WAIT):
                 while not self._is_free():
-                    await self._wait_for_news()
+                    await self._wait_for_change()
         except TimeoutError:
+            taken = "The only slot is" if self._count == 1 else f"All {self._count} slots are"
             raise Overloaded(
-                f"All {self._count} slots are taken; try again later, or with Async-Mode: true.",
-                retry_after=self._usual / self._count,
+                f"{taken} taken; try again later, or with Async-Mode: true.",
+                retry_after=self._average / self._count,
             ) from None
 
-    async def _wait_for_news(self) -> None:
-        # A call that was given up on tells nobody when it ends: look now and then.
+    async def _wait_for_change(self) -> None:
+        # An abandoned call does not notify, so poll.
         pause = _WAIT / 20 if self._abandoned() else _WAIT
         async with self._freed:
             with contextlib.suppress(TimeoutError):

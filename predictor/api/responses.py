@@ -1,0 +1,160 @@
+"""Responses, of predictions and of errors, and their description in OpenAPI."""
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import Response
+from pydantic_core import to_json
+
+from predictor import errors
+from predictor.api.headers import (
+    CACHE_CONTROL,
+    NO_STORE,
+    RETRY_AFTER,
+    SERVER_TIMING,
+    ResponseHeader,
+)
+from predictor.api.schemas import Error
+from predictor.prediction import Json, Output, Prediction, PredictionId, splice
+
+logger = logging.getLogger(__name__)
+
+#: Responses by their status, as FastAPI's parameter `responses` takes them.
+Described = dict[int | str, dict[str, Any]]
+
+_ALWAYS = {404: [CACHE_CONTROL], 503: [RETRY_AFTER]}
+
+#: The nearest base class in this table gives an error's status.
+STATUS: dict[type[errors.PredictorError], int] = {
+    errors.RequestError: 400,
+    errors.UnknownPrediction: 404,
+    errors.NoWebhook: 404,
+    errors.BodyTimeout: 408,
+    errors.AlreadyEnded: 409,
+    errors.StillActive: 409,
+    errors.Canceled: 410,
+    errors.BodyTooLarge: 413,
+    errors.UnsupportedMediaType: 415,
+    errors.InvalidBody: 422,
+    errors.InvalidInput: 422,
+    errors.KeyReused: 422,
+    errors.ClientDisconnected: 499,
+    errors.PredictorError: 500,
+    errors.StoreUnavailable: 503,
+    errors.Overloaded: 503,
+    errors.TimedOut: 504,
+    errors.Expired: 504,
+}
+
+
+def status_of(kind: type[errors.PredictorError]) -> int:
+    """The status code of an error."""
+    return next(STATUS[base] for base in kind.__mro__ if base in STATUS)
+
+
+def retry_after(seconds: float) -> dict[str, str]:
+    return RETRY_AFTER(max(1, math.ceil(seconds)))
+
+
+def json(body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A response whose body is JSON already."""
+    return Response(body, status, headers, "application/json")
+
+
+def error_response(
+    status: int, message: str, headers: Mapping[str, str] | None = None, **more: str
+) -> Response:
+    """Every error has this shape."""
+    always: dict[str, str] = {}
+    match status:
+        case 404:
+            always = NO_STORE
+        case 408 | 413:
+            always = {"Connection": "close"}  # the rest of the body is not read
+        case 503:
+            always = retry_after(1)
+    return json(to_json({"error": message} | more), status, always | dict(headers or {}))
+
+
+def failed(error: errors.PredictorError, headers: Mapping[str, str] | None = None) -> Response:
+    """The response to a request that raised `error`."""
+    if isinstance(error, errors.ModelFailed):
+        logger.error("the model failed", exc_info=error)
+    if isinstance(error, errors.Overloaded):
+        headers = retry_after(error.retry_after)
+    return error_response(status_of(type(error)), error.message, headers)
+
+
+def accepted(id_: PredictionId, headers: dict[str, str]) -> Response:
+    message = "Request received. Processing asynchronously."
+    return json(to_json({"message": message, "prediction_id": id_}), 202, headers)
+
+
+def pending(prediction: Prediction, headers: dict[str, str]) -> Response:
+    return error_response(
+        202, "Prediction is still being processed.", progress(prediction) | headers
+    )
+
+
+def done(id_: PredictionId, output: Output) -> Json:
+    """The body for a prediction that was accepted and has succeeded."""
+    return splice(prediction_id=Json(to_json(id_)), output=output.to_json())
+
+
+def ended(prediction: Prediction, body: bytes, headers: dict[str, str]) -> Response:
+    """`body` where the prediction succeeded, else why it did not."""
+    headers = progress(prediction) | headers
+    if error := prediction.error:
+        status = status_of(type(error))
+        return error_response(status, error.message, headers, prediction_id=prediction.id)
+    return json(body, 200, headers)
+
+
+def progress(prediction: Prediction) -> dict[str, str]:
+    """The headers that tell when to ask again; once it has ended, how long it took."""
+    if prediction.is_active:
+        return retry_after(prediction.ask_in) | NO_STORE
+    finished = prediction.finished or prediction.created
+    started = prediction.started or finished
+    queue, run = max(0.0, started - prediction.created), max(0.0, finished - started)
+    return timing(queue, run) | NO_STORE
+
+
+def timing(queue: float, run: float) -> dict[str, str]:
+    """The header that tells how many seconds a prediction waited and ran."""
+    return SERVER_TIMING(f"queue;dur={queue * 1000:.1f}, run;dur={run * 1000:.1f}")
+
+
+def described(
+    status: int, description: str, *headers: ResponseHeader, model: Any = None, **more: Any
+) -> Described:
+    """A response; `headers`: those that it may have."""
+    documented = {
+        header.name: {
+            "description": header.description,
+            "schema": {"type": "string", "pattern": header.pattern},
+        }
+        for header in headers
+    }
+    body = {"model": model} if model else {}
+    return {status: {"description": description, "headers": documented} | body | more}
+
+
+def raises(*kinds: type[errors.PredictorError], ended: Sequence[ResponseHeader] = ()) -> Described:
+    """The responses of these errors: status from the table, example from the docstring.
+
+    `ended`: headers where a prediction ended without a result.
+    """
+    found: Described = {}
+    for status in sorted(set(map(status_of, kinds))):
+        here = [kind for kind in kinds if status_of(kind) == status]
+        examples = {kind.__name__: {"value": {"error": kind().message}} for kind in here}
+        is_end = any(issubclass(kind, errors.PredictionError) for kind in here)
+        headers = (*_ALWAYS.get(status, ()), *(ended if is_end else ()))
+        content = {"application/json": {"examples": examples}}
+        phrase = f"{HTTPStatus(status).phrase}."
+        found |= described(status, phrase, *headers, model=Error, content=content)
+    return found
