@@ -1,11 +1,12 @@
 """Every setting: its environment variable, type, default and description; read once."""
 
 import base64
+import contextlib
 import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, HttpUrl, SecretStr, ValidationError, field_validator
+from pydantic import AfterValidator, Field, HttpUrl, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
@@ -19,6 +20,25 @@ PREFIX = "PREDICTOR_"
 
 _Seconds = Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)]
 _UpToADay = Annotated[float, Field(ge=0, le=86400, allow_inf_nan=False)]
+
+
+def entries(text: str) -> list[str]:
+    """The entries of a comma-separated list."""
+    return [entry for part in text.split(",") if (entry := part.strip())]
+
+
+def _signing_secrets(secrets: SecretStr) -> SecretStr:
+    for secret in entries(secrets.get_secret_value()):
+        encoded = secret.removeprefix("whsec_")
+        with contextlib.suppress(ValueError):
+            key = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
+            if encoded != secret and 24 <= len(key) <= 64:
+                continue
+        raise ValueError(
+            "must be whsec_ and the base64 of 24 to 64 random bytes, comma-separated; "
+            'make one with: echo "whsec_$(openssl rand -base64 32)"'
+        )
+    return secrets
 
 
 class Config(BaseSettings):
@@ -75,7 +95,7 @@ class Config(BaseSettings):
         16777216, ge=1, le=2**28, description="Largest result, or piece of output, in bytes."
     )
     max_body: int = Field(1048576, ge=1, description="Largest request body, in bytes.")
-    webhook_secrets: SecretStr = Field(
+    webhook_secrets: Annotated[SecretStr, AfterValidator(_signing_secrets)] = Field(
         SecretStr(""), description="Secrets, whsec_…, comma-separated; each signs every webhook."
     )
     webhook_allow: str = Field(
@@ -97,16 +117,6 @@ class Config(BaseSettings):
             super().__init__(**values)
         except ValidationError as error:
             raise ConfigError(_explain(error)) from None
-
-    @field_validator("webhook_secrets")
-    @classmethod
-    def _are_signing_secrets(cls, secrets: SecretStr) -> SecretStr:
-        if not all(_is_signing_secret(secret) for secret in entries(secrets.get_secret_value())):
-            raise ValueError(
-                "must be whsec_ and the base64 of 24 to 64 random bytes, comma-separated; "
-                'make one with: echo "whsec_$(openssl rand -base64 32)"'
-            )
-        return secrets
 
     @property
     def store_url(self) -> str:
@@ -131,11 +141,10 @@ class Config(BaseSettings):
     def environment(self) -> dict[str, str]:
         """The same settings as environment variables."""
         values = {name: getattr(self, name) for name in type(self).model_fields}
-        return {
-            PREFIX + name.upper(): str(getattr(value, "get_secret_value", lambda v=value: v)())
-            for name, value in values.items()
-            if value is not None
-        }
+        for name, value in values.items():
+            if isinstance(value, SecretStr):
+                values[name] = value.get_secret_value()
+        return {f"{PREFIX}{k.upper()}": str(v) for k, v in values.items() if v is not None}
 
     def with_redis_url(self, url: str) -> Self:
         return self.model_copy(update={"redis_url": SecretStr(url)})
@@ -153,20 +162,6 @@ def misspelled() -> list[tuple[str, str]]:
         if name.startswith(PREFIX) and meant and PREFIX + meant[0] not in given:
             pairs.append((name, PREFIX + meant[0]))
     return pairs
-
-
-def entries(text: str) -> list[str]:
-    """The entries of a comma-separated list."""
-    return [entry for part in text.split(",") if (entry := part.strip())]
-
-
-def _is_signing_secret(secret: str) -> bool:
-    encoded = secret.removeprefix("whsec_")
-    try:
-        key = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
-    except ValueError:
-        return False
-    return encoded != secret and 24 <= len(key) <= 64
 
 
 def _explain(error: ValidationError) -> str:

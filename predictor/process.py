@@ -14,16 +14,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+from predictor import errors
 from predictor.config import Config, misspelled
-from predictor.errors import (
-    CANNOT_START,
-    Canceled,
-    ConfigError,
-    InvalidInput,
-    ModelFailed,
-    PredictionError,
-    UnsuitableStore,
-)
 
 T = TypeVar("T")
 
@@ -36,9 +28,9 @@ class _ExpectedFailures(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, PredictionError) and not isinstance(error, ModelFailed):
+        if isinstance(error, errors.PredictionError) and not isinstance(error, errors.ModelFailed):
             record.exc_info = None
-        if isinstance(error, InvalidInput | Canceled):
+        if isinstance(error, errors.InvalidInput | errors.Canceled):
             record.levelno, record.levelname = logging.INFO, "INFO"
         return record.levelno >= logging.getLogger("predictor").level
 
@@ -85,9 +77,9 @@ def ends_if_misconfigured() -> Iterator[None]:
     """Turn an error of the configuration into one line on standard error and exit status 78."""
     try:
         yield
-    except (ConfigError, UnsuitableStore) as error:
+    except (errors.ConfigError, errors.UnsuitableStore) as error:
         print(f"predictor: {error}", file=sys.stderr)  # noqa: T201
-        sys.exit(CANNOT_START)
+        sys.exit(errors.CANNOT_START)
 
 
 def call_in_thread(call: Callable[[], T]) -> asyncio.Future[T]:
