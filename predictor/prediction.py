@@ -128,8 +128,6 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The progress of a run."""
-
     #: from 0 to 1
     fraction: float
     message: str
@@ -137,8 +135,6 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An event of a prediction."""
-
     #: defines its order; see `parse_event_id`
     id: str
     kind: "EventKind"
@@ -146,8 +142,6 @@ class Event:
 
 
 class EventKind(StrEnum):
-    """The kinds of events, and their data."""
-
     #: queued, or running: `{"status": "running", "try": 1}`
     STATUS = "status"
     #: `{"fraction": 0.4, "message": "…"}`
@@ -159,8 +153,6 @@ class EventKind(StrEnum):
 
 
 class DeliveryState(StrEnum):
-    """The state of a webhook's delivery."""
-
     #: for the end of its prediction
     WAITING = "waiting"
     #: due, or between two attempts
@@ -184,8 +176,6 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """A webhook, and the attempts to deliver it."""
-
     url: str
     state: DeliveryState
     attempts: list[Attempt]

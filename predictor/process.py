@@ -5,14 +5,13 @@ import contextlib
 import contextvars
 import functools
 import logging
-import logging.config
 import os
 import signal
 import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from predictor import errors
 from predictor.config import Config, misspelled
@@ -40,34 +39,20 @@ def configure_logging(config: Config) -> None:
 
     arq logs each job's input at INFO, and inputs do not belong in a log: it logs from WARNING.
     """
-    level = config.log_level.upper()
-    own: dict[str, Any] = {"handlers": ["stderr"], "level": level, "propagate": False}
-    quiet = own | {"level": "WARNING" if level in {"DEBUG", "INFO"} else level}
-    logging.config.dictConfig(
-        {
-            "version": 1,
-            "disable_existing_loggers": False,
-            "formatters": {
-                "console": {"format": _CONSOLE},
-                "json": {"()": "pythonjsonlogger.json.JsonFormatter", "fmt": _JSON},
-            },
-            "filters": {"expected": {"()": _ExpectedFailures}},
-            "handlers": {
-                "stderr": {
-                    "class": "logging.StreamHandler",
-                    "formatter": config.log_format,
-                    "filters": ["expected"],
-                }
-            },
-            "loggers": {
-                "predictor": own,
-                "arq": quiet,
-                "uvicorn": own,
-                "uvicorn.access": own,
-                "uvicorn.error": {"level": level},
-            },
-        }
-    )
+    handler = logging.StreamHandler()
+    handler.addFilter(_ExpectedFailures())
+    if config.log_format == "json":
+        from pythonjsonlogger.json import JsonFormatter
+
+        handler.setFormatter(JsonFormatter(_JSON))
+    else:
+        handler.setFormatter(logging.Formatter(_CONSOLE))
+    level = getattr(logging, config.log_level.upper())
+    for name in ("predictor", "uvicorn", "uvicorn.access", "arq"):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(level if name != "arq" else max(level, logging.WARNING))
+    logging.getLogger("uvicorn.error").setLevel(level)
     for name, meant in misspelled():
         logging.getLogger(__name__).warning("%s is no setting; did you mean %s?", name, meant)
 

@@ -68,16 +68,22 @@ class Supervisor:
             self._store = self._child("embedded store", store.command, **options)
             await self._launch(self._store)
             self._config = self._config.with_redis_url(store.url)
-        self._config = self._config.model_copy(update={"port": _free_port(self._config)})
+        config = self._config.model_copy(update={"port": _free_port(self._config)})
+        self._config = config
         worker = [sys.executable, "-m", "arq", "predictor.worker.Settings"]
         self._served = [self._child("api", self._api_command(), is_ready=self._accepts)]
-        self._served += [self._child("worker", worker) for _ in range(self._config.workers)]
-        if self._config.signing_secrets:
+        self._served += [self._child("worker", worker) for _ in range(config.workers)]
+        if config.signing_secrets:
             deliverer = [sys.executable, "-m", "predictor.webhooks"]
             self._served.append(self._child("deliverer of webhooks", deliverer))
         await asyncio.gather(*map(self._launch, self._served))
         if not self._stop.is_set():
-            _print(_welcome(self._config))
+            workers = "1 worker" if config.workers == 1 else f"{config.workers} workers"
+            _print(
+                f"\nPredictor serves {config.model} with {workers}.\n"
+                f"  try it   {config.local_url}/docs\n"
+                f"  stop it  Ctrl-C\n"
+            )
 
     async def _launch(self, child: Child) -> None:
         """Start `child`; return when it is ready, or when everything is to stop."""
@@ -203,12 +209,3 @@ def _free_port(config: Config) -> int:
             f"PREDICTOR_HOST, PREDICTOR_PORT: cannot listen on {config.host}:{config.port}: "
             f"{error.strerror}"
         ) from None
-
-
-def _welcome(config: Config) -> str:
-    workers = "1 worker" if config.workers == 1 else f"{config.workers} workers"
-    return (
-        f"\nPredictor serves {config.model} with {workers}.\n"
-        f"  try it   {config.local_url}/docs\n"
-        f"  stop it  Ctrl-C\n"
-    )
