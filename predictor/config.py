@@ -45,70 +45,63 @@ class Config(BaseSettings):
     """The settings of one process. Raises ConfigError, which names the variables to mend."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+        env_prefix=PREFIX,
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        use_attribute_docstrings=True,
     )
 
-    host: str = Field("127.0.0.1", description="Address that the api listens on.")
-    port: int = Field(8080, ge=0, le=65535, description="Port of the api; 0 takes a free one.")
-    url: HttpUrl | None = Field(
-        default=None,
-        description="The api that `predictor predict`, `status` and `cancel` ask. Unset: the one "
-        "at PREDICTOR_HOST and PREDICTOR_PORT.",
-    )
-    redis_url: SecretStr | None = Field(
-        default=None,
-        description="Store to use: redis://, rediss://, unix:// or redis+sentinel://. Unset: "
-        "`predictor` starts an embedded one; a process started by hand looks at "
-        "redis://localhost:6379.",
-    )
-    wait_replicas: int = Field(
-        0, ge=0, le=100, description="Replicas that must have a prediction before it is accepted."
-    )
-    data_dir: Path = Field(
-        Path(".predictor"), description="Where the embedded store keeps its files."
-    )
-    model: str = Field(
-        "predictor.mock:predict", description="Import path of the model, package.module:name."
-    )
-    mock_delay: _UpToADay = Field(1.0, description="Seconds that the mock model takes.")
-    workers: int = Field(1, ge=1, le=1024, description="Worker processes that `predictor` starts.")
-    concurrency: int = Field(10, ge=1, le=10000, description="Predictions at once in one process.")
-    timeout: _Seconds = Field(300, description="Seconds that one prediction may run.")
-    max_tries: int = Field(
-        3, ge=1, le=1000, description="Runs before a prediction that kills its worker is given up."
-    )
-    lease: _Seconds = Field(
-        10, ge=0.3, description="Seconds until the predictions of a dead worker run again."
-    )
-    drain: _UpToADay = Field(
-        20, description="Seconds that running predictions get to finish when a process is stopped."
-    )
-    queue_ttl: _Seconds = Field(
-        604800,
-        description="Seconds that a prediction may wait in the queue before it fails as expired.",
-    )
-    queue_limit: int = Field(
-        10000, ge=0, description="Waiting predictions above which new ones get 503; 0: no limit."
-    )
-    result_ttl: _Seconds = Field(3600, description="Seconds that a result is kept.")
-    max_result: int = Field(
-        16777216, ge=1, le=2**28, description="Largest result, or piece of output, in bytes."
-    )
-    max_body: int = Field(1048576, ge=1, description="Largest request body, in bytes.")
-    webhook_secrets: Annotated[SecretStr, AfterValidator(_signing_secrets)] = Field(
-        SecretStr(""), description="Secrets, whsec_…, comma-separated; each signs every webhook."
-    )
-    webhook_allow: str = Field(
-        "",
-        description="Hosts and networks, comma-separated, that webhooks may call by plain http and "
-        "where they are not public.",
-    )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Least severe level that is logged: debug, info, warning, error."
-    )
-    log_format: Literal["console", "json"] = Field(
-        "console", description="`json` writes one object a line, for machines."
-    )
+    host: str = "127.0.0.1"
+    """Address that the api listens on."""
+    port: int = Field(8080, ge=0, le=65535)
+    """Port of the api; 0 takes a free one."""
+    url: HttpUrl | None = None
+    """The api that `predictor predict`, `status` and `cancel` ask. Unset: the one at
+    PREDICTOR_HOST and PREDICTOR_PORT."""
+    redis_url: SecretStr | None = None
+    """Store to use: redis://, rediss://, unix:// or redis+sentinel://. Unset: `predictor` starts an
+    embedded one; a process started by hand looks at redis://localhost:6379."""
+    wait_replicas: int = Field(0, ge=0, le=100)
+    """Replicas that must have a prediction before it is accepted."""
+    data_dir: Path = Path(".predictor")
+    """Where the embedded store keeps its files."""
+    model: str = "predictor.mock:predict"
+    """Import path of the model, package.module:name."""
+    mock_delay: _UpToADay = 1.0
+    """Seconds that the mock model takes."""
+    workers: int = Field(1, ge=1, le=1024)
+    """Worker processes that `predictor` starts."""
+    concurrency: int = Field(10, ge=1, le=10000)
+    """Predictions at once in one process."""
+    timeout: _Seconds = 300
+    """Seconds that one prediction may run."""
+    max_tries: int = Field(3, ge=1, le=1000)
+    """Runs before a prediction that kills its worker is given up."""
+    lease: _Seconds = Field(10, ge=0.3)
+    """Seconds until the predictions of a dead worker run again."""
+    drain: _UpToADay = 20
+    """Seconds that running predictions get to finish when a process is stopped."""
+    queue_ttl: _Seconds = 604800
+    """Seconds that a prediction may wait in the queue before it fails as expired."""
+    queue_limit: int = Field(10000, ge=0)
+    """Waiting predictions above which new ones get 503; 0: no limit."""
+    result_ttl: _Seconds = 3600
+    """Seconds that a result is kept."""
+    max_result: int = Field(16777216, ge=1, le=2**28)
+    """Largest result, or piece of output, in bytes."""
+    max_body: int = Field(1048576, ge=1)
+    """Largest request body, in bytes."""
+    webhook_secrets: Annotated[SecretStr, AfterValidator(_signing_secrets)] = SecretStr("")
+    """Secrets, whsec_…, comma-separated; each signs every webhook."""
+    webhook_allow: str = ""
+    """Hosts and networks, comma-separated, that webhooks may call by plain http and where they
+    are not public."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severe level that is logged: debug, info, warning, error."""
+    log_format: Literal["console", "json"] = "console"
+    """`json` writes one object a line, for machines."""
 
     def __init__(self, **values: Any) -> None:
         if ConfigError.__doc__ is None:

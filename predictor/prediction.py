@@ -106,11 +106,11 @@ class Prediction:
     #: how often it was started
     tries: int = 0
     #: position in the queue, from 0; None unless queued
-    place: int | None = None
+    position: int | None = None
     #: estimated seconds until it starts; None if unknown, or not queued
-    starts_in: float | None = None
+    estimated_wait: float | None = None
     #: seconds after which to ask again
-    ask_in: float = 1.0
+    retry_after: float = 1.0
     #: seconds until it expires; None unless queued
     expires_in: float | None = None
     #: set if it succeeded and the output was read, too

@@ -100,7 +100,7 @@ async def _queue(request: Request, text: str, wanted: http.PredictHeaders) -> Re
         if not prediction.is_active:
             body = prediction.output.to_json() if prediction.output else b""
             return responses.ended(prediction, body, headers)
-        ask_in = prediction.ask_in
+        ask_in = prediction.retry_after
     return responses.accepted(id_, headers | responses.retry_after(ask_in))
 
 

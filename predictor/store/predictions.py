@@ -277,16 +277,16 @@ def _active(id_: PredictionId, state: str, fields: list[Any]) -> Prediction:
                 State.QUEUED,
                 created,
                 tries=count,
-                place=place,
-                starts_in=starts_in,
-                ask_in=ask_in,
+                position=place,
+                estimated_wait=starts_in,
+                retry_after=ask_in,
                 expires_in=expires_in,
             )
     began = holder.rpartition(b":")[2]
     started = int(began) / 1000 if began.isdigit() else now_ms / 1000
     ask_in = until_end(0, now_ms / 1000 - started, pace)
     return Prediction(
-        id_, State.RUNNING, created, started, tries=count, ask_in=ask_in, expires_in=expires_in
+        id_, State.RUNNING, created, started, tries=count, retry_after=ask_in, expires_in=expires_in
     )
 
 
