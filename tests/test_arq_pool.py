@@ -88,7 +88,7 @@ async def _submit(predictions: Predictions) -> PredictionId:
 
 
 @pytest.mark.parametrize("outcome", [Output("text", Json(b'"out"')), InvalidInput("no")])
-async def test_a_job_that_ends(
+async def test_finished_job(
     recorder: Recorder, predictions: Predictions, outcome: Output | PredictionError
 ) -> None:
     seen: list[Any] = []
@@ -108,7 +108,7 @@ async def test_a_job_that_ends(
     assert (read.output or repr(read.error)) in {outcome, repr(outcome)}
 
 
-async def test_a_job_that_is_to_run_again(recorder: Recorder, predictions: Predictions) -> None:
+async def test_requeued_job(recorder: Recorder, predictions: Predictions) -> None:
     tries: list[int] = []
 
     async def job(ctx: dict[str, Any]) -> None:
@@ -125,7 +125,7 @@ async def test_a_job_that_is_to_run_again(recorder: Recorder, predictions: Predi
     assert tries == [1, 1, 1], "a try that was given back does not count"
 
 
-async def test_what_arq_does_not_take_up_is_offered_again(
+async def test_unstarted_claims_are_offered_again(
     recorder: Recorder, predictions: Predictions
 ) -> None:
     id_ = await _submit(predictions)
@@ -134,6 +134,6 @@ async def test_what_arq_does_not_take_up_is_offered_again(
     assert len(recorder.claims.held) == 1
 
 
-async def test_another_command_is_an_error_at_once(recorder: Recorder) -> None:
+async def test_unknown_command_raises(recorder: Recorder) -> None:
     with pytest.raises(AttributeError):
         recorder.pipeline(transaction=True).hgetall("key")
