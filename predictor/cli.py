@@ -1,18 +1,17 @@
-"""The `predictor` command. Its options are the settings; the environment says what is not given."""
+"""The `predictor` command: serves, or asks an api. Its options override the environment."""
 
 import argparse
 import contextlib
 import math
-import sys
 from collections.abc import Sequence
-
-from pydantic.fields import FieldInfo
 
 from predictor import __version__
 from predictor.config import PREFIX, Config
-from predictor.errors import CANNOT_START, ConfigError
-from predictor.process import configure_logging
+from predictor.process import configure_logging, ends_if_misconfigured
 from predictor.supervisor.supervisor import supervise
+
+_SERVE = """Serve a model over HTTP: the api, its workers and, unless PREDICTOR_REDIS_URL is set, an
+embedded store. Ctrl-C stops all of them"""
 
 _JSONL = """each line of FILE (-: standard input) is {"input": "…"} or a JSON string; empty ones are
 skipped. For each, in order: {"input": …, "result": …} or {"input": …, "error": …}. A line that is
@@ -27,64 +26,69 @@ bad configuration, 130 Ctrl-C"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Start the store, the api and the workers, or ask an api; answers the exit status."""
+    """Run the command; returns its exit status. Exits with 78 if it is misconfigured."""
     options = _parser().parse_args(arguments)
-    given = {name: value for name, value in vars(options).items() if value is not None}
+    given = vars(options)
     try:
-        config = Config(**{name: given[name] for name in Config.model_fields if name in given})
-        if options.command:
-            from predictor.client import commands  # what it needs would make the others start later
+        with ends_if_misconfigured():
+            config = Config(**{name: given[name] for name in Config.model_fields if name in given})
+            if options.command not in {None, "serve"}:
+                from predictor.client import commands  # not at the top: it would delay the server
 
-            return commands.run(options, config)
-        configure_logging(config)
-        supervise(config)
-    except ConfigError as error:
-        print(f"predictor: {error}", file=sys.stderr)  # noqa: T201
-        return CANNOT_START
+                return commands.run_command(options, config)
+            configure_logging(config)
+            supervise(config)
     except KeyboardInterrupt:
         return 130
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
+    settings = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    for name in Config.model_fields:
+        _add_setting(settings, name)
     parser = argparse.ArgumentParser(
         prog="predictor",
-        description="Serve a model over HTTP: the api, its workers and, unless PREDICTOR_REDIS_URL "
-        "is set, an embedded store. Ctrl-C stops all of them. With a command: ask an api.",
+        description=f"{_SERVE}. With a command other than serve: ask an api.",
         epilog="Every option is an environment variable, too; .env is read.",
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=28),
+        parents=[settings],
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    for name, field in Config.model_fields.items():
-        parser.add_argument("--" + name.replace("_", "-"), metavar="VALUE", help=_help(name, field))
-    _add_commands(parser)
-    return parser
-
-
-def _add_commands(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
 
     def add(name: str, text: str) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text, epilog=_EXIT)
-        url = _help("url", Config.model_fields["url"])
-        command.add_argument("--url", default=argparse.SUPPRESS, metavar="VALUE", help=url)
+        _add_setting(command, "url")
         command.add_argument("--json", action="store_true", help="print the whole answer, as JSON")
         return command
 
+    commands.add_parser(
+        "serve", parents=[settings], help="the same as no command", description=f"{_SERVE}."
+    )
     _add_predict(add("predict", "ask an api for one prediction, or for many"))
-    status = add("status", "tell how far a prediction has come")
+    status = add("status", "show the status of a prediction")
     status.add_argument("id")
     _add_wait(status, "wait for its end, and print the result")
-    add("cancel", "end a prediction that waits or runs").add_argument("id")
+    add("cancel", "cancel a prediction").add_argument("id")
+    return parser
+
+
+def _add_setting(parser: argparse.ArgumentParser, name: str) -> None:
+    field = Config.model_fields[name]
+    default = str("" if field.default is None else field.default) or "unset"
+    text = f"{field.description} [{PREFIX}{name.upper()}, default {default}]".replace("%", "%%")
+    option = "--" + name.replace("_", "-")
+    parser.add_argument(option, default=argparse.SUPPRESS, metavar="VALUE", help=text)
 
 
 def _add_predict(predict: argparse.ArgumentParser) -> None:
-    text = "what the model is to work on; -: all of standard input"
+    text = "the input of the model; -: all of standard input"
     predict.add_argument("text", nargs="?", help=text)
     text = "print its id as soon as it is accepted, without --wait"
     predict.add_argument("--async", dest="is_async", action="store_true", help=text)
     modes = predict.add_mutually_exclusive_group()
-    _add_wait(modes, "run it asynchronously, and show how far it has come")
+    _add_wait(modes, "run it asynchronously, and show its progress")
     modes.add_argument("--jsonl", metavar="FILE", help=_JSONL)
     predict.add_argument("--output", metavar="FILE", help=_OUTPUT)
     text = "lines of --jsonl that run at once [default 8]"
@@ -94,7 +98,7 @@ def _add_predict(predict: argparse.ArgumentParser) -> None:
 
 
 def _add_wait(parser: "argparse._ActionsContainer", text: str) -> None:
-    text += "; gives up waiting, not the prediction, after so many SECONDS"
+    text += "; stops waiting, not the prediction, after so many SECONDS"
     parser.add_argument(
         "--wait", nargs="?", type=_positive, const=math.inf, metavar="SECONDS", help=text
     )
@@ -105,8 +109,3 @@ def _positive(text: str) -> float:
         if 0 < (number := float(text)) < math.inf:
             return number
     raise argparse.ArgumentTypeError(f"{text!r} is no number above 0; a text or an id goes first")
-
-
-def _help(name: str, field: FieldInfo) -> str:
-    default = str("" if field.default is None else field.default) or "unset"
-    return f"{field.description} [{PREFIX}{name.upper()}, default {default}]".replace("%", "%%")

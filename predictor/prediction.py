@@ -107,11 +107,11 @@ class Prediction:
     #: how often it was started
     tries: int = 0
     #: position in the queue, from 0; None unless queued
-    place: int | None = None
+    position: int | None = None
     #: estimated seconds until it starts; None if unknown, or not queued
-    starts_in: float | None = None
+    estimated_wait: float | None = None
     #: seconds after which to ask again
-    ask_in: float = 1.0
+    retry_after: float = 1.0
     #: seconds until it expires; None unless queued
     expires_in: float | None = None
     #: set if it succeeded and the output was read, too
@@ -129,8 +129,6 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The progress of a run."""
-
     #: from 0 to 1
     fraction: float
     message: str
@@ -138,8 +136,6 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An event of a prediction."""
-
     #: defines its order; see `parse_event_id`
     id: str
     kind: "EventKind"
@@ -147,8 +143,6 @@ class Event:
 
 
 class EventKind(StrEnum):
-    """The kinds of events, and their data."""
-
     #: queued, or running: `{"status": "running", "try": 1}`
     STATUS = "status"
     #: `{"fraction": 0.4, "message": "…"}`
@@ -160,8 +154,6 @@ class EventKind(StrEnum):
 
 
 class DeliveryState(StrEnum):
-    """The state of a webhook's delivery."""
-
     #: for the end of its prediction
     WAITING = "waiting"
     #: due, or between two attempts
@@ -185,8 +177,6 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """A webhook, and the attempts to deliver it."""
-
     url: str
     state: DeliveryState
     attempts: list[Attempt]

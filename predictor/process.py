@@ -5,25 +5,16 @@ import contextlib
 import contextvars
 import functools
 import logging
-import logging.config
 import os
 import signal
 import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from predictor.config import Config
-from predictor.errors import (
-    CANNOT_START,
-    Canceled,
-    ConfigError,
-    InvalidInput,
-    ModelFailed,
-    PredictionError,
-    UnsuitableStore,
-)
+from predictor import errors
+from predictor.config import Config, misspelled
 
 T = TypeVar("T")
 
@@ -32,16 +23,13 @@ _JSON = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
 class _ExpectedFailures(logging.Filter):
-    """Removes tracebacks that would only show this package's own code.
-
-    Failures that a client caused become INFO: ERROR is for the operator.
-    """
+    """Removes tracebacks that show only this package's code; what clients cause is no ERROR."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, PredictionError) and not isinstance(error, ModelFailed):
+        if isinstance(error, errors.PredictionError) and not isinstance(error, errors.ModelFailed):
             record.exc_info = None
-        if isinstance(error, InvalidInput | Canceled):
+        if isinstance(error, errors.InvalidInput | errors.Canceled):
             record.levelno, record.levelname = logging.INFO, "INFO"
         return logging.getLogger("predictor").isEnabledFor(record.levelno)
 
@@ -51,34 +39,22 @@ def configure_logging(config: Config) -> None:
 
     arq logs each job's input at INFO, and inputs do not belong in a log: it logs from WARNING.
     """
-    level = config.log_level.upper()
-    own: dict[str, Any] = {"handlers": ["stderr"], "level": level, "propagate": False}
-    quiet = own | {"level": "WARNING" if level in {"DEBUG", "INFO"} else level}
-    logging.config.dictConfig(
-        {
-            "version": 1,
-            "disable_existing_loggers": False,
-            "formatters": {
-                "console": {"format": _CONSOLE},
-                "json": {"()": "pythonjsonlogger.json.JsonFormatter", "fmt": _JSON},
-            },
-            "filters": {"expected": {"()": _ExpectedFailures}},
-            "handlers": {
-                "stderr": {
-                    "class": "logging.StreamHandler",
-                    "formatter": config.log_format,
-                    "filters": ["expected"],
-                }
-            },
-            "loggers": {
-                "predictor": own,
-                "arq": quiet,
-                "uvicorn": own,
-                "uvicorn.access": own,
-                "uvicorn.error": {"level": level},
-            },
-        }
-    )
+    handler = logging.StreamHandler()
+    handler.addFilter(_ExpectedFailures())
+    if config.log_format == "json":
+        from pythonjsonlogger.json import JsonFormatter
+
+        handler.setFormatter(JsonFormatter(_JSON))
+    else:
+        handler.setFormatter(logging.Formatter(_CONSOLE))
+    level = getattr(logging, config.log_level.upper())
+    for name in ("predictor", "uvicorn", "uvicorn.access", "arq"):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(level if name != "arq" else max(level, logging.WARNING))
+    logging.getLogger("uvicorn.error").setLevel(level)
+    for name, meant in misspelled():
+        logging.getLogger(__name__).warning("%s is no setting; did you mean %s?", name, meant)
 
 
 @contextlib.contextmanager
@@ -86,9 +62,9 @@ def ends_if_misconfigured() -> Iterator[None]:
     """Turn an error of the configuration into one line on standard error and exit status 78."""
     try:
         yield
-    except (ConfigError, UnsuitableStore) as error:
+    except (errors.ConfigError, errors.UnsuitableStore) as error:
         print(f"predictor: {error}", file=sys.stderr)  # noqa: T201
-        sys.exit(CANNOT_START)
+        sys.exit(errors.CANNOT_START)
 
 
 def call_in_thread(call: Callable[[], T]) -> asyncio.Future[T]:

@@ -12,8 +12,8 @@ from predictor.errors import InvalidInput, PredictionError
 from predictor.prediction import Job, Json, Output, PredictionId, new_id
 from predictor.store.claims import Claims, Terms
 from predictor.store.connection import connection_pool
-from predictor.store.patience import Patience
 from predictor.store.predictions import Policy, Predictions
+from predictor.store.retry import StoreRetry
 from predictor.worker.arq_pool import ClaimingRedis, _JobPipeline
 
 
@@ -23,8 +23,8 @@ class Recorder(ClaimingRedis):
     def __init__(self, url: str) -> None:
         pool = connection_pool(url)
         terms = Terms(worker="w", lease=10, result_ttl=100, max_tries=3)
-        claims = Claims(Redis(connection_pool=pool), Patience(), terms, lambda: 10)
-        super().__init__(pool, Patience(), claims)
+        claims = Claims(Redis(connection_pool=pool), StoreRetry(), terms, lambda: 10)
+        super().__init__(pool, StoreRetry(), claims)
         self.asked: list[list[str]] = []
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Any:
@@ -88,7 +88,7 @@ async def _submit(predictions: Predictions) -> PredictionId:
 
 
 @pytest.mark.parametrize("outcome", [Output("text", Json(b'"out"')), InvalidInput("no")])
-async def test_a_job_that_ends(
+async def test_finished_job(
     recorder: Recorder, predictions: Predictions, outcome: Output | PredictionError
 ) -> None:
     seen: list[Any] = []
@@ -108,7 +108,7 @@ async def test_a_job_that_ends(
     assert (read.output or repr(read.error)) in {outcome, repr(outcome)}
 
 
-async def test_a_job_that_is_to_run_again(recorder: Recorder, predictions: Predictions) -> None:
+async def test_requeued_job(recorder: Recorder, predictions: Predictions) -> None:
     tries: list[int] = []
 
     async def job(ctx: dict[str, Any]) -> None:
@@ -125,7 +125,7 @@ async def test_a_job_that_is_to_run_again(recorder: Recorder, predictions: Predi
     assert tries == [1, 1, 1], "a try that was given back does not count"
 
 
-async def test_what_arq_does_not_take_up_is_offered_again(
+async def test_unstarted_claims_are_offered_again(
     recorder: Recorder, predictions: Predictions
 ) -> None:
     id_ = await _submit(predictions)
@@ -134,6 +134,6 @@ async def test_what_arq_does_not_take_up_is_offered_again(
     assert len(recorder.claims.held) == 1
 
 
-async def test_another_command_is_an_error_at_once(recorder: Recorder) -> None:
+async def test_unknown_command_raises(recorder: Recorder) -> None:
     with pytest.raises(AttributeError):
         recorder.pipeline(transaction=True).hgetall("key")

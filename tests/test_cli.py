@@ -18,7 +18,7 @@ from tests.command import MEASURED, children, running, serve
 from tests.processes import BIN, UNMEASURED, Api, Process, Processes, eventually, free_port
 
 
-def test_one_command_serves_both_modes_and_goes_on_after_ctrl_c(
+def test_one_command_serves_both_modes_and_resumes_after_ctrl_c(
     command: Processes, tmp_path: Path
 ) -> None:
     settings = {"workers": 2, "concurrency": 1, "mock_delay": 0.3, "drain": 0.1}
@@ -42,7 +42,7 @@ def test_one_command_serves_both_modes_and_goes_on_after_ctrl_c(
     assert [api.outcome(id_).status_code for id_ in queued] == [200] * 6
 
 
-def test_whatever_dies_is_started_again(command: Processes) -> None:
+def test_killed_processes_are_restarted(command: Processes) -> None:
     api = serve(command, lease=1, **MEASURED)
     kept = api.submit("kept")
     assert api.outcome(kept).status_code == 200
@@ -72,7 +72,7 @@ def _is_ready(api: Api) -> bool:
         return False
 
 
-def test_nothing_is_left_when_the_command_is_killed(command: Processes, tmp_path: Path) -> None:
+def test_killed_command_leaves_no_processes(command: Processes, tmp_path: Path) -> None:
     api = serve(command)
     id_ = api.submit("x")
     os.kill(api.process.pid, signal.SIGKILL)
@@ -82,7 +82,7 @@ def test_nothing_is_left_when_the_command_is_killed(command: Processes, tmp_path
     assert again.outcome(id_).status_code == 200
 
 
-def test_a_second_signal_does_not_wait(command: Processes) -> None:
+def test_second_signal_skips_the_drain(command: Processes) -> None:
     api = serve(command, mock_delay=60, drain=60, **MEASURED)
     id_ = api.submit("x")
     eventually(lambda: api.read(id_).status_code == 202, "acceptance")
@@ -93,7 +93,7 @@ def test_a_second_signal_does_not_wait(command: Processes) -> None:
     assert api.process.wait(10) == 0
 
 
-def test_it_serves_and_stops_when_nobody_reads_what_it_says(command: Processes) -> None:
+def test_closed_standard_output(command: Processes) -> None:
     unread = (
         "import os, sys; os.dup2(os.open('/dev/full', 1), 1); os.execv(sys.argv[1], sys.argv[1:])"
     )
@@ -118,7 +118,7 @@ def test_it_serves_and_stops_when_nobody_reads_what_it_says(command: Processes) 
         ({"PYTHONOPTIMIZE": 2}, "PYTHONOPTIMIZE: must be less than 2"),
     ],
 )
-def test_what_cannot_start_ends_the_command_with_its_reason(
+def test_start_errors_name_the_reason(
     command: Processes, settings: dict[str, Any], says: str
 ) -> None:
     process = command.start("predictor", **{"port": free_port()} | UNMEASURED | settings)
@@ -127,7 +127,7 @@ def test_what_cannot_start_ends_the_command_with_its_reason(
     assert "Traceback" not in process.output
 
 
-def test_a_port_that_is_taken_ends_the_command(command: Processes) -> None:
+def test_port_in_use(command: Processes) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         process = command.start("predictor", port=port)
@@ -135,7 +135,7 @@ def test_a_port_that_is_taken_ends_the_command(command: Processes) -> None:
     assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in process.output
 
 
-def test_a_store_of_one_s_own_is_used_instead(redis_url: str, command: Processes) -> None:
+def test_external_store_is_used(redis_url: str, command: Processes) -> None:
     api = serve(command, redis_url=redis_url)
     assert api.outcome(api.submit("x")).status_code == 200
     assert not children(api.process, "valkey-server")
@@ -168,12 +168,21 @@ def test_help_names_every_option_and_its_variable(command: Processes) -> None:
     for name, field in Config.model_fields.items():
         line = next(line for line in options.splitlines() if f"  {_option(name)} " in line)
         assert f"PREDICTOR_{name.upper()}" in line
-        assert str(field.description).split(".", maxsplit=1)[0] in line
+        assert " ".join(str(field.description).split()).split(".", maxsplit=1)[0] in line
     assert command.start("predictor", "--no-such-option").wait() == 2
 
 
 def _option(name: str) -> str:
     return f"--{name.replace('_', '-')} VALUE"
+
+
+def test_serve_is_the_same_command(command: Processes) -> None:
+    api = serve(command, "serve", "--concurrency", "7", PREDICTOR_CONCURENCY=3)
+    assert api.outcome(api.submit("x")).status_code == 200
+    assert "worker ready: predictor.mock:predict, 7 at once" in api.process.output
+    warning = "PREDICTOR_CONCURENCY is no setting; did you mean PREDICTOR_CONCURRENCY?"
+    assert api.process.output.count(warning) == 1
+    assert command.start("predictor", "--port", "-1", "serve").wait() == CANNOT_START
 
 
 def test_python_m_is_the_same_command(command: Processes) -> None:

@@ -34,7 +34,10 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
     def run(api: Api | str, *arguments: str) -> tuple[int, str, str]:
         url = api if isinstance(api, str) else f"http://127.0.0.1:{api.port}"
-        status = main([arguments[0], "--url", url, *arguments[1:]])
+        try:
+            status = main([arguments[0], "--url", url, *arguments[1:]])
+        except SystemExit as end:
+            status = int(end.code or 0)
         return status, *capsys.readouterr()
 
     return run
@@ -42,7 +45,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
 @pytest.fixture
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commands, "_PATIENCE", 0.3)
+    monkeypatch.setattr(commands, "_RETRY_FOR", 0.3)
 
 
 @contextlib.contextmanager
@@ -107,7 +110,7 @@ def test_predict_prints_the_result(served: Api, run: Run) -> None:
     assert re.fullmatch(r'\{"input":"ü","result":"\d{4,5}"\}\n', out)
 
 
-def test_standard_input_is_the_text_to_its_last_byte(served: Api, run: Run) -> None:
+def test_predict_reads_standard_input(served: Api, run: Run) -> None:
     with _stdin(b" a\nb\n"):
         _, out, _ = run(served, "predict", "-", "--json")
     assert json.loads(out)["input"] == " a\nb\n"
@@ -117,7 +120,7 @@ def test_standard_input_is_the_text_to_its_last_byte(served: Api, run: Run) -> N
     assert err.startswith("predictor: the text is not UTF-8: ")
 
 
-def test_what_is_accepted_is_found_again(slow: Api, run: Run) -> None:
+def test_async_prediction_status_and_cancel(slow: Api, run: Run) -> None:
     status, out, err = run(slow, "predict", "30", "--async")
     id_ = out.strip()
     assert (status, out, err) == (0, f"{id_}\n", "")
@@ -156,7 +159,7 @@ def test_a_result_is_text_or_json(processes: Processes, run: Run) -> None:
     assert run(api, "predict", "object")[0] == 1
 
 
-def test_a_model_that_refuses_and_one_that_fails(processes: Processes, run: Run) -> None:
+def test_invalid_input_and_failed_model(processes: Processes, run: Run) -> None:
     model = "tests.models.raises:predict"
     api = processes.api(model=model)
     processes.worker(model=model)
@@ -172,7 +175,7 @@ def test_a_model_that_refuses_and_one_that_fails(processes: Processes, run: Run)
     "arguments",
     [["status", "no-such"], ["status", "a/b", "--wait"], ["status", ""], ["cancel", "../no?such"]],
 )
-def test_an_id_that_is_not_known(served: Api, run: Run, arguments: list[str]) -> None:
+def test_unknown_id(served: Api, run: Run, arguments: list[str]) -> None:
     says = "predictor: No such prediction: never accepted, or no longer kept.\n"
     assert run(served, *arguments) == (66, "", says)
 
@@ -187,14 +190,14 @@ def test_an_id_that_is_not_known(served: Api, run: Run, arguments: list[str]) ->
         (["predict", "--jsonl", "no-such"], "no-such: No such file or directory"),
     ],
 )
-def test_what_is_refused(served: Api, run: Run, arguments: list[str], says: str) -> None:
+def test_usage_errors(served: Api, run: Run, arguments: list[str], says: str) -> None:
     status, out, err = run(served, *arguments)
     assert (status, out) == (2, "")
     assert err.startswith(f"predictor: {says}")
     assert err.count("\n") == 1
 
 
-def test_a_text_that_is_too_large(served: Api, run: Run) -> None:
+def test_too_large_text(served: Api, run: Run) -> None:
     """Also where the api hangs up before it has all been sent, which can take its answer along."""
     for size in (1_050_000, 9_000_000):
         status, _, err = run(served, "predict", "x" * size, "--async")
@@ -202,21 +205,21 @@ def test_a_text_that_is_too_large(served: Api, run: Run) -> None:
         assert "PREDICTOR_MAX_BODY" in err
 
 
-def test_what_the_parser_refuses(capsys: pytest.CaptureFixture[str]) -> None:
+def test_parser_errors(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in (["predict", "--wait", "x"], ["predict", "x", "--wait", "0"], ["status"]):
         with pytest.raises(SystemExit, match=r"^2$"):
             main(arguments)
     assert "'x' is no number above 0; a text or an id goes first" in capsys.readouterr().err
 
 
-def test_an_address_that_cannot_be_one(run: Run) -> None:
+def test_invalid_url(run: Run) -> None:
     for url in ("127.0.0.1:8080", "ftp://x", "http://", "http://[x", "http://x:99999"):
         status, _, err = run(url, "predict", "x")
         assert status == CANNOT_START
         assert err.startswith("predictor: PREDICTOR_URL: ")
 
 
-def test_another_server_than_the_api(served: Api, run: Run) -> None:
+def test_server_that_is_not_the_api(served: Api, run: Run) -> None:
     """It is not asked twice."""
     with http.server.HTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler) as other:
         threading.Thread(target=other.handle_request).start()
@@ -228,7 +231,7 @@ def test_another_server_than_the_api(served: Api, run: Run) -> None:
 
 
 @pytest.mark.usefixtures("_impatient")
-def test_an_api_that_is_not_there(run: Run) -> None:
+def test_unreachable_api(run: Run) -> None:
     url = f"http://me:sesame@127.0.0.1:{free_port()}"
     for arguments in (["predict", "x"], ["predict", "x", "--wait"], ["cancel", "x"]):
         status, _, err = run(url, *arguments)
@@ -236,9 +239,7 @@ def test_an_api_that_is_not_there(run: Run) -> None:
         assert re.fullmatch(r"predictor: no answer from 127.*\n", err)
 
 
-def test_a_slot_that_becomes_free_is_waited_for(
-    processes: Processes, run: Run, tmp_path: Path
-) -> None:
+def test_retries_until_a_slot_is_free(processes: Processes, run: Run, tmp_path: Path) -> None:
     api = processes.api(model="tests.models.slow:predict", concurrency=1)
     starts = tmp_path / "starts"
     other = threading.Thread(target=api.predict, args=[f"0.5 {starts}"])
@@ -248,7 +249,7 @@ def test_a_slot_that_becomes_free_is_waited_for(
     other.join()
 
 
-def test_a_lost_answer_is_asked_for_again_only_where_nothing_runs_twice(
+def test_lost_response_is_retried_only_if_nothing_runs_twice(
     slow: Api, run: Run, tmp_path: Path
 ) -> None:
     starts = tmp_path / "starts"
@@ -270,7 +271,7 @@ def _key(request: str) -> str:
     return found[1]
 
 
-def test_nobody_reads_the_output(served: Api, monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+def test_closed_output_pipe(served: Api, monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "w") as deaf:
@@ -278,7 +279,7 @@ def test_nobody_reads_the_output(served: Api, monkeypatch: pytest.MonkeyPatch, r
         assert run(served, "predict", "x") == (141, "", "")
 
 
-def test_a_terminal_sees_how_far_it_is_though_the_events_break_off(
+def test_progress_on_a_terminal_survives_a_broken_stream(
     processes: Processes, monkeypatch: pytest.MonkeyPatch, run: Run
 ) -> None:
     model = "tests.models.talks:predict"
@@ -299,7 +300,7 @@ def test_a_terminal_sees_how_far_it_is_though_the_events_break_off(
     assert "Last-Event-ID: " in second
 
 
-def test_ctrl_c_says_how_to_go_on(slow: Api, processes: Processes, run: Run) -> None:
+def test_ctrl_c_says_how_to_resume(slow: Api, processes: Processes, run: Run) -> None:
     with Proxy(slow, lambda _: False) as proxy:
         command = ("python", "-m", "predictor", "predict", "30", "--wait")
         waiting = processes.start(*command, url=proxy.url)

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from predictor.config import Config
+from predictor.config import Config, misspelled
 from predictor.errors import ConfigError
 from predictor.store.connection import check_url
 from predictor.webhooks.allowlist import Allowed
@@ -24,14 +24,25 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv(f"PREDICTOR_{name.upper()}", raising=False)
 
 
-def test_the_environment_wins_over_the_env_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_overrides_env_file(monkeypatch: pytest.MonkeyPatch) -> None:
     Path(".env").write_text("PREDICTOR_WORKERS=3\nPREDICTOR_PORT=9000\nOTHER=1\n")
     monkeypatch.setenv("PREDICTOR_PORT", "9001")
     config = Config()
     assert (config.workers, config.port, config.concurrency) == (3, 9001, 10)
 
 
-def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_misspelled_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PREDICTOR_CONCURENCY", "PREDICTOR_WORKER", "PREDICTOR_SERVICE_HOST", "TIMEOUTS"):
+        monkeypatch.setenv(name, "3")
+    Path(".env").write_text("PREDICTOR_MAXTRIES=1\nPREDICTOR_WORKERS=3\n")
+    assert misspelled() == [
+        ("PREDICTOR_CONCURENCY", "PREDICTOR_CONCURRENCY"),
+        ("PREDICTOR_MAXTRIES", "PREDICTOR_MAX_TRIES"),
+    ]
+    assert Config().concurrency == 10
+
+
+def test_empty_variable_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREDICTOR_REDIS_URL", "")
     assert Config().redis_url is None
 
@@ -75,16 +86,14 @@ def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> N
         ("WEBHOOK_ALLOW", "10.0.0.0/33"),
     ],
 )
-def test_a_setting_that_cannot_be_used_is_named(
-    monkeypatch: pytest.MonkeyPatch, name: str, value: str
-) -> None:
+def test_invalid_settings_are_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(f"PREDICTOR_{name}", value)
     with pytest.raises(ConfigError, match=f"^PREDICTOR_{name}: ") as caught:
         _check()
     assert "\n" not in caught.value.message
 
 
-def test_a_wrong_address_does_not_show_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_redis_url_hides_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREDICTOR_REDIS_URL", "http://me:sesame@host")
     with pytest.raises(ConfigError) as caught:
         _check()
@@ -107,18 +116,18 @@ def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     ("host", "url"),
     [("0.0.0.0", "http://127.0.0.1:1"), ("::", "http://[::1]:1"), ("a.b", "http://a.b:1")],
 )
-def test_where_this_machine_finds_the_api(host: str, url: str) -> None:
+def test_local_url(host: str, url: str) -> None:
     assert Config(host=host, port=1).local_url == url
 
 
-def test_all_that_is_wrong_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_errors_are_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREDICTOR_PORT", "x")
     monkeypatch.setenv("PREDICTOR_LEASE", "x")
     with pytest.raises(ConfigError, match=r"PREDICTOR_PORT: .*; PREDICTOR_LEASE: "):
         Config()
 
 
-def test_the_environment_of_a_child_gives_the_same_settings(
+def test_environment_round_trip(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     config = Config(port=1234, timeout=0.5, log_format="json", webhook_secrets=SECRET)

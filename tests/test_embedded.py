@@ -17,7 +17,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from predictor.config import Config
 from predictor.errors import CANNOT_START
-from predictor.store.patience import describe
+from predictor.store.retry import describe
 from predictor.supervisor.child import CannotStart
 from predictor.supervisor.embedded import EmbeddedStore
 from predictor.supervisor.supervisor import supervise
@@ -53,7 +53,7 @@ def folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-def test_a_store_that_is_frozen_or_busy_is_not_killed(command: Processes, folder: Path) -> None:
+def test_frozen_or_busy_store_is_not_killed(command: Processes, folder: Path) -> None:
     api = serve(command, mock_delay=0.3, data_dir=folder)
     accepted = [api.submit("frozen")]
     store = _store(api)
@@ -96,7 +96,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
-def test_a_full_disk_refuses_and_forgets_nothing(
+def test_full_disk_refuses_and_loses_nothing(
     small_disk: Path, command: Processes, tmp_path: Path
 ) -> None:
     api = serve(command, data_dir=small_disk / "data")
@@ -127,7 +127,7 @@ def test_a_full_disk_refuses_and_forgets_nothing(
     assert api.process.stop() == 0
 
 
-def test_a_power_loss_in_a_folder_with_an_odd_name(folder: Path) -> None:
+def test_power_loss_in_a_folder_with_an_odd_name(folder: Path) -> None:
     odd = folder / "My Project#2 100%20 a\"b'é?"
     odd.mkdir()
     with Processes(odd, None) as command:
@@ -160,7 +160,7 @@ def test_a_power_loss_in_a_folder_with_an_odd_name(folder: Path) -> None:
         assert api.process.stop() == 0
 
 
-async def test_it_is_ready_when_it_has_read_its_data(folder: Path) -> None:
+async def test_ready_only_after_loading(folder: Path) -> None:
     store = EmbeddedStore(folder, folder)
     loads_slowly = ["--key-load-delay", "5000", "--loading-process-events-interval-bytes", "1024"]
     for options, least in ([], 0), (loads_slowly, 0.5):
@@ -177,7 +177,7 @@ async def test_it_is_ready_when_it_has_read_its_data(folder: Path) -> None:
         assert await server.wait() == 0
 
 
-def test_without_a_folder_for_sockets_it_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_folder_for_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
     with pytest.raises(CannotStart, match=r"TMPDIR: .*No such file .*'/nowhere/"):
         supervise(Config())
@@ -196,5 +196,5 @@ def test_without_a_folder_for_sockets_it_does_not_start(monkeypatch: pytest.Monk
         (RedisConnectionError("Connection closed: secret"), "ConnectionError"),
     ],
 )
-def test_trouble_is_said_in_words_that_hold_no_input(error: Exception, says: str) -> None:
+def test_store_errors_are_described_without_input(error: Exception, says: str) -> None:
     assert describe(error) == says

@@ -45,7 +45,7 @@ async def test_outputs_from_a_thread_arrive_in_order(sink: Sink) -> None:
     assert [data for _, data in sink.said] == [b"%d" % number for number in range(1000)]
 
 
-async def test_progress_keeps_its_pace_and_the_last_is_sent(sink: Sink) -> None:
+async def test_progress_is_coalesced_and_the_last_is_sent(sink: Sink) -> None:
     emitter = Emitter(sink)
     for number in range(60):
         emitter.emit(EventKind.PROGRESS, Json(b"%d" % number))
@@ -58,7 +58,7 @@ async def test_progress_keeps_its_pace_and_the_last_is_sent(sink: Sink) -> None:
     assert sink.said[-1] == (EventKind.PROGRESS, b"last")
 
 
-async def test_the_end_waits_for_what_is_under_way(sink: Sink) -> None:
+async def test_close_waits_for_events_under_way(sink: Sink) -> None:
     emitter = Emitter(sink)
     sink.open.clear()
     emitter.emit(EventKind.OUTPUT, Json(b"1"))
@@ -72,7 +72,7 @@ async def test_the_end_waits_for_what_is_under_way(sink: Sink) -> None:
     assert [data for _, data in sink.said] == [b"1", b"2"]
 
 
-async def test_what_is_said_after_the_end_is_ignored(sink: Sink) -> None:
+async def test_events_after_close_are_ignored(sink: Sink) -> None:
     emitter = Emitter(sink)
     await emitter.close()
     emitter.emit(EventKind.OUTPUT, Json(b"1"))
@@ -80,7 +80,7 @@ async def test_what_is_said_after_the_end_is_ignored(sink: Sink) -> None:
     assert not sink.said
 
 
-async def test_many_outputs_are_sent_in_parts(sink: Sink) -> None:
+async def test_outputs_are_sent_in_batches(sink: Sink) -> None:
     emitter = Emitter(sink)
     for number in range(2500):
         emitter.emit(EventKind.OUTPUT, Json(b"%d" % number))
@@ -89,7 +89,7 @@ async def test_many_outputs_are_sent_in_parts(sink: Sink) -> None:
     assert len(sink.said) == 2500
 
 
-async def test_what_is_said_faster_than_it_is_sent_is_bounded() -> None:
+async def test_unsent_output_is_bounded() -> None:
     sent: list[int] = []
     never = asyncio.Event()
 

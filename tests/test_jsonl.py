@@ -53,7 +53,7 @@ def _results(text: str) -> list[tuple[str, str]]:
     return [(line["input"], line["result"]) for line in map(json.loads, text.splitlines())]
 
 
-def test_results_in_order_whatever_takes_how_long(slow: Api, run: Run) -> None:
+def test_results_are_in_order(slow: Api, run: Run) -> None:
     texts = ["0.3", "0.01", "0.2", "0", "0.1"]
     Path("in").write_text('"0.3"\n\n' + _lines(*texts[1:]).rstrip())
     status, out, err = run(slow, "in", "--concurrency", "4")
@@ -64,7 +64,7 @@ def test_results_in_order_whatever_takes_how_long(slow: Api, run: Run) -> None:
     assert sorted(path.name for path in Path().iterdir()) == ["in", "out"]
 
 
-def test_what_fails_has_its_error_in_its_place(processes: Processes, run: Run) -> None:
+def test_failed_lines_have_errors(processes: Processes, run: Run) -> None:
     model = "tests.models.raises:predict"
     api = processes.api(model=model, max_body=1000)
     processes.worker(model=model)
@@ -94,7 +94,7 @@ def test_an_empty_file_and_one_without_lines(served: Api, run: Run) -> None:
         (b'{"input":1}', 'neither {"input": "\u2026"} nor a JSON string'),
     ],
 )
-def test_a_line_that_cannot_be_used_stops_a_file_before_anything_runs(
+def test_invalid_line_in_a_file_stops_before_anything_runs(
     slow: Api, run: Run, line: bytes, says: str
 ) -> None:
     Path("in").write_bytes(b'"0 starts"\n\n' + line + b"\n")
@@ -104,9 +104,7 @@ def test_a_line_that_cannot_be_used_stops_a_file_before_anything_runs(
     assert not Path("out").exists()
 
 
-def test_a_line_that_cannot_be_used_has_its_error_where_it_came_by_a_pipe(
-    slow: Api, run: Run
-) -> None:
+def test_invalid_line_in_a_pipe_has_an_error(slow: Api, run: Run) -> None:
     os.mkfifo("pipe")
     writer = threading.Thread(target=Path("pipe").write_text, args=['"0"\n"\n"0.01"\n'])
     writer.start()
@@ -117,7 +115,7 @@ def test_a_line_that_cannot_be_used_has_its_error_where_it_came_by_a_pipe(
     assert second["error"].startswith("line 2: ")
 
 
-def test_no_more_is_read_than_is_needed(slow: Api) -> None:
+def test_reading_ahead_is_bounded(slow: Api) -> None:
     read = []
 
     def lines() -> Iterator[Body]:
@@ -126,18 +124,18 @@ def test_no_more_is_read_than_is_needed(slow: Api) -> None:
             yield {"input": "0.3" if number == 0 else "0"}
 
     written: list[int] = []
-    output = jsonl.Output(lambda _: written.append(len(read)), "a run")
+    output = jsonl.Results(lambda _: written.append(len(read)), "a run")
 
     async def run() -> None:
         async with Client(Config(url=HttpUrl(_url(slow))), 1) as client:
-            await jsonl.run(lines(), output, 2, lambda: None, client)
+            await jsonl.predict_lines(lines(), output, 2, lambda: None, client)
 
     asyncio.run(run())
     assert len(written) == 40
     assert 8 < written[0] < 2 * jsonl._AHEAD + 4
 
 
-def test_a_killed_run_goes_on_and_nothing_runs_twice(
+def test_killed_run_resumes_and_nothing_runs_twice(
     slow: Api, processes: Processes, run: Run, tmp_path: Path
 ) -> None:
     starts = tmp_path / "starts"
@@ -164,7 +162,7 @@ def test_a_killed_run_goes_on_and_nothing_runs_twice(
 
 
 @pytest.mark.parametrize("other", ['{"input":"7","result":"0"}', "", "[]"])
-def test_a_run_does_not_go_on_with_another_input(slow: Api, run: Run, other: str) -> None:
+def test_run_does_not_resume_with_another_input(slow: Api, run: Run, other: str) -> None:
     Path("in").write_text(_lines("0", "0.01"))
     Path("out").write_text(f'{{"input":"0","result":"0"}}\n{other}\n')
     Path("out.run").write_text("a run")
@@ -175,7 +173,7 @@ def test_a_run_does_not_go_on_with_another_input(slow: Api, run: Run, other: str
     assert run(slow, "in", "--output", "out")[0] == 0, "without it, everything begins anew"
 
 
-def test_ctrl_c_while_a_pipe_says_nothing(slow: Api, processes: Processes) -> None:
+def test_ctrl_c_while_a_pipe_is_silent(slow: Api, processes: Processes) -> None:
     os.mkfifo("pipe")
     waiting = processes.start(*COMMAND, "pipe", "--output", "out", url=_url(slow))
     with Path("pipe").open("w") as pipe:
@@ -187,7 +185,7 @@ def test_ctrl_c_while_a_pipe_says_nothing(slow: Api, processes: Processes) -> No
     assert waiting.output == "predictor: the same command goes on where this one has stopped\n"
 
 
-def test_an_api_that_starts_again_meanwhile(processes: Processes, run: Run) -> None:
+def test_api_restarts_during_a_run(processes: Processes, run: Run) -> None:
     model = "tests.models.slow:predict"
     api = processes.api(model=model)
     processes.worker(model=model)

@@ -31,7 +31,7 @@ from tests.models.callables import shout
         ("builtins:len", b"3"),
     ],
 )
-async def test_any_callable_that_takes_a_text_is_a_model(path: str, answer: bytes) -> None:
+async def test_any_callable_of_a_text_is_a_model(path: str, answer: bytes) -> None:
     assert await load_model(path).run("abc", 5) == answer
 
 
@@ -61,16 +61,14 @@ async def test_any_callable_that_takes_a_text_is_a_model(path: str, answer: byte
         ("..echo:predict", "importing"),
     ],
 )
-def test_a_path_that_does_not_load_says_what_was_looked_for(path: str, says: str) -> None:
+def test_load_errors_say_what_to_mend(path: str, says: str) -> None:
     with pytest.raises(ModelNotLoadable, match=says) as caught:
         load_model(path)
     assert "\n" not in caught.value.message
     assert repr(path) in caught.value.message
 
 
-def test_a_syntax_error_is_named_with_its_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_syntax_errors_have_file_and_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "misspelled.py").write_text("\n\ndef predict(text:\n")
     (tmp_path / "importing.py").write_text("import misspelled\n")
     monkeypatch.syspath_prepend(tmp_path)
@@ -87,7 +85,7 @@ def way(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.mark.parametrize("name", results.GOOD)
-async def test_a_result_is_whatever_json_can_say(way: str, name: str) -> None:
+async def test_json_results(way: str, name: str) -> None:
     import json
 
     answer = await Model(getattr(results, way)).run(name, 5)
@@ -95,13 +93,13 @@ async def test_a_result_is_whatever_json_can_say(way: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", results.BAD)
-async def test_a_result_that_json_cannot_say_fails_with_the_reason(way: str, name: str) -> None:
+async def test_results_that_are_not_json_fail_with_the_reason(way: str, name: str) -> None:
     with pytest.raises(ModelFailed, match=r"cannot be written as JSON: .+"):
         await Model(getattr(results, way)).run(name, 5)
 
 
 @pytest.mark.parametrize("name", endless.FAST)
-async def test_a_result_without_end_is_written_up_to_the_limit(way: str, name: str) -> None:
+async def test_endless_results_are_bounded(way: str, name: str) -> None:
     model = Model(getattr(endless, way), 2_000_000)
     tracemalloc.start()
     with pytest.raises(ModelFailed, match=r"larger than 2000000 bytes \(PREDICTOR_MAX_RESULT\)"):
@@ -111,7 +109,7 @@ async def test_a_result_without_end_is_written_up_to_the_limit(way: str, name: s
     assert model.abandoned == 0
 
 
-async def test_a_result_that_is_slow_to_write_holds_nobody_and_ends_in_time(way: str) -> None:
+async def test_slow_encoding_blocks_nothing_and_times_out(way: str) -> None:
     model = Model(getattr(endless, way))
     run = asyncio.create_task(model.run("slow", 0.3))
     ticks = 0
@@ -125,7 +123,7 @@ async def test_a_result_that_is_slow_to_write_holds_nobody_and_ends_in_time(way:
         await asyncio.sleep(0.001)
 
 
-async def test_a_result_that_is_stuck_in_its_writing_fills_a_slot_until_it_is_not() -> None:
+async def test_stuck_encoding_keeps_its_slot() -> None:
     release = threading.Event()
 
     class Stuck:
@@ -145,7 +143,7 @@ async def test_a_result_that_is_stuck_in_its_writing_fills_a_slot_until_it_is_no
         await asyncio.sleep(0.001)
 
 
-async def test_a_result_that_is_slow_to_write_ends_when_it_is_canceled(way: str) -> None:
+async def test_slow_encoding_can_be_canceled(way: str) -> None:
     model = Model(getattr(endless, way))
     run = asyncio.create_task(model.run("slow", 60))
     await asyncio.sleep(0.1)
@@ -156,14 +154,14 @@ async def test_a_result_that_is_slow_to_write_ends_when_it_is_canceled(way: str)
         await asyncio.sleep(0.001)
 
 
-async def test_a_generator_may_refuse_the_input(way: str) -> None:
+async def test_generator_may_raise_invalid_input(way: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         await Model(getattr(endless, way)).run("refuse", 5)
     assert caught.value.message == str(caught.value) == "Not ? this."
 
 
 @pytest.mark.parametrize("size", [8, 998, 20_000])
-async def test_a_result_may_have_as_many_bytes_as_the_limit(way: str, size: int) -> None:
+async def test_max_result_is_inclusive(way: str, size: int) -> None:
     function = getattr(endless, way)
     assert len(await Model(function, size + 2).run(str(size), 5)) == size + 2
     with pytest.raises(ModelFailed, match="PREDICTOR_MAX_RESULT"):
@@ -171,14 +169,14 @@ async def test_a_result_may_have_as_many_bytes_as_the_limit(way: str, size: int)
 
 
 @pytest.mark.parametrize("name", raises.RAISES)
-async def test_nothing_that_a_model_raises_escapes(way: str, name: str) -> None:
+async def test_everything_that_a_model_raises_is_a_failure(way: str, name: str) -> None:
     expected = InvalidInput if name == "refused" else ModelFailed
     with pytest.raises(expected) as caught:
         await Model(getattr(raises, way)).run(name, 5)
     assert "secret" not in caught.value.message
 
 
-async def test_a_model_that_takes_too_long_is_canceled() -> None:
+async def test_timeout_cancels_a_coroutine() -> None:
     ended: list[str] = []
 
     async def slow(text: str) -> None:
@@ -194,7 +192,7 @@ async def test_a_model_that_takes_too_long_is_canceled() -> None:
     assert model.abandoned == 0
 
 
-async def test_a_thread_that_takes_too_long_fills_its_slot_until_it_ends() -> None:
+async def test_timed_out_thread_is_abandoned() -> None:
     release = threading.Event()
     model = Model(lambda text: release.wait(10))
     with pytest.raises(TimedOut):
@@ -205,7 +203,7 @@ async def test_a_thread_that_takes_too_long_fills_its_slot_until_it_ends() -> No
         await asyncio.sleep(0.001)
 
 
-async def test_a_coroutine_that_ignores_cancellation_does_not_delay_the_answer() -> None:
+async def test_coroutine_that_ignores_its_cancel_is_abandoned() -> None:
     release = asyncio.Event()
 
     async def stubborn(text: str) -> None:
@@ -243,7 +241,7 @@ async def test_canceling_a_run_cancels_the_model() -> None:
     await asyncio.wait_for(ended.wait(), 5)
 
 
-async def test_a_thread_does_not_hold_the_event_loop() -> None:
+async def test_thread_does_not_block_the_event_loop() -> None:
     model = Model(lambda text: time.sleep(0.3))
     run = asyncio.create_task(model.run("a", 5))
     ticks = 0
@@ -253,7 +251,7 @@ async def test_a_thread_does_not_hold_the_event_loop() -> None:
     assert ticks > 5
 
 
-async def test_what_an_instance_answers_with_call_is_awaited() -> None:
+async def test_async_call_method_is_awaited() -> None:
     thread: list[Any] = []
 
     class Remember:
@@ -266,7 +264,7 @@ async def test_what_an_instance_answers_with_call_is_awaited() -> None:
     assert await Model(shout).run("a", 5) == b'"A"'
 
 
-async def test_a_second_parameter_is_given_the_run() -> None:
+async def test_second_parameter_gets_the_run() -> None:
     said: list[tuple[str, bytes]] = []
 
     def say(kind: str, data: bytes) -> None:
@@ -288,7 +286,7 @@ def test_progress_is_from_0_to_1(fraction: float, told: float) -> None:
     assert json.loads(said[0]) == {"fraction": told, "message": "x" * 1000}
 
 
-def test_progress_and_output_that_are_none_are_told_to_the_author() -> None:
+def test_invalid_progress_and_output_raise() -> None:
     run = Run(PredictionId("x"), 0)
     with pytest.raises(ValueError, match="not NaN"):
         run.progress(math.nan)

@@ -11,7 +11,7 @@ from predictor.errors import CANNOT_START
 from tests.processes import BIN, UNMEASURED, Api, Processes, eventually
 
 
-def test_check_tells_whether_a_worker_lives_here(processes: Processes) -> None:
+def test_check_reports_whether_a_worker_is_alive(processes: Processes) -> None:
     assert processes.start_worker("--check").wait() == 1
     worker = processes.worker()
     eventually(lambda: processes.start_worker("--check").wait() == 0, "a sign of life")
@@ -19,7 +19,7 @@ def test_check_tells_whether_a_worker_lives_here(processes: Processes) -> None:
     assert processes.start_worker("--check").wait() == 1
 
 
-def test_burst_runs_what_is_queued_and_ends(processes: Processes, api: Api) -> None:
+def test_burst_drains_the_queue_and_exits(processes: Processes, api: Api) -> None:
     ids = [api.submit("x") for _ in range(25)]
     worker = processes.start_worker("--burst", mock_delay=0.01)
     assert worker.wait() == 0
@@ -54,16 +54,14 @@ def test_watchfiles_starts_the_changed_model(
     assert watcher.stop() == 0
 
 
-def test_watch_of_arq_says_what_to_use(processes: Processes, tmp_path: Path) -> None:
+def test_arq_watch_is_refused_with_the_alternative(processes: Processes, tmp_path: Path) -> None:
     worker = processes.start_worker("--watch", str(tmp_path))
     assert worker.wait() == CANNOT_START
     assert "watchfiles 'arq predictor.worker.Settings' FOLDER" in worker.output
 
 
 @pytest.mark.parametrize("model", ["no_such:predict", "tests.models.broken:predict"])
-def test_a_model_that_does_not_load_stops_the_start_with_one_line(
-    processes: Processes, model: str
-) -> None:
+def test_model_load_error_is_one_line(processes: Processes, model: str) -> None:
     worker = processes.start_worker(model=model)
     assert worker.wait() == CANNOT_START
     lines = [line for line in worker.output.splitlines() if "PREDICTOR_MODEL" in line]
@@ -75,7 +73,7 @@ def test_a_model_that_does_not_load_stops_the_start_with_one_line(
     assert "PREDICTOR_MODEL" in api.output
 
 
-def test_a_setting_that_cannot_be_used_stops_the_start_with_one_line(
+def test_config_error_is_one_line(
     processes: Processes,
 ) -> None:
     for process in (processes.start_worker(timeout="soon"), processes.start_api(0, timeout=-1)):
@@ -85,7 +83,7 @@ def test_a_setting_that_cannot_be_used_stops_the_start_with_one_line(
 
 
 @pytest.mark.parametrize("query", ["unknown=1", "socket_timeout=abc"])
-def test_an_option_of_the_address_that_nobody_knows(processes: Processes, query: str) -> None:
+def test_unknown_option_in_redis_url(processes: Processes, query: str) -> None:
     url = f"redis://localhost:1/0?{query}"
     for process in (processes.start_worker(redis_url=url), processes.start_api(0, redis_url=url)):
         assert process.wait() == CANNOT_START
@@ -94,9 +92,7 @@ def test_an_option_of_the_address_that_nobody_knows(processes: Processes, query:
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_lets_running_predictions_finish(
-    processes: Processes, api: Api, signum: int
-) -> None:
+def test_signal_drains_running_predictions(processes: Processes, api: Api, signum: int) -> None:
     settings = {"model": "tests.models.slow:predict", "concurrency": 1}
     worker = processes.worker(**settings)
     running, queued = api.submit("0.5"), api.submit("0.5")
@@ -113,7 +109,7 @@ def _states(processes: Processes, id_: str) -> str:
 
 
 @pytest.mark.parametrize("name", ["predict", "predict_in_thread"])
-def test_what_does_not_finish_in_time_goes_back_untried(
+def test_unfinished_predictions_are_requeued_without_a_try(
     processes: Processes, api: Api, store: "redis.Redis", name: str
 ) -> None:
     settings = {"model": f"tests.models.slow:{name}", "drain": 0.2}
@@ -130,9 +126,16 @@ def test_what_does_not_finish_in_time_goes_back_untried(
     assert all(api.read(id_).status_code == 202 for id_ in ids)
 
 
-def test_a_model_that_holds_the_event_loop_runs_once(
-    processes: Processes, api: Api, tmp_path: Path
-) -> None:
+def test_client_errors_are_logged_as_info(processes: Processes, api: Api) -> None:
+    for level, count in (("info", 1), ("warning", 0)):
+        worker = processes.worker(model="tests.models.raises:predict", log_level=level)
+        assert api.outcome(api.submit("refused")).status_code == 422
+        assert worker.stop() == 0
+        assert worker.output.count(" INFO    arq.worker: ") == count, worker.output
+        assert " ERROR " not in worker.output
+
+
+def test_blocked_event_loop_keeps_its_lease(processes: Processes, api: Api, tmp_path: Path) -> None:
     starts = tmp_path / "starts"
     for _ in range(2):
         processes.worker(model="tests.models.slow:block", lease=0.5)
@@ -141,7 +144,7 @@ def test_a_model_that_holds_the_event_loop_runs_once(
     assert len(starts.read_text().splitlines()) == 1
 
 
-def test_a_worker_that_was_killed_is_made_good_for(
+def test_predictions_of_a_killed_worker_run_again(
     processes: Processes, api: Api, tmp_path: Path
 ) -> None:
     starts = tmp_path / "starts"
@@ -156,7 +159,7 @@ def test_a_worker_that_was_killed_is_made_good_for(
     assert second - first < 2 + 0.5
 
 
-def test_a_thread_that_ran_out_of_time_holds_its_slot(processes: Processes, api: Api) -> None:
+def test_timed_out_thread_keeps_its_slot(processes: Processes, api: Api) -> None:
     processes.worker(model="tests.models.slow:predict_in_thread", timeout=0.2, concurrency=1)
     late, next_ = api.submit("1.5"), api.submit("0")
     started = time.monotonic()
@@ -167,7 +170,7 @@ def test_a_thread_that_ran_out_of_time_holds_its_slot(processes: Processes, api:
 
 
 @pytest.mark.alone
-def test_an_idle_worker_and_a_full_one_cost_nothing(processes: Processes, api: Api) -> None:
+def test_cpu_of_an_idle_and_of_a_full_worker(processes: Processes, api: Api) -> None:
     """At most 0.5 % of a core each, over two seconds."""
     idle = processes.worker(**UNMEASURED)
     before = idle.cpu_ms

@@ -116,7 +116,7 @@ def ended(prediction: Prediction, headers: dict[str, str], *, with_id: bool) -> 
 def progress(prediction: Prediction) -> dict[str, str]:
     """The headers that tell when to ask again; once it has ended, how long it took."""
     if prediction.is_active:
-        return retry_after(prediction.ask_in) | NO_STORE
+        return retry_after(prediction.retry_after) | NO_STORE
     finished = prediction.finished or prediction.created
     started = prediction.started or finished
     queue, run = max(0.0, started - prediction.created), max(0.0, finished - started)

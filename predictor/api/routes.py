@@ -97,7 +97,7 @@ async def _queue(request: Request, text: str, options: headers.PredictHeaders) -
             prediction = await while_connected(request, wait_for_end(state, id_, seconds))
     if prediction and not prediction.is_active:
         return responses.ended(prediction, more, with_id=False)
-    ask_in = prediction.ask_in if prediction else submitted.ask_in
+    ask_in = prediction.retry_after if prediction else submitted.ask_in
     return responses.accepted(id_, more | responses.retry_after(ask_in))
 
 

@@ -83,10 +83,10 @@ class PredictionStatus(BaseModel):
 
     prediction_id: Id = Field(validation_alias="id")
     status: State = Field(validation_alias="state")
-    position: Annotated[int | None, _with(lambda n: n + 1)] = Field(validation_alias="place")
+    position: Annotated[int | None, _with(lambda n: n + 1)]
     """1 is the next to run; null unless it waits."""
     estimated_start: Annotated[Timestamp | None, _with(lambda s: time.time() + s)] = Field(
-        validation_alias="starts_in"
+        validation_alias="estimated_wait"
     )
     created: Timestamp
     started: Timestamp | None

@@ -1,4 +1,4 @@
-"""The api as a client sees it: what can be asked of it, and what may be asked again."""
+"""A client of the api, which retries what is safe to send again."""
 
 import asyncio
 import contextlib
@@ -8,7 +8,7 @@ import random
 import time
 import uuid
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 from urllib.parse import quote
 
 import httpx
@@ -20,7 +20,7 @@ from predictor.errors import PredictionError, PredictorError
 
 logger = logging.getLogger(__name__)
 
-#: Seconds that the api may be silent; those that it is asked to hold an answer come on top.
+#: Timeout of a request, on top of the time that the api is asked to hold it.
 _TIMEOUT = 20.0
 
 Body = dict[str, Any]
@@ -38,53 +38,45 @@ class Unreachable(PredictorError):
     """The api cannot be reached."""
 
     def __init__(self, message: str | None = None, retry_after: float | None = None) -> None:
-        """`retry_after`: nothing has come of it, so anything may be sent again, in so long."""
+        """`retry_after`: seconds until a retry; set if the request was certainly not processed."""
         super().__init__(message)
         self.retry_after = retry_after
 
 
-class Client:
-    """The api at one address. Raises PredictionError where a prediction ended without a result."""
+class Client(contextlib.AbstractAsyncContextManager["Client"]):
+    """The api at one address. Raises PredictionError if a prediction ended without a result."""
 
-    def __init__(self, config: Config, patience: float) -> None:
-        """`patience`: seconds that trouble with the api is waited out."""
+    def __init__(self, config: Config, retry_for: float) -> None:
+        """`retry_for`: seconds after which requests are no longer retried."""
         self._config = config
-        self._patience = patience
-        self._trouble_began: float | None = None
+        self._retry_for = retry_for
+        self._failing_since: float | None = None
         self._url = str(config.url or config.local_url).rstrip("/")
         self._address = self._url.rpartition("@")[2]  # without a password
         self._http = httpx.AsyncClient(timeout=_TIMEOUT, limits=httpx.Limits())
-
-    async def __aenter__(self) -> Self:
-        return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._http.aclose()
 
     async def predict(self, text: str) -> Body:
-        """The `input` and the `result`. Never sent again once it may have been heard."""
+        """The `input` and the `result`. Not retried once it may have been processed."""
         asked: Body = {"json": {"input": text}, "timeout": self._config.timeout + _TIMEOUT}
         return await self._ask("POST", "", "result", is_repeatable=False, **asked)
 
     async def submit(self, text: str, key: str | None = None) -> Body:
-        """The `prediction_id` of a prediction to run later; the same one for the same key."""
+        """The `prediction_id` of an async prediction; the same for the same key."""
         headers = {"Async-Mode": "true", "Idempotency-Key": key or uuid.uuid4().hex}
         return await self._ask("POST", "", "prediction_id", json={"input": text}, headers=headers)
 
     async def status(self, id_: str) -> Body:
-        """How far it has come."""
         return await self._ask("GET", f"{_path(id_)}/status", "status")
 
     async def cancel(self, id_: str) -> Body:
-        """The `status` that asking it to end led to. Asking twice does no harm."""
         return await self._ask("POST", f"{_path(id_)}/cancel", "status")
 
     async def wait(self, id_: str, listen: Callable[[str, Any], None] | None = None) -> Body:
-        """The `output`, as soon as there is one.
-
-        Reading the prediction decides; its events only tell `listen` what happens meanwhile.
-        """
-        # Proxies cut connections after a minute; and events that broke off are to go on soon.
+        """The `output`, as soon as there is one; `listen` gets the events meanwhile."""
+        # Proxies cut connections after a minute, and a stream that broke off is soon resumed.
         hold = 1 if listen else 30
         asked: Body = {"headers": {"Prefer": f"wait={hold}"}, "timeout": hold + _TIMEOUT}
         last = ""
@@ -95,11 +87,11 @@ class Client:
             body = await self._ask("GET", _path(id_), "output", **asked)
             if "output" in body:
                 return body
-            # Something between us and the api may not let it hold its answer.
+            # A proxy may not let the api hold its response.
             await asyncio.sleep(max(0, began + 1 - time.monotonic()))
 
     async def _follow(self, id_: str, last: str, listen: Callable[[str, Any], None]) -> str:
-        """Listen to the end, or until the stream breaks off; answers the last event's id."""
+        """Listen until the stream ends or breaks off; return the id of its last event."""
         url = f"{self._url}/predict{_path(id_)}/events"
         headers = {"Last-Event-ID": last} if last else {}
         with contextlib.suppress(httpx.HTTPError, SSEError, ValueError):
@@ -112,17 +104,17 @@ class Client:
     async def _ask(
         self, method: str, path: str, field: str, *, is_repeatable: bool = True, **asked: Any
     ) -> Body:
-        """The answer that has `field`, asked for again while that is safe and may help."""
+        """The response body that has `field`, with retries while they are safe and may help."""
         while True:
             try:
                 response = await self._send(method, path, **asked)
                 body = _read(response, field, is_sync=not is_repeatable)
-            except Unreachable as trouble:
-                if not is_repeatable and trouble.retry_after is None:
+            except Unreachable as failure:
+                if not is_repeatable and failure.retry_after is None:
                     raise
-                await self._wait_out(trouble)
+                await self._back_off(failure)
             else:
-                self._trouble_began = None
+                self._failing_since = None
                 return body
 
     async def _send(self, method: str, path: str, **asked: Any) -> httpx.Response:
@@ -131,27 +123,27 @@ class Client:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             is_harmless = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
             if len(str(asked.get("json")).encode()) > self._config.max_body and not is_harmless:
-                # The api hangs up on what is too large; its answer can be lost with the connection.
+                # The api closes the connection to what is too large; its response can be lost.
                 raise Refused("cut off: is it larger than the api's PREDICTOR_MAX_BODY?") from None
             reason = f"no answer from {self._address} ({str(error) or type(error).__name__})"
             raise Unreachable(reason, 0 if is_harmless else None) from None
 
-    async def _wait_out(self, trouble: Unreachable) -> None:
-        """Return when it is time for another try; raise it when the patience has ended."""
-        lasted = 0.0 if self._trouble_began is None else time.monotonic() - self._trouble_began
-        # As long again as it has lasted, which doubles it each time, up to five seconds.
+    async def _back_off(self, failure: Unreachable) -> None:
+        """Return when it is time for a retry; raise `failure` if it is too late for one."""
+        lasted = 0.0 if self._failing_since is None else time.monotonic() - self._failing_since
+        # Proportional to the time so far, which doubles it each time, up to five seconds.
         pause = random.uniform(0.5, 1) * min(0.2 + lasted, 5)  # noqa: S311 (no secret)
-        pause = max(pause, trouble.retry_after or 0)
-        if lasted + pause > self._patience:
-            raise trouble
-        if self._trouble_began is None:
-            self._trouble_began = time.monotonic()
-            logger.warning("%s; trying again for %g s", trouble, self._patience)
+        pause = max(pause, failure.retry_after or 0)
+        if lasted + pause > self._retry_for:
+            raise failure
+        if self._failing_since is None:
+            self._failing_since = time.monotonic()
+            logger.warning("%s; trying again for %g s", failure, self._retry_for)
         await asyncio.sleep(pause)
 
 
 def json_object(data: bytes) -> Body:
-    """The JSON object that `data` is; an empty one if it is something else."""
+    """`data` as a JSON object; an empty one if it is none."""
     body: Body = {}
     with contextlib.suppress(ValueError, TypeError):
         body |= from_json(data)
@@ -163,7 +155,7 @@ def _path(id_: str) -> str:
 
 
 def _read(response: httpx.Response, field: str, *, is_sync: bool) -> Body:
-    """What the response says: that it is pending, or something with `field`. Raises the others."""
+    """The body, if it is pending or has `field`. Raises what other responses mean."""
     status, body = response.status_code, json_object(response.content)
     error = body.get("error")
     message = str(error or f"{response.url}: {status} {response.reason_phrase}")

@@ -1,4 +1,4 @@
-"""What the subcommands that ask an api print, and the exit status that they end with."""
+"""The commands that ask an api: what they print, and their exit status."""
 
 import asyncio
 import contextlib
@@ -19,58 +19,58 @@ from tqdm import tqdm
 
 from predictor.client import jsonl
 from predictor.client.api import Body, Client, Refused, UnknownPrediction, Unreachable
-from predictor.client.jsonl import Output, Unusable
+from predictor.client.jsonl import Results, UsageError
 from predictor.config import Config
 from predictor.errors import PredictionError
 
-#: Seconds that trouble with the api is waited out: for one prediction, for many.
-_PATIENCE, _PATIENCE_OF_MANY = 30.0, 120.0
+#: Seconds for which requests are retried: for one prediction, for many.
+_RETRY_FOR, _RETRY_MANY_FOR = 30.0, 120.0
 
 _STATUS: dict[type[Exception], int] = {
     PredictionError: 1,
     Refused: 2,
-    Unusable: 2,
+    UsageError: 2,
     UnknownPrediction: 66,
     Unreachable: 69,
 }
 
 
-def run(options: Namespace, config: Config) -> int:
-    """Run one subcommand; answers its exit status."""
+def run_command(options: Namespace, config: Config) -> int:
+    """Run one command; return its exit status."""
     level = "WARNING" if sys.stderr.isatty() else "CRITICAL"
     logging.basicConfig(format="predictor: %(message)s", level=level)
     if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8")  # as JSON is, whatever the terminal's is
+        sys.stdout.reconfigure(encoding="utf-8")  # as JSON is
     try:
         if options.command == "predict":
             return _predict(options, config)
-        return _ask(config, _PATIENCE, lambda client: _look_or_cancel(client, options))
+        return _ask(config, _RETRY_FOR, lambda client: _status_or_cancel(client, options))
     except BrokenPipeError:
-        # End as SIGPIPE would; what is flushed at the exit goes nowhere.
+        # End as SIGPIPE would; what is flushed at exit is dropped.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
-        _say(f"{error.filename or 'standard input or output'}: {error.strerror}")
+        _report(f"{error.filename or 'standard input or output'}: {error.strerror}")
         return 2
     except tuple(_STATUS) as error:
-        _say(str(error))
+        _report(str(error))
         return next(status for kind, status in _STATUS.items() if isinstance(error, kind))
 
 
 def _predict(options: Namespace, config: Config) -> int:
     if (options.text is None) == (options.jsonl is None):
-        raise Unusable("give one text (-: standard input), or --jsonl FILE")
+        raise UsageError("give one text (-: standard input), or --jsonl FILE")
     if options.jsonl:
         return _predict_many(options, config)
     if options.output:
-        raise Unusable("--output is for --jsonl")
+        raise UsageError("--output is for --jsonl")
     try:
         if options.text == "-":
             options.text = open(0, "rb", closefd=False).read().decode()  # noqa: SIM115
         options.text.encode()
     except UnicodeError as error:
-        raise Unusable(f"the text is not UTF-8: {error}") from None
-    return _ask(config, _PATIENCE, lambda client: _predict_one(client, options))
+        raise UsageError(f"the text is not UTF-8: {error}") from None
+    return _ask(config, _RETRY_FOR, lambda client: _predict_one(client, options))
 
 
 async def _predict_one(client: Client, options: Namespace) -> int:
@@ -82,7 +82,7 @@ async def _predict_one(client: Client, options: Namespace) -> int:
     return await _wait(client, id_, options) if options.wait else _print(body, id_, options)
 
 
-async def _look_or_cancel(client: Client, options: Namespace) -> int:
+async def _status_or_cancel(client: Client, options: Namespace) -> int:
     if options.command == "cancel":
         body = await client.cancel(options.id)
     elif options.wait:
@@ -97,22 +97,21 @@ async def _look_or_cancel(client: Client, options: Namespace) -> int:
 
 
 async def _wait(client: Client, id_: str, options: Namespace) -> int:
-    """Print the result as soon as it is there."""
     go_on = f"{id_} goes on; to wait for it: predictor status {id_} --wait"
     try:
         async with asyncio.timeout(options.wait):
             body = await _watch(client, id_)
     except TimeoutError:
-        _say(f"not ended within {options.wait:g} s: {go_on}")
+        _report(f"not ended within {options.wait:g} s: {go_on}")
         return 75
     except (asyncio.CancelledError, Unreachable):
-        _say(go_on)
+        _report(go_on)
         raise
     return _print(body, body["output"]["result"], options)
 
 
 async def _watch(client: Client, id_: str) -> Body:
-    """Show how far it has come, if standard error is a terminal, until it has ended."""
+    """Show progress until it has ended, if standard error is a terminal."""
     look = "{desc} {percentage:3.0f}%|{bar}|"
     with tqdm(total=1, bar_format=look, leave=False, disable=None) as bar:
 
@@ -126,23 +125,23 @@ async def _watch(client: Client, id_: str) -> Body:
 
 def _predict_many(options: Namespace, config: Config) -> int:
     lines, count = jsonl.open_lines(options.jsonl)
-    to: contextlib.AbstractContextManager[Output]
-    to = contextlib.nullcontext(Output(_write, uuid.uuid4().hex))
+    to: contextlib.AbstractContextManager[Results]
+    to = contextlib.nullcontext(Results(_write, uuid.uuid4().hex))
     if options.output:
         to = jsonl.resumable(Path(options.output), lines)
     try:
         with to as out, tqdm(total=count, initial=out.kept, unit=" lines", disable=None) as bar:
-            ask = partial(jsonl.run, lines, out, math.ceil(options.at_once), bar.update)
-            return 1 if _ask(config, _PATIENCE_OF_MANY, ask) else 0
+            ask = partial(jsonl.predict_lines, lines, out, math.ceil(options.at_once), bar.update)
+            return 1 if _ask(config, _RETRY_MANY_FOR, ask) else 0
     except (KeyboardInterrupt, Unreachable):
         if options.output:
-            _say("the same command goes on where this one has stopped")
+            _report("the same command goes on where this one has stopped")
         raise
 
 
-def _ask(config: Config, patience: float, question: Callable[[Client], Awaitable[int]]) -> int:
+def _ask(config: Config, retry_for: float, question: Callable[[Client], Awaitable[int]]) -> int:
     async def ask() -> int:
-        async with Client(config, patience) as client:
+        async with Client(config, retry_for) as client:
             return await question(client)
 
     return asyncio.run(ask())
@@ -159,5 +158,5 @@ def _write(line: str) -> None:
         print(line, flush=True)  # noqa: T201
 
 
-def _say(text: str) -> None:
+def _report(text: str) -> None:
     print("predictor:", *text.split(), file=sys.stderr, flush=True)  # noqa: T201 (on one line)

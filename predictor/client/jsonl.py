@@ -1,4 +1,4 @@
-"""Many predictions: a line of JSON for each, in and out, in order; what was stopped goes on."""
+"""`predict --jsonl`: one prediction for each line of JSON, in order; can be resumed."""
 
 import asyncio
 import contextlib
@@ -18,30 +18,30 @@ from predictor.client.api import Body, Client, Refused, UnknownPrediction, json_
 from predictor.errors import PredictionError, PredictorError
 from predictor.process import call_in_thread
 
-#: Lines, for each that is asked for at once, that may have been read before the first is written.
+#: Lines that are read ahead, for each concurrent one.
 _AHEAD = 4
 
 
-class Unusable(PredictorError):
-    """What was given cannot be used."""
+class UsageError(PredictorError):
+    """The arguments, or a file, cannot be used."""
 
 
-class Output(NamedTuple):
-    """Where the results go."""
+class Results(NamedTuple):
+    """Where results are written."""
 
     write: Callable[[str], object]
-    #: what the keys of this run derive from
+    #: the idempotency keys derive from it
     run: str
-    #: how many results are there already, and how many of them are errors
+    #: number of results of earlier runs, and of errors among them
     kept: int = 0
     failed: int = 0
 
 
 def open_lines(name: str) -> tuple[Iterator[Body], int | None]:
-    """What a file of JSON lines (-: standard input) asks for, and how many lines that is.
+    """The lines of a file (-: standard input), `{"input": …}` or `{"error": …}`, and their number.
 
-    `{"input": …}` or, for a line that cannot be used, `{"error": …}`. A file that has such a line
-    raises Unusable; what can be read only once is not looked at before: None.
+    Raises UsageError for a file with a line that cannot be used. A pipe, which can be read only
+    once, is not checked, and its number is None.
     """
     count = None
     if name != "-" and S_ISREG(Path(name).stat().st_mode):
@@ -49,12 +49,12 @@ def open_lines(name: str) -> tuple[Iterator[Body], int | None]:
         for line in _read(name):
             count += 1
             if "error" in line:
-                raise Unusable(f"{name}: {line['error']}")
+                raise UsageError(f"{name}: {line['error']}")
     return _read(name), count
 
 
 def _read(name: str) -> Iterator[Body]:
-    # Closed here and nowhere else: to close what a thread hangs in would hang, too.
+    # Closed only here: closing a file that a thread reads would block.
     with open(0 if name == "-" else name, "rb", closefd=name != "-") as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
@@ -74,30 +74,30 @@ def _input(value: Any) -> str:
 
 
 @contextlib.contextmanager
-def resumable(path: Path, lines: Iterator[Body]) -> Iterator[Output]:
-    """A file of results; those of `lines` that have theirs are passed over.
+def resumable(path: Path, lines: Iterator[Body]) -> Iterator[Results]:
+    """A file of results; `lines` that have a result are skipped.
 
-    A file beside it has the id of the run, until all results are there.
+    The id of the run is in a file beside it until the results are complete.
     """
     sidecar, is_old = path.with_name(f"{path.name}.run"), path.exists()
     with path.open("a", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Unusable(f"{path}: another run writes it") from None
+            raise UsageError(f"{path}: another run writes it") from None
         run = sidecar.read_text() if is_old and sidecar.exists() else ""
         if not run and file.tell():
-            raise Unusable(f"{path} is complete: remove it, or name another --output")
+            raise UsageError(f"{path} is complete: remove it, or name another --output")
         if not run:
             run = uuid.uuid4().hex
             sidecar.write_text(run)
-        yield Output(partial(print, file=file, flush=True), run, *_pass_over(path, lines))
+        yield Results(partial(print, file=file, flush=True), run, *_skip_done(path, lines))
         os.fsync(file.fileno())
     sidecar.unlink()
 
 
-def _pass_over(path: Path, lines: Iterator[Body]) -> tuple[int, int]:
-    """Cut off what is torn; answers how many results are left, and how many of them are errors."""
+def _skip_done(path: Path, lines: Iterator[Body]) -> tuple[int, int]:
+    """Cut off an incomplete result; return the numbers of results, and of errors among them."""
     kept = failed = end = 0
     with path.open("r+b") as file:
         for result in file:
@@ -105,27 +105,30 @@ def _pass_over(path: Path, lines: Iterator[Body]) -> tuple[int, int]:
                 line, body = next(lines, {"error": None}), json_object(result)
                 kept, failed, end = kept + 1, failed + ("error" in body), end + len(result)
                 if body.get("input") != line.get("input"):
-                    raise Unusable(f"{path}: line {kept} is the result of another input")
+                    raise UsageError(f"{path}: line {kept} is the result of another input")
         file.truncate(end)
     return kept, failed
 
 
-async def run(
-    lines: Iterator[Body], output: Output, at_once: int, tell: Callable[[], object], client: Client
+async def predict_lines(
+    lines: Iterator[Body],
+    results: Results,
+    at_once: int,
+    on_result: Callable[[], object],
+    client: Client,
 ) -> int:
-    """Write the result of each line, in order, and `tell` of each; answers how many are errors."""
+    """Write the result of each line, in order; return the number of errors."""
     slots = asyncio.Semaphore(at_once)
     tasks: asyncio.Queue[asyncio.Task[Body] | None] = asyncio.Queue(_AHEAD * at_once)
-
-    failed = output.failed
+    failed = results.failed
 
     async def read() -> None:
-        number = output.kept
+        number = results.kept
         # In a thread: Ctrl-C must end this even while a pipe is silent.
         while line := await call_in_thread(lambda: next(lines, None)):
             number += 1
-            key = hashlib.sha256(f"{output.run} {number} {line}".encode()).hexdigest()
-            await tasks.put(group.create_task(_answer(client, line, key, slots)))
+            key = hashlib.sha256(f"{results.run} {number} {line}".encode()).hexdigest()
+            await tasks.put(group.create_task(_predict(client, line, key, slots)))
         await tasks.put(None)
 
     try:
@@ -133,15 +136,15 @@ async def run(
             group.create_task(read())
             while task := await tasks.get():
                 result = await task
-                output.write(to_json(result).decode())
+                results.write(to_json(result).decode())
                 failed += "error" in result
-                tell()
+                on_result()
     except ExceptionGroup as errors:
         raise errors.exceptions[0] from None
     return failed
 
 
-async def _answer(client: Client, line: Body, key: str, slots: asyncio.Semaphore) -> Body:
+async def _predict(client: Client, line: Body, key: str, slots: asyncio.Semaphore) -> Body:
     if "error" in line:
         return line
     id_: Body = {}

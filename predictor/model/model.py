@@ -79,7 +79,7 @@ class Model:
             call.cancel()
             raise
         finally:
-            run.revoke()
+            run.canceled = True
             self._abandon(call)
 
     async def _call(self, arguments: tuple[Any, ...], run: Run) -> Json:

@@ -27,29 +27,15 @@ class Run:
         emit: Callable[[EventKind, Json], None] = lambda *_: None,
         max_result: int = sys.maxsize,
     ) -> None:
-        self._id = id_
-        self._deadline = deadline
+        #: the prediction's id; the same in every try
+        self.id: str = id_
+        #: when this run times out, in seconds since 1970
+        self.deadline = deadline
+        #: Whether the result is no longer wanted: canceled, or timed out. An `async def` is
+        #: canceled then. A `def` cannot be: it should check this, and return.
+        self.canceled = False
         self._emit = emit
         self._max_result = max_result
-        self._is_canceled = False
-
-    @property
-    def id(self) -> str:
-        """The prediction's id; the same in every try."""
-        return self._id
-
-    @property
-    def deadline(self) -> float:
-        """When this run times out, in seconds since 1970."""
-        return self._deadline
-
-    @property
-    def canceled(self) -> bool:
-        """Whether the result is no longer wanted: canceled, or timed out.
-
-        An `async def` is canceled then. A `def` cannot be: it should check this, and return.
-        """
-        return self._is_canceled
 
     def progress(self, fraction: float, message: str = "") -> None:
         """Report progress, from 0 to 1. At most ten a second are sent, and always the last.
@@ -68,7 +54,3 @@ class Run:
         Raises ModelFailed if it is not JSON, or larger than PREDICTOR_MAX_RESULT.
         """
         self._emit(EventKind.OUTPUT, encode_json(piece, self._max_result))
-
-    def revoke(self) -> None:
-        """Set `canceled`."""
-        self._is_canceled = True

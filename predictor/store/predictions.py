@@ -34,7 +34,7 @@ from predictor.prediction import (
 from predictor.store import keys
 from predictor.store.connection import connection_pool
 from predictor.store.pace import Pace, until_end, until_place, until_start
-from predictor.store.patience import TROUBLE, describe
+from predictor.store.retry import STORE_ERRORS, describe
 from predictor.store.scripts import script
 from predictor.store.server import check_room, check_server
 from predictor.store.wire import (
@@ -277,16 +277,16 @@ def _active(id_: PredictionId, state: str, fields: list[Any]) -> Prediction:
                 State.QUEUED,
                 created,
                 tries=count,
-                place=place,
-                starts_in=starts_in,
-                ask_in=ask_in,
+                position=place,
+                estimated_wait=starts_in,
+                retry_after=ask_in,
                 expires_in=expires_in,
             )
     began = holder.rpartition(b":")[2]
     started = int(began) / 1000 if began.isdigit() else now_ms / 1000
     ask_in = until_end(0, now_ms / 1000 - started, pace)
     return Prediction(
-        id_, State.RUNNING, created, started, tries=count, ask_in=ask_in, expires_in=expires_in
+        id_, State.RUNNING, created, started, tries=count, retry_after=ask_in, expires_in=expires_in
     )
 
 
@@ -299,7 +299,7 @@ def _confirmed() -> Iterator[None]:
     """Raise StoreUnavailable where the store did not confirm what was asked for."""
     try:
         yield
-    except TROUBLE as error:
+    except STORE_ERRORS as error:
         raise StoreUnavailable(
             f"The store cannot be used ({describe(error)}); try again."
         ) from error

@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import tempfile
+from collections import defaultdict
 from pathlib import Path
 from typing import IO, Any
 
@@ -42,18 +43,20 @@ class Supervisor:
 
     async def run(self) -> None:
         """Serve until a signal. Raises CannotStart if a process does not start."""
+        loop = asyncio.get_running_loop()
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            asyncio.get_running_loop().add_signal_handler(signum, self._on_signal)
+            loop.add_signal_handler(signum, self._on_signal)
+        loop.add_reader(self._notifications.socket, self._notifications.read)
         guardian = asyncio.create_task(self._guardian.run())
-        listening = asyncio.create_task(self._notifications.run())
         try:
             await self._start()
             await self._stop.wait()
         finally:
             await self._end()
             self._guardian.close()
-            listening.cancel()
-            await asyncio.wait({guardian, listening})
+            await asyncio.wait({guardian})
+            loop.remove_reader(self._notifications.socket)
+            self._notifications.socket.close()
         for task in self._tasks:
             task.result()
 
@@ -65,16 +68,22 @@ class Supervisor:
             self._store = self._child("embedded store", store.command, **options)
             await self._launch(self._store)
             self._config = self._config.with_redis_url(store.url)
-        self._config = self._config.model_copy(update={"port": _free_port(self._config)})
+        config = self._config.model_copy(update={"port": _free_port(self._config)})
+        self._config = config
         worker = [sys.executable, "-m", "arq", "predictor.worker.Settings"]
         self._served = [self._child("api", self._api_command(), is_ready=self._accepts)]
-        self._served += [self._child("worker", worker) for _ in range(self._config.workers)]
-        if self._config.signing_secrets:
+        self._served += [self._child("worker", worker) for _ in range(config.workers)]
+        if config.signing_secrets:
             deliverer = [sys.executable, "-m", "predictor.webhooks"]
             self._served.append(self._child("deliverer of webhooks", deliverer))
         await asyncio.gather(*map(self._launch, self._served))
         if not self._stop.is_set():
-            _print(_welcome(self._config))
+            workers = "1 worker" if config.workers == 1 else f"{config.workers} workers"
+            _print(
+                f"\nPredictor serves {config.model} with {workers}.\n"
+                f"  try it   {config.local_url}/docs\n"
+                f"  stop it  Ctrl-C\n"
+            )
 
     async def _launch(self, child: Child) -> None:
         """Start `child`; return when it is ready, or when everything is to stop."""
@@ -127,10 +136,8 @@ class Supervisor:
         """Return when the api accepts connections."""
         while True:
             with contextlib.suppress(OSError):
-                _, writer = await asyncio.open_connection(
-                    self._config.local_host, self._config.port
-                )
-                writer.close()
+                address = self._config.local_host, self._config.port
+                (await asyncio.open_connection(*address))[1].close()
                 return
             await asyncio.sleep(0.05)
 
@@ -139,29 +146,20 @@ class Notifications:
     """The other end of `notify_ready`: NOTIFY_SOCKET of sd_notify(3)."""
 
     def __init__(self, path: Path) -> None:
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind(str(path))
-        self._socket.setblocking(False)
-        self._ready: set[int] = set()
-        self._changed = asyncio.Condition()
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(str(path))
+        self._ready: defaultdict[int, asyncio.Event] = defaultdict(asyncio.Event)
 
-    async def run(self) -> None:
-        loop = asyncio.get_running_loop()
-        with self._socket:
-            while True:
-                fields = dict(
-                    line.partition("=")[::2]
-                    for line in (await loop.sock_recv(self._socket, 4096)).decode().splitlines()
-                )
-                async with self._changed:
-                    if fields.get("READY") == "1":
-                        self._ready.add(int(fields.get("MAINPID", "0")))
-                    self._changed.notify_all()
+    def read(self) -> None:
+        """Read one notification, when the socket is readable."""
+        lines = self.socket.recv(4096).decode().splitlines()
+        fields = dict(line.partition("=")[::2] for line in lines)
+        if fields.get("READY") == "1":
+            self._ready[int(fields.get("MAINPID", "0"))].set()
 
     async def wait_for(self, child: Child) -> None:
         """Return when the current process of `child` is ready."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: child.pid in self._ready)
+        await self._ready[child.pid or 0].wait()
 
 
 def supervise(config: Config) -> None:
@@ -211,12 +209,3 @@ def _free_port(config: Config) -> int:
             f"PREDICTOR_HOST, PREDICTOR_PORT: cannot listen on {config.host}:{config.port}: "
             f"{error.strerror}"
         ) from None
-
-
-def _welcome(config: Config) -> str:
-    workers = "1 worker" if config.workers == 1 else f"{config.workers} workers"
-    return (
-        f"\nPredictor serves {config.model} with {workers}.\n"
-        f"  try it   {config.local_url}/docs\n"
-        f"  stop it  Ctrl-C\n"
-    )

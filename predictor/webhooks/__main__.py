@@ -29,12 +29,8 @@ async def _serve(config: Config) -> None:
     await deliveries.close()
 
 
-def main() -> None:
-    with ends_if_misconfigured():
-        config = Config()
-        configure_logging(config)
-        asyncio.run(_serve(config))
-
-
 if __name__ == "__main__":
-    main()
+    with ends_if_misconfigured():
+        _config = Config()
+        configure_logging(_config)
+        asyncio.run(_serve(_config))

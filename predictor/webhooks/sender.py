@@ -7,9 +7,8 @@ import logging
 import ssl
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from datetime import UTC, datetime
-from typing import Self
 
 import httpx
 from standardwebhooks import Webhook
@@ -26,7 +25,7 @@ logger = logging.getLogger(__name__)
 _LONGEST_RETRY_AFTER = 24 * 3600.0
 
 
-class Sender:
+class Sender(AbstractAsyncContextManager["Sender"]):
     """Sends webhooks, each over a new connection to an address that was just checked.
 
     By httpx' transport, not a client: no redirects, cookies or proxies.
@@ -42,9 +41,6 @@ class Sender:
             verify=trust or httpx.create_ssl_context(),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
         )
-
-    async def __aenter__(self) -> Self:
-        return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._transport.aclose()

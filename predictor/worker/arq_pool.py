@@ -9,7 +9,7 @@ import functools
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from arq.connections import ArqRedis
 from redis.asyncio import ConnectionPool
@@ -19,8 +19,7 @@ from predictor.errors import StoreUnavailable
 from predictor.prediction import PredictionId
 from predictor.store import keys
 from predictor.store.claims import Claim, Claims
-from predictor.store.healing import patiently
-from predictor.store.patience import Patience, describe
+from predictor.store.retry import StoreRetry, describe
 from predictor.store.wire import FUNCTION
 
 logger = logging.getLogger(__name__)
@@ -32,12 +31,8 @@ _CALL: Final[dict[str, Any]] = {"t": None, "f": FUNCTION, "a": (), "k": {}, "et"
 class ClaimingRedis(ArqRedis):
     """arq's client, on claims."""
 
-    def __init__(self, pool: ConnectionPool, retry: Patience, claims: Claims) -> None:
-        super().__init__(
-            connection_pool=pool,
-            job_deserializer=lambda _: _CALL,
-            default_queue_name=keys.QUEUE,
-        )
+    def __init__(self, pool: ConnectionPool, retry: StoreRetry, claims: Claims) -> None:
+        super().__init__(pool, job_deserializer=lambda _: _CALL, default_queue_name=keys.QUEUE)
         self.claims = claims
         self._retry = retry
         #: claimed, and not yet started by arq: each must be started once
@@ -68,21 +63,16 @@ class ClaimingRedis(ArqRedis):
                 return None
 
         with contextlib.suppress(StoreUnavailable):
-            return await patiently(self, self._retry, call)
+            return await self._retry.until_answered(self, call)
 
 
-class _InfoPipeline:
+class _InfoPipeline(contextlib.AsyncExitStack):
     """The pipeline of arq's `log_redis_info`; its commands are sent one by one, with retries."""
 
     def __init__(self, redis: ClaimingRedis) -> None:
+        super().__init__()
         self._redis = redis
         self._commands: list[Callable[[], Awaitable[Any]]] = []
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        pass
 
     def info(self, section: str) -> None:
         self._commands.append(lambda: self._redis.info(section))
@@ -94,21 +84,16 @@ class _InfoPipeline:
         return [await command() or {} for command in self._commands]
 
 
-class _JobPipeline:
+class _JobPipeline(contextlib.AsyncExitStack):
     """A transaction of arq's worker about one job, with just the commands that arq 0.28 uses.
 
     Another version's command is an AttributeError, at once.
     """
 
     def __init__(self, offered: dict[PredictionId, Claim]) -> None:
+        super().__init__()
         self._offered = offered
         self._claim: Claim | None = None
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        pass
 
     # Worker.start_jobs: WATCH, EXISTS, ZSCORE of the queue, MULTI, PSETEX of in-progress.
 
@@ -123,19 +108,13 @@ class _JobPipeline:
         # arq does not start what is 0 or in the future, and dies of what no int can hold.
         return max(1.0, min(self._claim.turn, time.time() * 1000 - 1)) if self._claim else None
 
-    def multi(self) -> None:
-        pass
-
     def psetex(self, _key: str, _ms: int, _value: bytes) -> None:
         if self._claim:
             del self._offered[self._claim.id]
 
     # Worker.run_job: GET job, INCR tries, EXPIRE tries. Worker.finish_job: ZREM, DEL.
 
-    def get(self, _key: str) -> None:
-        pass
-
-    incr = expire = zrem = delete = lambda *_: None
+    multi = get = incr = expire = zrem = delete = lambda *_: None
 
     async def execute(self) -> list[Any]:
         return [b"-", 1, True]  # a job, its first try, and what EXPIRE says

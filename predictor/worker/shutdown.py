@@ -6,11 +6,12 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import FrameType
 
 from predictor.process import disown_forks
 from predictor.store.claims import Claims
-from predictor.store.patience import Patience
+from predictor.store.retry import StoreRetry
 from predictor.worker.execution import Executor
 
 logger = logging.getLogger(__name__)
@@ -19,23 +20,18 @@ logger = logging.getLogger(__name__)
 _GRACE = 0.5
 
 
+@dataclass
 class Shutdown:
     """Handles signals from now on. The first starts the drain, the second ends it at once."""
 
-    def __init__(
-        self,
-        drain: float,
-        retry: Patience,
-        claims: Claims,
-        executor: Executor,
-        requeue: Callable[[], None],
-    ) -> None:
-        """`requeue` returns all claims to the queue, from a thread."""
-        self._drain = drain
-        self._retry = retry
-        self._claims = claims
-        self._executor = executor
-        self._requeue = requeue
+    drain: float
+    retry: StoreRetry
+    claims: Claims
+    executor: Executor
+    #: returns all claims to the queue, from a thread
+    requeue: Callable[[], None]
+
+    def __post_init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         for signum in (signal.SIGTERM, signal.SIGINT):
             # Beside arq's handler, not instead of it: the loop reads the signal's number from its
@@ -44,7 +40,7 @@ class Shutdown:
         disown_forks()
 
     def _on_signal(self, _: int, __: FrameType | None) -> None:
-        drain, self._drain = self._drain, 0.0
+        drain, self.drain = self.drain, 0.0
         self._loop.call_soon_threadsafe(self._start, drain)
         # A thread, because a model, or a wait that swallowed arq's cancel, can block the loop.
         watchdog = threading.Timer(drain + _GRACE, self._exit)
@@ -52,12 +48,12 @@ class Shutdown:
         watchdog.start()
 
     def _start(self, drain: float) -> None:
-        self._claims.leave()
-        self._retry.end_in(drain + _GRACE / 2)
-        self._loop.call_later(drain, self._executor.interrupt)
+        self.claims.leave()
+        self.retry.give_up_after(drain + _GRACE / 2)
+        self._loop.call_later(drain, self.executor.interrupt)
 
     def _exit(self) -> None:
-        count = self._executor.requeued + len(self._claims.held)
+        count = self.executor.requeued + len(self.claims.held)
         logger.warning("not drained in time; worker stopped: %d predictions requeued", count)
-        self._requeue()
+        self.requeue()
         os._exit(0)

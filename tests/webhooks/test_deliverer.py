@@ -104,7 +104,7 @@ def _settled(api: Api, id_: str) -> Any:
     )
 
 
-def test_every_end_is_told(processes: Processes, api: Api, receiver: Receiver) -> None:
+def test_every_final_state_is_delivered(processes: Processes, api: Api, receiver: Receiver) -> None:
     waiting = api.submit("1", Webhook_Url=receiver.url)
     assert _webhook(api, waiting)["state"] == "waiting"
     assert api.client.post(f"/predict/{waiting}/webhook").status_code == 409
@@ -140,7 +140,7 @@ def test_every_end_is_told(processes: Processes, api: Api, receiver: Receiver) -
     assert sorted(ids) == sorted(f"msg_{id_}" for id_ in told)
 
 
-def test_a_receiver_that_was_down_is_told_later(
+def test_retries_until_the_receiver_is_up(
     processes: Processes, api: Api, store: "redis.Redis"
 ) -> None:
     gone = Receiver()
@@ -165,7 +165,7 @@ def test_a_receiver_that_was_down_is_told_later(
         back.close()
 
 
-def test_what_expires_is_told_though_no_worker_comes(
+def test_expired_prediction_is_delivered_without_a_worker(
     processes: Processes, api: Api, receiver: Receiver
 ) -> None:
     _deliverer(processes)
@@ -179,7 +179,7 @@ def test_what_expires_is_told_though_no_worker_comes(
     assert status["created"] < status["finished"]
 
 
-def test_a_run_that_outlives_the_queue_is_told(
+def test_run_that_outlives_the_queue_ttl_is_delivered(
     processes: Processes, receiver: Receiver, store: "redis.Redis"
 ) -> None:
     brief = SETTINGS | {"queue_ttl": 0.5, "result_ttl": 0.5}
@@ -190,7 +190,7 @@ def test_a_run_that_outlives_the_queue_is_told(
     eventually(lambda: receiver.told, "it is told")
 
 
-def test_what_is_erased_late_is_erased(
+def test_erased_during_delivery(
     processes: Processes, receiver: Receiver, store: "redis.Redis"
 ) -> None:
     brief = SETTINGS | {"result_ttl": 0.3}
@@ -204,7 +204,7 @@ def test_what_is_erased_late_is_erased(
     assert store.zcard("predictor:deliveries") == 0
 
 
-def test_what_somebody_else_wrote_ends_no_deliverer(
+def test_foreign_data_does_not_end_the_deliverer(
     processes: Processes, api: Api, receiver: Receiver, store: "redis.Redis"
 ) -> None:
     bad = {"url": receiver.url, "result": "nonsense", "tries": "abc", "since": "-1"}
@@ -220,7 +220,7 @@ def test_what_somebody_else_wrote_ends_no_deliverer(
     assert deliverer.is_running
 
 
-def test_who_wants_no_more_is_not_told_again_unless_asked_to(
+def test_410_ends_delivery_until_redelivery_is_requested(
     processes: Processes, api: Api, receiver: Receiver, store: "redis.Redis"
 ) -> None:
     receiver.answer = lambda count: (410 if count == 1 else 204, {})
@@ -239,7 +239,7 @@ def test_who_wants_no_more_is_not_told_again_unless_asked_to(
     assert api.client.post(f"/predict/{id_}/webhook").status_code == 404
 
 
-def test_one_that_is_asked_for_while_it_is_tried_is_sent_again(
+def test_redelivery_requested_during_an_attempt(
     processes: Processes, api: Api, receiver: Receiver
 ) -> None:
     asked, release = threading.Event(), threading.Event()
@@ -264,7 +264,7 @@ def test_one_that_is_asked_for_while_it_is_tried_is_sent_again(
     assert [attempt["status"] for attempt in told["attempts"]] == [204, 204]
 
 
-def test_redirects_and_addresses_inside_are_not_followed(
+def test_redirects_and_private_addresses_are_not_followed(
     processes: Processes, api: Api, receiver: Receiver
 ) -> None:
     receiver.answer = lambda _: (302, {"Location": receiver.url})
@@ -281,9 +281,7 @@ def test_redirects_and_addresses_inside_are_not_followed(
     assert (attempt["status"], "not followed" in attempt["error"]) == (302, True)
 
 
-def test_a_deliverer_that_is_killed_loses_nothing(
-    processes: Processes, api: Api, receiver: Receiver
-) -> None:
+def test_killed_deliverer_loses_nothing(processes: Processes, api: Api, receiver: Receiver) -> None:
     processes.worker(**SETTINGS)
     slow, release = threading.Event(), threading.Event()
 
@@ -305,7 +303,7 @@ def test_a_deliverer_that_is_killed_loses_nothing(
     assert {one["data"]["prediction_id"] for one in receiver.verified()} == set(ids)
 
 
-def test_a_deliverer_that_is_told_to_stop_hands_back(
+def test_stopped_deliverer_releases_its_deliveries(
     processes: Processes, api: Api, receiver: Receiver
 ) -> None:
     processes.worker(**SETTINGS)
@@ -346,9 +344,7 @@ def _silent(count: int) -> Iterator[list[tuple[str, socket.socket]]]:
 
 
 @pytest.mark.alone
-def test_receivers_that_hang_do_not_keep_others_waiting(
-    processes: Processes, receiver: Receiver
-) -> None:
+def test_hanging_receivers_do_not_delay_others(processes: Processes, receiver: Receiver) -> None:
     api = processes.api(**ANYWHERE)
     processes.worker(**ANYWHERE, concurrency=50)
     with _silent(600) as silent:
@@ -376,9 +372,7 @@ def test_receivers_that_hang_do_not_keep_others_waiting(
         eventually(lambda: len(list(files.iterdir())) < 450, "what gave way is closed")
 
 
-def test_one_host_has_only_so_many_attempts_at_once(
-    processes: Processes, receiver: Receiver
-) -> None:
+def test_attempts_to_one_host_are_bounded(processes: Processes, receiver: Receiver) -> None:
     api = processes.api(**ANYWHERE)
     processes.worker(**ANYWHERE)
     with _silent(1) as [(url, silent)], ExitStack() as taken:
@@ -395,7 +389,7 @@ def test_one_host_has_only_so_many_attempts_at_once(
         assert all(_webhook(api, id_)["attempts"] == [] for id_ in ids), "none is cut short"
 
 
-async def test_bodies_that_nobody_reads_give_way_to_others(
+async def test_unread_bodies_are_cut_short_for_others(
     processes: Processes,
     receiver: Receiver,
     redis_url: str,
@@ -430,9 +424,7 @@ async def test_bodies_that_nobody_reads_give_way_to_others(
     assert (told["status"], told["at"] > cut["at"]) == (204, True)
 
 
-def test_a_receiver_that_takes_its_time_is_waited_for(
-    processes: Processes, api: Api, receiver: Receiver
-) -> None:
+def test_slow_receiver_is_waited_for(processes: Processes, api: Api, receiver: Receiver) -> None:
     def answer(_: int) -> tuple[int, dict[str, str]]:
         time.sleep(2.5)
         return 204, {}
@@ -458,9 +450,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("url", "says"), BAD)
-def test_where_a_webhook_may_not_go_is_refused_at_once(
-    slow_hooks: Api, url: str, says: str
-) -> None:
+def test_forbidden_urls_are_refused_at_once(slow_hooks: Api, url: str, says: str) -> None:
     answer = slow_hooks.post("x", Async_Mode="true", Webhook_Url=url)
     assert answer.status_code == 400
     assert answer.json()["error"].startswith(says)

@@ -141,7 +141,7 @@ async def test_attempts_share_nothing_but_the_id(monkeypatch: pytest.MonkeyPatch
         ("200 OK\r\na: " + "b" * 200_000, "failed", None, "It did not answer in HTTP."),
     ],
 )
-async def test_the_head_of_the_answer_decides(
+async def test_outcome_of_each_response(
     answer: str, outcome: str, status: int | None, error: str | None
 ) -> None:
     async with receiving(f"HTTP/1.1 {answer}\r\n\r\n".encode("latin-1")) as receiver:
@@ -150,7 +150,7 @@ async def test_the_head_of_the_answer_decides(
 
 
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\n", b"SSH-2.0-x\r\n", b"\0" * 9999])
-async def test_what_is_no_answer_is_a_failure(answer: bytes) -> None:
+async def test_protocol_errors_are_failures(answer: bytes) -> None:
     async with receiving(answer) as receiver:
         attempt = await send(f"http://127.0.0.1:{receiver.port}")
     assert (attempt.status, attempt.error) == (None, "It did not answer in HTTP.")
@@ -179,7 +179,7 @@ async def test_no_redirect_is_followed(status: int) -> None:
         *((text, None) for text in ("", "-1", "1.5", "soon", "1e3", "\xb2", "1, 2", "99 Foo 99")),
     ],
 )
-async def test_the_receiver_says_when_to_come_back(text: str, seconds: int | None) -> None:
+async def test_retry_after(text: str, seconds: int | None) -> None:
     text = time.strftime(text, time.gmtime(time.time() + 500))
     answer = f"HTTP/1.1 503 Busy\r\nRetry-After: {text}\r\n\r\n".encode("latin-1")
     async with receiving(answer) as receiver:
@@ -208,7 +208,7 @@ async def _continues(reader: asyncio.StreamReader, writer: asyncio.StreamWriter)
 
 
 @pytest.mark.parametrize("answer", [_says_nothing, _trickles, _continues])
-async def test_an_attempt_ends_at_its_limit(answer: Answer) -> None:
+async def test_attempt_times_out(answer: Answer) -> None:
     async with receiving(answer) as receiver:
         attempt = await send(f"http://127.0.0.1:{receiver.port}", limit=0.3)
     assert attempt.error == "It did not answer within 0.3 s."
@@ -216,7 +216,7 @@ async def test_an_attempt_ends_at_its_limit(answer: Answer) -> None:
     assert 0.3 <= attempt.seconds < 1
 
 
-async def test_a_body_is_not_read() -> None:
+async def test_response_body_is_not_read() -> None:
     written = 0
 
     async def pours(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -233,7 +233,7 @@ async def test_a_body_is_not_read() -> None:
     assert written < 2**25  # what the buffers of two sockets take
 
 
-async def test_a_name_that_changes_its_address_is_looked_at_again(names: Names) -> None:
+async def test_each_attempt_checks_the_address_again(names: Names) -> None:
     async with receiving(b"HTTP/1.1 200 OK\r\n\r\n") as receiver:
         names["rebinds.example"] = ["8.8.8.8", "127.0.0.1"]
         url = await check_target(f"https://rebinds.example:{receiver.port}/", Allowed())
@@ -242,7 +242,7 @@ async def test_a_name_that_changes_its_address_is_looked_at_again(names: Names) 
     assert receiver.requests == []
 
 
-async def test_the_address_that_was_looked_at_is_the_one_called(names: Names) -> None:
+async def test_the_checked_address_is_called(names: Names) -> None:
     async with receiving(b"HTTP/1.1 200 OK\r\n\r\n") as receiver:
         names["hooks.example"] = ["127.0.0.1", "8.8.8.8"]
         attempt = await send(f"http://hooks.example:{receiver.port}/")
@@ -251,7 +251,7 @@ async def test_the_address_that_was_looked_at_is_the_one_called(names: Names) ->
     assert names["hooks.example"] == ["8.8.8.8"]  # asked once
 
 
-async def test_of_several_addresses_the_first_that_answers_is_taken(names: Names) -> None:
+async def test_first_reachable_address_is_used(names: Names) -> None:
     async with receiving(b"HTTP/1.1 200 OK\r\n\r\n") as receiver:
         names["hooks.example"] = ["127.0.0.2 127.0.0.3 127.0.0.1"]
         assert (await send(f"http://hooks.example:{receiver.port}/")).outcome == "delivered"
@@ -260,7 +260,7 @@ async def test_of_several_addresses_the_first_that_answers_is_taken(names: Names
     assert attempt.error == "It could not be connected to."
 
 
-async def test_what_cannot_be_sent_is_said_in_a_sentence(
+async def test_unexpected_errors_are_recorded(
     names: Names, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert "cannot be found" in str((await send("http://unknown.example")).error)
@@ -273,7 +273,7 @@ async def test_what_cannot_be_sent_is_said_in_a_sentence(
     assert "UnicodeDecodeError" in caplog.text
 
 
-async def test_a_cancellation_gets_through() -> None:
+async def test_cancellation_propagates() -> None:
     asked = asyncio.Event()
 
     async def asks(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
@@ -288,7 +288,7 @@ async def test_a_cancellation_gets_through() -> None:
             await attempt
 
 
-async def test_a_receiver_must_speak_tls_where_the_url_says_so() -> None:
+async def test_https_requires_tls() -> None:
     async def plain(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         writer.close()

@@ -11,7 +11,7 @@ from predictor.webhooks.target import check_target, parse_target, permitted_addr
 Names = dict[str, list[str]]
 
 
-def test_what_is_allowed_is_named_in_any_spelling() -> None:
+def test_allow_list_is_normalized() -> None:
     allowed = Allowed.parse(" Hooks.Example., bücher.example,my_service,10.0.0.0/8, ::1,[fd00::1],")
     assert allowed.hosts == {"hooks.example", "xn--bcher-kva.example", "my_service"}
     assert [str(each) for each in allowed.networks] == ["10.0.0.0/8", "::1/128", "fd00::1/128"]
@@ -23,7 +23,7 @@ NOT_ALLOWABLE += f" me@a %00 {'x' * 64}"
 
 
 @pytest.mark.parametrize("entry", [*NOT_ALLOWABLE.split(), "a b", "a\nb"])
-def test_what_cannot_be_allowed_is_named(entry: str) -> None:
+def test_invalid_allow_list_entries_are_named(entry: str) -> None:
     with pytest.raises(ConfigError, match=f"{re.escape(repr(entry))} .* possible are ") as caught:
         Allowed.parse(f"localhost,{entry}")
     assert "\n" not in str(caught.value)
@@ -41,7 +41,7 @@ def test_what_cannot_be_allowed_is_named(entry: str) -> None:
         ('https://a.example/"<>', "https://a.example/%22%3C%3E"),
     ],
 )
-def test_a_url_is_written_in_one_way(text: str, url: str) -> None:
+def test_urls_are_normalized(text: str, url: str) -> None:
     parsed = parse_target(text)
     assert str(parsed) == url
     assert parse_target(url) == parsed
@@ -74,7 +74,7 @@ NOT_VISIBLE = [
 @pytest.mark.parametrize(
     "text", [*NOT_A_URL.split(), *NOT_A_SPELLING_OF_AN_ADDRESS.split(), *TOO_LONG, *NOT_VISIBLE]
 )
-def test_what_is_not_such_a_url_is_refused(text: str) -> None:
+def test_invalid_urls_are_refused(text: str) -> None:
     with pytest.raises(WebhookRefused, match=r"^Webhook-Url must be like [!-~ ]*$"):
         parse_target(text)
 
@@ -92,7 +92,7 @@ fec0::1 ff02::1 4000::1
 
 
 @pytest.mark.parametrize("address", PUBLIC.split())
-async def test_public_addresses_may_be_called(names: Names, address: str) -> None:
+async def test_public_addresses_are_allowed(names: Names, address: str) -> None:
     names["a.example"] = [address]
     assert await check_target("https://a.example", Allowed()) == "https://a.example"
     with pytest.raises(WebhookRefused, match="must begin with https://"):
@@ -101,7 +101,7 @@ async def test_public_addresses_may_be_called(names: Names, address: str) -> Non
 
 
 @pytest.mark.parametrize("address", NOT_PUBLIC.split())
-async def test_other_addresses_may_not(names: Names, address: str) -> None:
+async def test_other_addresses_are_refused(names: Names, address: str) -> None:
     names["a.example"] = [f"8.8.8.8 {address} 2606:4700::1111"]
     strangers = Allowed.parse("b.example,example,a.example.b,9.9.9.9")
     for url in ("https://a.example", _url(address)):
@@ -120,7 +120,7 @@ async def test_other_addresses_may_not(names: Names, address: str) -> None:
         ("::1", "::1"),
     ],
 )
-async def test_an_allowed_network_may_be_called(names: Names, network: str, address: str) -> None:
+async def test_allowed_networks(names: Names, network: str, address: str) -> None:
     names["a.example"] = [address]
     allowed = Allowed.parse(network)
     assert await check_target("http://a.example/", allowed) == "http://a.example/"
@@ -133,22 +133,20 @@ async def test_an_allowed_network_may_be_called(names: Names, network: str, addr
         await check_target("https://a.example/", allowed)
 
 
-async def test_an_address_of_one_interface_is_refused(names: Names) -> None:
+async def test_addresses_with_a_zone_are_refused(names: Names) -> None:
     names["a.example"] = ["fe80::1%eth0"]
     with pytest.raises(WebhookRefused, match="must lead to a public address"):
         await check_target("https://a.example", Allowed())
 
 
-async def test_this_machine_has_names() -> None:
+async def test_names_of_this_machine() -> None:
     for name in ("localhost", "LOCALHOST.", "[::1]", "127.0.0.1"):
         with pytest.raises(WebhookRefused):
             await check_target(f"https://{name}:8080/", Allowed())
     assert await check_target("http://LocalHost.:8080/", Allowed.parse("localhost"))
 
 
-async def test_a_name_that_is_unknown_now_may_be_known_later(
-    names: Names, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_unresolved_names(names: Names, monkeypatch: pytest.MonkeyPatch) -> None:
     assert await check_target("https://a.example", Allowed()) == "https://a.example"
     assert await permitted_addresses(parse_target("https://a.example"), Allowed()) == []
     for allow in ("a.example", "b.example,10.0.0.0/8"):
