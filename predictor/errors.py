@@ -12,12 +12,12 @@ PredictorError
 ├── UnknownPrediction, NoWebhook, AlreadyEnded, StillActive, ClientDisconnected
 └── PredictionError         a prediction ended without a result; stored as `code` and message
     ├── InvalidInput        the model refused its input
-    ├── ModelFailed         the model raised, or answered what cannot be written as JSON
+    ├── ModelFailed         the model raised, or returned what cannot be encoded as JSON
     ├── TimedOut            it ran longer than it may
-    ├── Canceled            somebody asked for it to end
+    ├── Canceled            a client canceled it
     ├── Expired             it waited longer in the queue than it may
     ├── GivenUp             it ended its worker too often
-    └── Unreadable          what the store holds for it is not what was written
+    └── Unreadable          its data in the store was overwritten
 
 A class's docstring is its default message.
 """
@@ -35,7 +35,7 @@ class PredictorError(Exception):
         super().__init__(message or type(self).__doc__)
 
     def __str__(self) -> str:
-        """Whatever a model says: not too long, and without what UTF-8 cannot write."""
+        """The message, which may be a model's: truncated, and without what UTF-8 cannot encode."""
         return super().__str__()[:10_000].encode(errors="replace").decode()
 
     @property

@@ -16,7 +16,7 @@ from predictor.api.dependencies import AppState
 from predictor.api.drain import on_stop
 from predictor.api.exception_handlers import EXCEPTION_HANDLERS
 from predictor.api.request_id import RequestId
-from predictor.api.schemas import Error, Typed
+from predictor.api.schemas import Bodies, Error
 from predictor.config import Config
 from predictor.model.loading import load_model
 from predictor.store.news import News
@@ -40,7 +40,7 @@ def create_app(config: Config) -> FastAPI:
     model = load_model(config.model, config.max_result)
     url = config.store_url
     store = Predictions(url, _policy(config))
-    allowed, bodies = Allowed.parse(config.webhook_allow), Typed.of(str, JsonValue)
+    allowed, bodies = Allowed.parse(config.webhook_allow), Bodies.of(str, JsonValue)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[AppState]:

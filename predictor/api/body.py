@@ -24,7 +24,7 @@ _LINGER = 16 * 2**20
 async def read_input(request: Request) -> Any:
     """The input in the body. Raises RequestError.
 
-    FastAPI's reader has no limit in our shape, accepts lone surrogates, and costs twice as much.
+    FastAPI's own reader accepts lone surrogates and UTF-16, and takes twice as long.
     """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json" and not media_type.endswith("+json"):

@@ -1,4 +1,4 @@
-"""How many sync predictions run at once in this process."""
+"""The limit of concurrent sync predictions in this process."""
 
 import asyncio
 import contextlib
@@ -25,7 +25,7 @@ class Slots:
 
     @asynccontextmanager
     async def take(self) -> AsyncIterator[None]:
-        """Hold a slot. Raises Overloaded if none is free within a second."""
+        """Hold a slot. Raises Overloaded if none gets free within a second."""
         await self._wait()
         self._taken += 1
         began = time.monotonic()

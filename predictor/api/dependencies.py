@@ -5,7 +5,7 @@ from typing import Annotated, TypedDict, TypeVar, cast
 from fastapi import Depends, Path, Request
 
 from predictor.api.concurrency import Slots
-from predictor.api.schemas import Typed
+from predictor.api.schemas import Bodies
 from predictor.config import Config
 from predictor.errors import NoWebhook, UnknownPrediction
 from predictor.model.model import Model
@@ -22,7 +22,7 @@ class AppState(TypedDict):
 
     config: Config
     model: Model
-    bodies: Typed
+    bodies: Bodies
     slots: Slots
     predictions: Predictions
     news: News

@@ -1,4 +1,4 @@
-"""The moment at which a server is told to stop: whoever waits for news then is sent away."""
+"""Shutdown hook: releases long polls and streams when the server is asked to stop."""
 
 import asyncio
 import signal
@@ -12,10 +12,10 @@ from predictor.process import disown_forks
 
 @contextmanager
 def on_stop(call: Callable[[], None]) -> Iterator[None]:
-    """Have `call` called in this loop at SIGTERM and SIGINT, beside the server's own handlers.
+    """Call `call` in this loop at SIGTERM and SIGINT, beside the server's own handlers.
 
-    A server waits for its requests when it is told to stop, and those that wait for a prediction
-    would hold it up. Outside of the main thread, where no signal arrives, nothing happens.
+    A server waits for open requests when it stops; those that wait for a prediction would delay it.
+    Outside of the main thread, where no signal arrives, this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,4 +1,4 @@
-"""What happens to a prediction, as Server-Sent Events: resumable, from the store's own record."""
+"""The events of a prediction as Server-Sent Events, resumable, from the stream in the store."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from predictor.errors import StoreUnavailable
 from predictor.prediction import Event, EventKind, Json, Prediction, PredictionId, encode, splice
 from predictor.store.predictions import MOST_EVENTS, Predictions
 
-#: Milliseconds after which a browser that was cut off comes back.
+#: Milliseconds after which a disconnected browser reconnects.
 _RETRY = 1000
 
 #: A comment. No empty line follows, which some clients take for the end of an event.

@@ -1,4 +1,4 @@
-"""`X-Request-ID`, in and out: what a client or a proxy calls a request, or what we do."""
+"""`X-Request-ID`: the id of a request, from its client or proxy, or generated."""
 
 import os
 import re
@@ -9,7 +9,7 @@ _ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 
 
 class RequestId:
-    """Every answer carries the id that its request came with, or a new one."""
+    """Adds the id of its request, or a new one, to every response."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -137,12 +137,12 @@ async def read_prediction(
     response_model=schemas.PredictionStatus,
     responses=described(
         200,
-        "Known, whatever became of it. `Retry-After` while it has not ended, then `Server-Timing`.",
+        "Known. `Retry-After` while it has not ended, then `Server-Timing`.",
         *(headers.CACHE_CONTROL, headers.RETRY_AFTER, headers.SERVER_TIMING),
     ),
 )
 async def read_status(prediction: KnownPrediction, response: Response) -> Prediction:
-    """How far a prediction is: 200 for every known one, whatever became of it."""
+    """The status of a prediction: 200 for every known one, failed or not."""
     response.headers.update(responses.progress(prediction))
     return prediction
 
@@ -165,7 +165,7 @@ async def erase_prediction(id_: PathId, store: Store) -> None:
     response_description="It will not be run, or was canceled before.",
     responses=described(
         202,
-        "It runs; its worker has been told. The `note` says so where the model cannot be stopped.",
+        "It runs; its worker ends it. The `note` says so where the model cannot be stopped.",
         model=schemas.PredictionCancellation,
     )
     | raises(errors.AlreadyEnded),
@@ -200,7 +200,7 @@ async def cancel_prediction(
 async def read_events(
     request: Request, options: Annotated[headers.EventsHeaders, Header()]
 ) -> Response:
-    """What happens to a prediction, as it happens: Server-Sent Events, until it has ended."""
+    """The events of a prediction, as they happen (Server-Sent Events), until it has ended."""
     id_, state = await path_id(request.path_params["prediction_id"]), app_state(request)
     prediction, after = await known_prediction(request, id_), options.last_event_id or ""
     if after and not prediction.is_active and not await state["predictions"].events(id_, after):
@@ -252,7 +252,7 @@ async def ready(store: Store) -> schemas.Health:
     return schemas.Health(status="ready")
 
 
-def create_router(bodies: schemas.Typed) -> APIRouter:
+def create_router(bodies: schemas.Bodies) -> APIRouter:
     """The endpoints whose bodies depend on the model's types."""
     typed = APIRouter(route_class=headers.DirectRoute, tags=["predictions"])
 

@@ -24,7 +24,7 @@ def _with(function: Callable[[Any], Any]) -> BeforeValidator:
     return BeforeValidator(lambda value: None if value is None else function(value))
 
 
-class Typed(NamedTuple):
+class Bodies(NamedTuple):
     """The bodies with values of the model's types, known when the application is made."""
 
     request: Any

@@ -10,7 +10,7 @@ from predictor.errors import Overloaded
 from tests.processes import Processes, eventually
 
 
-async def test_who_finds_no_slot_is_told_when_one_will_be_free() -> None:
+async def test_no_free_slot_is_a_503_with_retry_after() -> None:
     slots = Slots(2, lambda: 0)
     async with slots.take(), slots.take():
         began = time.monotonic()
@@ -23,14 +23,14 @@ async def test_who_finds_no_slot_is_told_when_one_will_be_free() -> None:
         pass
 
 
-async def test_one_slot_is_spoken_of_in_the_singular() -> None:
+async def test_the_message_for_one_slot_is_in_the_singular() -> None:
     slots = Slots(1, lambda: 1)
     with pytest.raises(Overloaded, match="The only slot is taken"):
         async with slots.take():
             raise AssertionError("must not run")
 
 
-async def test_a_short_wait_is_waited() -> None:
+async def test_requests_wait_briefly_for_a_slot() -> None:
     slots = Slots(1, lambda: 0)
     order: list[int] = []
 
@@ -43,7 +43,7 @@ async def test_a_short_wait_is_waited() -> None:
     assert order == [0, 1, 2, 3, 4]
 
 
-async def test_a_call_that_was_given_up_on_fills_a_slot() -> None:
+async def test_an_abandoned_call_fills_a_slot() -> None:
     abandoned = 1
     slots = Slots(1, lambda: abandoned)
     with pytest.raises(Overloaded):
@@ -54,7 +54,7 @@ async def test_a_call_that_was_given_up_on_fills_a_slot() -> None:
         pass
 
 
-async def test_who_waits_gets_the_slot_of_a_call_that_ends_late() -> None:
+async def test_the_slot_of_an_abandoned_call_is_freed_when_it_ends() -> None:
     abandoned = 1
     slots = Slots(1, lambda: abandoned)
 
@@ -68,7 +68,7 @@ async def test_who_waits_gets_the_slot_of_a_call_that_ends_late() -> None:
     await asyncio.wait_for(waiting, 0.5)
 
 
-async def test_a_request_that_fails_gives_its_slot_back() -> None:
+async def test_a_failed_request_frees_its_slot() -> None:
     slots = Slots(1, lambda: 0)
     with pytest.raises(ZeroDivisionError):
         async with slots.take():

@@ -13,7 +13,7 @@ def schema(served: Api) -> Any:
     return served.client.get("/openapi.json").json()
 
 
-def test_the_page_needs_nothing_from_elsewhere(served: Api) -> None:
+def test_docs_work_without_internet(served: Api) -> None:
     page = served.client.get("/docs")
     assert page.status_code == 200
     assert "swagger-ui" in page.text
@@ -40,9 +40,7 @@ def test_responses_are_checked_against_the_served_document(schema: Any) -> None:
         ({"headers": {"server-timing": "1"}}, "server-timing is not as described"),
     ],
 )
-def test_another_response_than_the_described_ones_is_found(
-    change: dict[str, Any], says: str
-) -> None:
+def test_an_undescribed_response_is_detected(change: dict[str, Any], says: str) -> None:
     request = httpx.Request("POST", "http://x/predict")
     given: dict[str, Any] = {"status_code": 200, "json": {"input": "a", "result": "b"}} | change
     if "content" in given:
@@ -92,7 +90,7 @@ def _default(schema: Any, media_type: Any) -> Any:
     return {name: value["examples"][0] for name, value in properties.items()}
 
 
-def test_what_the_page_sends_by_default_succeeds_twice(served: Api, schema: Any) -> None:
+def test_the_default_request_of_docs_succeeds_twice(served: Api, schema: Any) -> None:
     """Swagger UI sends the example or the default of each parameter, and an example of the body."""
     post = schema["paths"]["/predict"]["post"]
     headers = {}
@@ -126,6 +124,6 @@ def test_headers_and_body_of_the_request_are_described(schema: Any) -> None:
     assert body["required"] == ["input"]
 
 
-def test_no_answer_is_promised_that_is_never_given(schema: Any) -> None:
+def test_no_response_is_described_that_is_never_sent(schema: Any) -> None:
     """FastAPI adds its own 422, of another shape, wherever a parameter is validated."""
     assert "HTTPValidationError" not in schema["components"]["schemas"]

@@ -38,7 +38,7 @@ def _told(events: list[ServerSentEvent]) -> list[Any]:
     return [(event.event, json.loads(event.data)) for event in events]
 
 
-def test_all_that_happens_is_told_in_order(talks: Api) -> None:
+def test_events_come_in_order(talks: Api) -> None:
     id_ = talks.submit("3 0.15")
     live = _events(talks, id_)
     third = [("output", 0), ("progress", {"fraction": 1 / 3, "message": "1 of 3"})]
@@ -61,7 +61,7 @@ def test_all_that_happens_is_told_in_order(talks: Api) -> None:
     assert talks.status(id_)["progress"] == {"fraction": 1.0, "message": "3 of 3"}
 
 
-def test_past_the_end_a_browser_is_told_to_stay_away(talks: Api) -> None:
+def test_no_content_after_the_last_event(talks: Api) -> None:
     id_ = talks.submit("1")
     last = _events(talks, id_)[-1]
     answer = talks.client.get(f"/predict/{id_}/events", headers={"Last-Event-ID": last.id})
@@ -92,7 +92,7 @@ def test_an_unknown_id_is_no_empty_stream(talks: Api, id_: str) -> None:
     assert answer.text == '{"error":"Prediction ID not found."}'
 
 
-def test_a_bad_event_id_is_told_so(talks: Api) -> None:
+def test_an_invalid_last_event_id_is_rejected(talks: Api) -> None:
     id_ = talks.submit("0")
     for value in ("-1", "1e308", "x" * 10_000):
         answer = talks.client.get(f"/predict/{id_}/events", headers={"Last-Event-ID": value})
@@ -107,7 +107,7 @@ def test_the_same_from_a_thread(processes: Processes) -> None:
     assert [kind for kind, _ in told[2:]] == ["output", "progress"] * 3 + ["completed"]
 
 
-def test_a_thread_is_told_that_nobody_waits(processes: Processes, tmp_path: Path) -> None:
+def test_a_thread_sees_that_it_was_canceled(processes: Processes, tmp_path: Path) -> None:
     model = "tests.models.talks:attentive"
     api, _ = processes.api(), processes.worker(model=model, timeout=30, concurrency=1)
     canceled, late = tmp_path / "canceled", tmp_path / "late"
@@ -121,7 +121,7 @@ def test_a_thread_is_told_that_nobody_waits(processes: Processes, tmp_path: Path
     assert -1 < float(late.read_text()) <= 0, "the deadline is that of the request"
 
 
-def test_a_failure_and_a_cancel_are_told(talks: Api, api: Api) -> None:
+def test_events_of_a_failure_and_a_cancel(talks: Api, api: Api) -> None:
     kind, data = _told(_events(talks, talks.submit("nonsense")))[-1]
     assert (kind, data) == (
         "completed",
@@ -135,16 +135,14 @@ def test_a_failure_and_a_cancel_are_told(talks: Api, api: Api) -> None:
     ]
 
 
-def test_what_expires_with_nobody_there_ends_its_stream(api: Api) -> None:
+def test_an_expiry_without_a_worker_ends_the_stream(api: Api) -> None:
     id_ = api.submit("x", Cancel_After="200ms")
     (queued, completed) = _told(_events(api, id_))
     assert queued == ("status", {"status": "queued"})
     assert completed[1]["status"] == "timed_out"
 
 
-def test_a_worker_that_dies_is_seen_and_its_successor_goes_on(
-    processes: Processes, tmp_path: Path
-) -> None:
+def test_events_of_a_second_try_after_a_worker_died(processes: Processes, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"model": "tests.models.talks:dies_once", "lease": 0.5}
     api, _ = processes.api(), processes.worker(**settings)
     id_ = api.submit(str(tmp_path / "died"))
@@ -206,7 +204,7 @@ def test_a_stream_that_is_cut_again_and_again_loses_nothing(processes: Processes
     assert [event.id for event in _events(api, id_)] == [event.id for event in got]
 
 
-def test_followers_who_leave_leave_nothing_behind(api: Api, store: "redis.Redis") -> None:
+def test_disconnected_followers_leave_no_subscription(api: Api, store: "redis.Redis") -> None:
     id_ = api.submit("x")
     channel = f"predictor:events:{id_}"
     with connect_sse(api.client, "GET", f"/predict/{id_}/events") as source:
@@ -216,13 +214,13 @@ def test_followers_who_leave_leave_nothing_behind(api: Api, store: "redis.Redis"
     eventually(lambda: not store.pubsub_channels(channel), "nobody follows any more")
 
 
-def test_a_sync_model_talks_to_nobody(talks: Api) -> None:
+def test_events_of_a_sync_prediction_are_dropped(talks: Api) -> None:
     answer = talks.predict("3")
     assert answer.status_code == 200
     assert len(answer.json()["result"]) == 32
 
 
-def test_what_somebody_else_wrote_is_passed_over(api: Api, store: "redis.Redis") -> None:
+def test_foreign_events_are_skipped(api: Api, store: "redis.Redis") -> None:
     id_, other = api.submit("x"), api.submit("y")
     store.xadd(f"predictor:events:{id_}", {"event": "nonsense", "data": "{}"})
     store.xadd(f"predictor:events:{id_}", {"nonsense": "1"})
@@ -233,7 +231,7 @@ def test_what_somebody_else_wrote_is_passed_over(api: Api, store: "redis.Redis")
     assert [event.event for event in _events(api, other)] == ["completed"]
 
 
-def test_a_quiet_stream_is_kept_alive(api: Api) -> None:
+def test_a_quiet_stream_is_pinged(api: Api) -> None:
     with api.client.stream("GET", f"/predict/{api.submit('x')}/events") as answer:
         assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
         assert answer.headers["cache-control"] == "no-store"

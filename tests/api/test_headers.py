@@ -66,18 +66,18 @@ NONSENSE = ["", " ", "-1", "1e308", "0x10", "ü", "0s", "30", "s", "721h", "1s 2
 
 
 @pytest.mark.parametrize("value", NONSENSE)
-def test_a_time_that_is_none_is_refused(value: str) -> None:
+def test_an_invalid_cancel_after_is_rejected(value: str) -> None:
     with pytest.raises(InvalidHeader, match="Cancel-After must be a time like 30s"):
         _read(("cancel-after", value))
 
 
 @pytest.mark.parametrize("value", ["", " ", '""', "ü", "a\tb", "x" * 256, "x" * 10_000])
-def test_a_key_that_is_none_is_refused(value: str) -> None:
+def test_an_invalid_idempotency_key_is_rejected(value: str) -> None:
     with pytest.raises(InvalidHeader, match="Idempotency-Key must be 1 to 255 visible ASCII"):
         _read(("idempotency-key", value))
 
 
-def test_a_key_may_stand_in_quotes() -> None:
+def test_an_idempotency_key_may_be_quoted() -> None:
     """The draft says so, and most clients do not know."""
     bare = _read(("idempotency-key", "a b"))
     quoted = _read(("idempotency-key", '"a b"'))
@@ -86,7 +86,7 @@ def test_a_key_may_stand_in_quotes() -> None:
 
 
 @pytest.mark.parametrize("name", ["cancel-after", "idempotency-key", "webhook-url"])
-def test_a_header_that_is_given_twice_is_refused(name: str) -> None:
+def test_a_repeated_header_is_rejected(name: str) -> None:
     with pytest.raises(InvalidHeader, match="is given twice"):
         _read((name, "1s"), (name, "1s"))
 
@@ -103,7 +103,7 @@ def test_a_header_that_is_given_twice_is_refused(name: str) -> None:
         (None, "wait=0", True, 0),
     ],
 )
-def test_the_mode_has_the_last_word(
+def test_async_mode_overrides_prefer(
     mode: str | None, prefer: str, is_queued: bool, wait: float
 ) -> None:
     pairs = [("prefer", prefer)] + ([("async-mode", mode)] if mode else [])
@@ -112,13 +112,13 @@ def test_the_mode_has_the_last_word(
 
 
 @pytest.mark.parametrize("value", ["-1", "1e308", "0x10", "x" * 10_000, "1-2-3", "ü", "1-", "٣-٣"])
-def test_an_event_id_that_no_stream_sent_is_refused(value: str) -> None:
+def test_an_invalid_event_id_is_rejected(value: str) -> None:
     raw = value.encode().decode("latin-1")
     with pytest.raises(InvalidHeader, match="Last-Event-ID must be an id that this stream sent"):
         EventsHeaders.read(_headers(("last-event-id", raw)))
 
 
-def test_an_empty_event_id_is_the_beginning() -> None:
+def test_an_empty_event_id_means_the_beginning() -> None:
     assert EventsHeaders.read(_headers(("last-event-id", ""))).last_event_id == ""
     assert (
         EventsHeaders.read(_headers(("last-event-id", "1795424058989-0"))).last_event_id
@@ -138,7 +138,7 @@ VALUES = [b"", b"1e308", b"-1", b"0x10", b"x" * 10_000, "ü".encode(), b"\xff\xf
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_no_header_is_more_than_a_400(served: Api, name: str) -> None:
+def test_no_header_value_causes_more_than_a_400(served: Api, name: str) -> None:
     id_ = served.submit("x")
     served.outcome(id_)
     for value in [*VALUES, None]:

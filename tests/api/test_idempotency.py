@@ -49,7 +49,9 @@ def test_a_failure_is_replayed_as_well(slow: Api, tmp_path: Any) -> None:
     assert answers[1].headers["idempotency-replayed"] == "true"
 
 
-def test_fifty_at_once_on_two_apis_are_one(processes: Processes, store: "redis.Redis") -> None:
+def test_fifty_concurrent_requests_on_two_apis_are_one_prediction(
+    processes: Processes, store: "redis.Redis"
+) -> None:
     apis = [processes.api(), processes.api()]
 
     def post(number: int) -> Any:

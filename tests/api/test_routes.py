@@ -14,7 +14,7 @@ from tests.processes import Api, Processes, eventually
 UNKNOWN = '{"error":"Prediction ID not found."}'
 
 
-def test_a_sync_prediction_is_the_contract_to_the_letter(served: Api) -> None:
+def test_sync_prediction(served: Api) -> None:
     answer = served.predict("Sample input data for the model")
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "application/json"
@@ -25,7 +25,7 @@ def test_a_sync_prediction_is_the_contract_to_the_letter(served: Api) -> None:
     assert 1000 <= int(body["result"]) <= 20000
 
 
-def test_an_async_prediction_is_the_contract_to_the_letter(served: Api) -> None:
+def test_async_prediction(served: Api) -> None:
     answer = served.client.post("/predict", json={"input": "ü"}, headers={"Async-Mode": "true"})
     body = answer.json()
     id_ = body["prediction_id"]
@@ -45,7 +45,7 @@ def test_an_async_prediction_is_the_contract_to_the_letter(served: Api) -> None:
     assert served.read(id_).content == done.content, "a result does not change"
 
 
-def test_a_pending_prediction_is_the_contract_to_the_letter(processes: Processes, api: Api) -> None:
+def test_pending_prediction(processes: Processes, api: Api) -> None:
     answer = api.read(api.submit("x"))
     assert answer.status_code == 202
     assert answer.text == '{"error":"Prediction is still being processed."}'
@@ -62,12 +62,12 @@ def _with_modes(served: Api, values: list[bytes]) -> tuple[int, str]:
 @pytest.mark.parametrize(
     "values", [[b"true"], [b"TRUE"], [b"  True  "], [b"\ttrue"], [b"true", b" TRUE "]]
 )
-def test_async_mode_is_true_in_any_case(served: Api, values: list[bytes]) -> None:
+def test_async_mode_true_is_case_insensitive(served: Api, values: list[bytes]) -> None:
     assert _with_modes(served, values)[0] == 202
 
 
 @pytest.mark.parametrize("values", [[], [b"false"], [b"False"], [b" FALSE "], [b"false", b"False"]])
-def test_async_mode_is_false_in_any_case(served: Api, values: list[bytes]) -> None:
+def test_async_mode_false_is_case_insensitive(served: Api, values: list[bytes]) -> None:
     assert _with_modes(served, values)[0] == 200
 
 
@@ -85,7 +85,7 @@ def test_async_mode_is_false_in_any_case(served: Api, values: list[bytes]) -> No
         [b"x" * 10_000],
     ],
 )
-def test_async_mode_is_never_guessed(served: Api, values: list[bytes]) -> None:
+def test_an_invalid_async_mode_is_rejected(served: Api, values: list[bytes]) -> None:
     status, body = _with_modes(served, values)
     assert status == 400
     assert "Async-Mode" in json.loads(body)["error"]
@@ -127,7 +127,7 @@ BAD_BODIES: list[tuple[bytes, int, str]] = [
 
 @pytest.mark.parametrize("mode", ["true", "false"])
 @pytest.mark.parametrize(("body", "status", "says"), BAD_BODIES, ids=range(len(BAD_BODIES)))
-def test_a_bad_body_is_told_what_is_wrong(
+def test_an_invalid_body_is_rejected_with_the_reason(
     served: Api, body: bytes, status: int, says: str, mode: str
 ) -> None:
     headers = {"Content-Type": "application/json", "Async-Mode": mode}
@@ -139,7 +139,7 @@ def test_a_bad_body_is_told_what_is_wrong(
 
 
 @pytest.mark.parametrize("text", ["", "\0", "\U0001f600", "</script>", '"', "x" * 1_000_000])
-def test_every_text_is_a_good_input(served: Api, text: str) -> None:
+def test_any_text_is_a_valid_input(served: Api, text: str) -> None:
     assert served.predict(text).json()["input"] == text
     assert served.outcome(served.submit(text)).json()["output"]["input"] == text
 
@@ -147,7 +147,7 @@ def test_every_text_is_a_good_input(served: Api, text: str) -> None:
 @pytest.mark.parametrize(
     "media_type", ["application/json", "application/JSON; charset=utf-8", "application/x.y+json"]
 )
-def test_json_by_any_of_its_names(served: Api, media_type: str) -> None:
+def test_media_types_of_json(served: Api, media_type: str) -> None:
     headers = {"Content-Type": media_type}
     answer = served.client.post("/predict", content=b'{"input": "a"}', headers=headers)
     assert answer.status_code == 200
@@ -156,7 +156,7 @@ def test_json_by_any_of_its_names(served: Api, media_type: str) -> None:
 @pytest.mark.parametrize(
     "media_type", [None, "", "text/plain", "application/x-www-form-urlencoded", "json", "a/b"]
 )
-def test_a_body_that_is_not_declared_as_json(served: Api, media_type: str | None) -> None:
+def test_other_media_types_are_rejected(served: Api, media_type: str | None) -> None:
     headers = {"Content-Type": media_type} if media_type is not None else {}
     answer = served.client.post("/predict", content=b'{"input": "a"}', headers=headers)
     assert answer.status_code == 415
@@ -164,7 +164,7 @@ def test_a_body_that_is_not_declared_as_json(served: Api, media_type: str | None
 
 
 @pytest.mark.parametrize("with_length", [True, False])
-def test_a_body_that_is_too_large(processes: Processes, with_length: bool) -> None:
+def test_a_too_large_body_is_rejected(processes: Processes, with_length: bool) -> None:
     api = processes.api(max_body=1000, mock_delay=0)
     fits = b'{"input": "%b"}' % (b"x" * 987)
     assert len(fits) == 1000
@@ -182,7 +182,7 @@ def test_a_body_that_is_too_large(processes: Processes, with_length: bool) -> No
 
 
 @pytest.mark.parametrize("length", ["-1", "1e3", "abc", "9" * 5000])
-def test_a_length_that_is_none(served: Api, length: str) -> None:
+def test_an_invalid_content_length_is_rejected(served: Api, length: str) -> None:
     request = (
         "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
         f"Content-Length: {length}\r\n\r\n"
@@ -202,7 +202,7 @@ IDS = [
 
 
 @pytest.mark.parametrize("id_", ["abc123", *IDS])
-def test_an_id_of_any_bytes_is_an_unknown_one(served: Api, id_: str) -> None:
+def test_a_malformed_id_is_unknown(served: Api, id_: str) -> None:
     assert served.raw(f"GET /predict/{id_} HTTP/1.1".encode()) == (404, UNKNOWN)
 
 
@@ -313,7 +313,7 @@ def test_health(served: Api) -> None:
     assert served.client.get("/health/ready").json() == {"status": "ready"}
 
 
-def test_a_client_that_leaves_in_the_middle_of_a_body_does_no_harm(served: Api) -> None:
+def test_a_disconnect_within_a_body_does_no_harm(served: Api) -> None:
     with socket.create_connection(("127.0.0.1", served.port), timeout=5) as raw:
         raw.sendall(
             b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"

@@ -30,7 +30,7 @@ def test_a_get_waits_for_the_end(slow: Api) -> None:
     assert 0.3 <= time.monotonic() - began < 2
 
 
-def test_a_get_waits_no_longer_than_it_is_told(slow: Api) -> None:
+def test_a_get_waits_no_longer_than_requested(slow: Api) -> None:
     id_ = slow.submit("3")
     began = time.monotonic()
     answer = slow.read(id_, wait=1)
@@ -50,7 +50,7 @@ def test_unknown_ids_and_ended_predictions_are_not_waited_for(slow: Api) -> None
     assert time.monotonic() - began < 2
 
 
-def test_a_post_that_waits_answers_as_a_sync_call(slow: Api) -> None:
+def test_a_post_that_waits_responds_as_a_sync_call(slow: Api) -> None:
     answer = slow.post("0.2", Prefer="wait=10")
     assert answer.status_code == 200
     assert answer.json() == {"input": "0.2", "result": "0.2"}
@@ -70,7 +70,7 @@ def test_a_post_that_takes_too_long_becomes_async(slow: Api, tmp_path: Any) -> N
     assert len(starts.read_text().splitlines()) == 1, "never a second run"
 
 
-def test_respond_async_is_the_standard_name(slow: Api) -> None:
+def test_respond_async_is_async_mode(slow: Api) -> None:
     answer = slow.post("0", Prefer="respond-async")
     assert answer.status_code == 202
     assert answer.headers["preference-applied"] == "respond-async"
@@ -111,7 +111,7 @@ async def test_many_waiters_share_one_connection(api: Api, store: "redis.Redis")
 
 
 @pytest.mark.alone
-def test_a_waiter_hears_of_the_end_at_once(processes: Processes) -> None:
+def test_a_waiter_is_woken_at_once(processes: Processes) -> None:
     settings: dict[str, Any] = {"model": "tests.models.slow:now", **UNMEASURED}
     api, _ = processes.api(**settings), processes.worker(**settings)
     api.read(api.submit("0.05"), wait=10)
@@ -122,7 +122,7 @@ def test_a_waiter_hears_of_the_end_at_once(processes: Processes) -> None:
     assert statistics.median(late) < 0.010, late
 
 
-def test_who_hangs_up_frees_what_it_held(processes: Processes) -> None:
+def test_a_disconnect_frees_the_slot_and_the_subscription(processes: Processes) -> None:
     api = processes.api(model="tests.models.slow:predict", concurrency=1)
     body = b'{"input":"30"}'
     with socket.create_connection(("127.0.0.1", api.port)) as client:
@@ -135,7 +135,7 @@ def test_who_hangs_up_frees_what_it_held(processes: Processes) -> None:
     eventually(lambda: api.predict("0").status_code == 200, "the slot is free", 8)
 
 
-def test_a_stop_does_not_wait_for_waiters(processes: Processes) -> None:
+def test_waiters_do_not_delay_a_stop(processes: Processes) -> None:
     api = processes.api()
     answers: list[int] = []
     id_ = api.submit("x")
@@ -189,7 +189,7 @@ def test_waiters_come_and_go_while_the_connection_is_lost_again_and_again(
     eventually(lambda: len(_channels(store)) <= 1, "nobody waits any more")
 
 
-def test_what_was_accepted_keeps_its_id_though_the_store_goes(
+def test_an_accepted_prediction_is_a_202_though_the_store_goes_away(
     tmp_path: Path,
 ) -> None:
     with tempfile.TemporaryDirectory(prefix="predictor-") as folder:
@@ -207,7 +207,7 @@ def test_what_was_accepted_keeps_its_id_though_the_store_goes(
             assert answer.headers["location"].endswith(answer.json()["prediction_id"])
 
 
-def test_the_status_says_what_is_known(slow: Api) -> None:
+def test_status(slow: Api) -> None:
     id_ = slow.submit("0.4")
     running = eventually(lambda: (s := slow.status(id_))["status"] == "running" and s, "it runs")
     assert running["position"] is None
@@ -224,7 +224,7 @@ def test_the_status_says_what_is_known(slow: Api) -> None:
     assert 0.39 <= (finished - started).total_seconds() < 1.4
 
 
-def test_the_status_of_those_that_wait(api: Api) -> None:
+def test_status_of_queued_predictions(api: Api) -> None:
     first, second = api.submit("x"), api.submit("y")
     assert api.status(first)["position"] == 1
     status = api.status(second)
@@ -238,7 +238,7 @@ def test_the_status_of_those_that_wait(api: Api) -> None:
     assert api.status(second)["position"] == 1
 
 
-def test_how_long_to_wait_follows_from_the_pace(processes: Processes) -> None:
+def test_retry_after_follows_from_the_throughput(processes: Processes) -> None:
     settings: dict[str, Any] = {"model": "tests.models.slow:predict", "concurrency": 1}
     api, _ = processes.api(**settings), processes.worker(**settings)
     for _ in range(4):
@@ -251,7 +251,7 @@ def test_how_long_to_wait_follows_from_the_pace(processes: Processes) -> None:
     assert int(api.read(ids[0]).headers["retry-after"]) == 1
 
 
-def test_a_finished_answer_says_where_the_time_went(slow: Api) -> None:
+def test_server_timing(slow: Api) -> None:
     def timing(answer: httpx.Response) -> tuple[float, float]:
         match = re.fullmatch(
             r"queue;dur=([\d.]+), run;dur=([\d.]+)", answer.headers["server-timing"]
