@@ -7,7 +7,7 @@ from fastapi import Depends, Path, Request
 from predictor.api.concurrency import Slots
 from predictor.api.schemas import Bodies
 from predictor.config import Config
-from predictor.errors import NoWebhook, UnknownPrediction
+from predictor.errors import UnknownPrediction
 from predictor.model.model import Model
 from predictor.prediction import Prediction, PredictionId, parse_id
 from predictor.store.news import News
@@ -48,15 +48,7 @@ async def path_id(prediction_id: PathText) -> PredictionId:
     return known(parse_id(prediction_id))
 
 
-async def webhook_id(prediction_id: PathText) -> PredictionId:
-    """As `path_id`, but raises NoWebhook."""
-    if (id_ := parse_id(prediction_id)) is None:
-        raise NoWebhook
-    return id_
-
-
 PathId = Annotated[PredictionId, Depends(path_id)]
-WebhookId = Annotated[PredictionId, Depends(webhook_id)]
 
 
 async def known_prediction(request: Request, id_: PathId) -> Prediction:

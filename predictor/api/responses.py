@@ -81,12 +81,11 @@ def error_response(
     return json(to_json({"error": message} | more), status, headers)
 
 
-def failed(error: errors.PredictorError, headers: Mapping[str, str] | None = None) -> Response:
+def failed(error: errors.PredictorError) -> Response:
     """The response to a request that raised `error`."""
     if isinstance(error, errors.ModelFailed):
         logger.error("the model failed", exc_info=error)
-    if isinstance(error, errors.Overloaded):
-        headers = retry_after(error.retry_after)
+    headers = retry_after(error.retry_after) if isinstance(error, errors.Overloaded) else None
     return error_response(status_of(type(error)), error.message, headers)
 
 

@@ -14,8 +14,8 @@ from predictor.api.body import read_input
 from predictor.api.dependencies import (
     KnownPrediction,
     PathId,
+    PathText,
     Store,
-    WebhookId,
     app_state,
     known,
     known_prediction,
@@ -24,7 +24,7 @@ from predictor.api.dependencies import (
 from predictor.api.events import EXAMPLE, follow
 from predictor.api.responses import described, raises
 from predictor.api.waiting import wait_for_end, while_connected
-from predictor.prediction import Job, Output, Prediction, Webhook, new_id
+from predictor.prediction import Job, Output, Prediction, Webhook, new_id, parse_id
 from predictor.store.predictions import Cancellation, Twin
 from predictor.webhooks.target import check_target
 
@@ -215,9 +215,10 @@ async def read_events(
     responses=described(200, "The webhook, and its attempts.", headers.CACHE_CONTROL)
     | raises(errors.NoWebhook),
 )
-async def read_webhook(id_: WebhookId, store: Store, response: Response) -> Webhook:
+async def read_webhook(prediction_id: PathText, store: Store, response: Response) -> Webhook:
     """The attempts to deliver the webhook of a prediction, and the responses to them."""
-    webhook = await store.webhook(id_)
+    id_ = parse_id(prediction_id)
+    webhook = await store.webhook(id_) if id_ else None
     if webhook is None:
         raise errors.NoWebhook
     response.headers.update(headers.NO_STORE)
@@ -230,9 +231,10 @@ async def read_webhook(id_: WebhookId, store: Store, response: Response) -> Webh
     response_description="It is sent again.",
     responses=raises(errors.NoWebhook, errors.StillActive),
 )
-async def send_webhook_again(id_: WebhookId, store: Store) -> schemas.PredictionRedelivery:
+async def send_webhook_again(prediction_id: PathText, store: Store) -> schemas.PredictionRedelivery:
     """Send the webhook of a prediction that has ended once more, delivered or not."""
-    if not await store.redeliver(id_):
+    id_ = parse_id(prediction_id)
+    if id_ is None or not await store.redeliver(id_):
         raise errors.NoWebhook
     return schemas.PredictionRedelivery(prediction_id=id_)
 
