@@ -1,4 +1,4 @@
-"""What can go wrong, in the domain's words. Knows no HTTP, no Redis, nothing else of the package.
+"""What can go wrong. Imports nothing of the package.
 
 PredictorError
 ├── ConfigError             a setting cannot be used: the process does not start
@@ -7,19 +7,9 @@ PredictorError
 │   └── UnsuitableStore     it is of a kind that would lose predictions
 ├── Overloaded              not now: all slots are taken, or the queue is full
 ├── RequestError            the request cannot be served as it was sent
-│   ├── InvalidHeader
-│   ├── InvalidJson         the body is not JSON
-│   ├── InvalidBody         it is JSON of another shape
-│   ├── UnsupportedMediaType
-│   ├── BodyTooLarge
-│   ├── BodyTimeout         the body did not arrive in time
-│   ├── KeyReused           an idempotency key came with another request before
-│   └── WebhookRefused      Webhook-Url cannot be called, or must not be
-├── ClientDisconnected      the client left before the response
-├── UnknownPrediction
-├── NoWebhook
-├── AlreadyEnded            it cannot be canceled any more
-├── StillActive             it cannot be erased yet
+│   └── InvalidHeader, UnsupportedMediaType, BodyTooLarge, BodyTimeout, InvalidJson, InvalidBody,
+│       KeyReused, WebhookRefused
+├── UnknownPrediction, NoWebhook, AlreadyEnded, StillActive, ClientDisconnected
 └── PredictionError         a prediction ended without a result; stored as `code` and message
     ├── InvalidInput        the model refused its input
     ├── ModelFailed         the model raised, or answered what cannot be written as JSON

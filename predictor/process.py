@@ -31,7 +31,7 @@ class _ExpectedFailures(logging.Filter):
             record.exc_info = None
         if isinstance(error, errors.InvalidInput | errors.Canceled):
             record.levelno, record.levelname = logging.INFO, "INFO"
-        return record.levelno >= logging.getLogger("predictor").level
+        return logging.getLogger("predictor").isEnabledFor(record.levelno)
 
 
 def configure_logging(config: Config) -> None:

@@ -12,8 +12,8 @@ from predictor.errors import InvalidInput, PredictionError
 from predictor.prediction import Job, Json, Output, PredictionId, new_id
 from predictor.store.claims import Claims, Terms
 from predictor.store.connection import connection_pool
-from predictor.store.patience import Patience
 from predictor.store.predictions import Policy, Predictions
+from predictor.store.retry import StoreRetry
 from predictor.worker.arq_pool import ClaimingRedis, _JobPipeline
 
 
@@ -23,8 +23,8 @@ class Recorder(ClaimingRedis):
     def __init__(self, url: str) -> None:
         pool = connection_pool(url)
         terms = Terms(worker="w", lease=10, result_ttl=100, max_tries=3)
-        claims = Claims(Redis(connection_pool=pool), Patience(), terms, lambda: 10)
-        super().__init__(pool, Patience(), claims)
+        claims = Claims(Redis(connection_pool=pool), StoreRetry(), terms, lambda: 10)
+        super().__init__(pool, StoreRetry(), claims)
         self.asked: list[list[str]] = []
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Any:

@@ -168,8 +168,7 @@ def test_help_names_every_option_and_its_variable(command: Processes) -> None:
     for name, field in Config.model_fields.items():
         line = next(line for line in options.splitlines() if f"  {_option(name)} " in line)
         assert f"PREDICTOR_{name.upper()}" in line
-        description = " ".join(str(field.description).split())
-        assert description.split(".", maxsplit=1)[0] in line
+        assert " ".join(str(field.description).split()).split(".", maxsplit=1)[0] in line
     assert command.start("predictor", "--no-such-option").wait() == 2
 
 

@@ -17,7 +17,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from predictor.config import Config
 from predictor.errors import CANNOT_START
-from predictor.store.patience import describe
+from predictor.store.retry import describe
 from predictor.supervisor.child import CannotStart
 from predictor.supervisor.embedded import EmbeddedStore
 from predictor.supervisor.supervisor import supervise

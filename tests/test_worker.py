@@ -195,3 +195,27 @@ def test_cpu_of_an_idle_and_of_a_full_worker(processes: Processes, api: Api) -> 
 def _running(processes: Processes) -> int:
     with redis.Redis.from_url(str(processes._redis_url)) as store:
         return int(store.zcard("predictor:leases"))
+
+
+@pytest.mark.parametrize(("level", "shown"), [("info", {"INFO"}), ("warning", set())])
+def test_what_a_client_causes_is_logged_as_info(
+    processes: Processes, level: str, shown: set[str]
+) -> None:
+    api = processes.api()
+    refusing = processes.worker(model="tests.models.raises:predict", log_level=level)
+    api.outcome(api.submit("refused"))
+    api.outcome(api.submit("exception"))
+    eventually(lambda: "ModelFailed" in refusing.output, "the failure in the log")
+    refusing.stop()
+    slow = processes.worker(model="tests.models.slow:predict", log_level=level)
+    id_ = api.submit("20")
+    eventually(lambda: api.status(id_)["status"] == "running", "a run")
+    api.client.post(f"/predict/{id_}/cancel")
+    assert api.outcome(id_).status_code == 410
+    slow.stop()
+    levels: dict[str, set[str]] = {"InvalidInput": set(), "Canceled": set(), "ModelFailed": set()}
+    for line in (refusing.output + slow.output).splitlines():
+        for name, seen in levels.items():
+            if f"failed, {name}" in line:
+                seen.update({"INFO", "ERROR"} & set(line.split()))
+    assert levels == {"InvalidInput": shown, "Canceled": shown, "ModelFailed": {"ERROR"}}

@@ -7,15 +7,8 @@ from fastapi import Request
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 
+from predictor import errors
 from predictor.api.dependencies import app_state
-from predictor.errors import (
-    BodyTimeout,
-    BodyTooLarge,
-    ClientDisconnected,
-    InvalidBody,
-    InvalidJson,
-    UnsupportedMediaType,
-)
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -35,7 +28,7 @@ async def read_input(request: Request) -> Any:
     """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json" and not media_type.endswith("+json"):
-        raise UnsupportedMediaType
+        raise errors.UnsupportedMediaType
     state = app_state(request)
     body = await _read(request, state["config"].max_body)
     try:
@@ -44,12 +37,12 @@ async def read_input(request: Request) -> Any:
         problems = error.errors(include_url=False, include_input=False, include_context=False)
         if problems[0]["type"] == "json_invalid":
             reason = problems[0]["msg"].removeprefix("Invalid JSON: ")
-            raise InvalidJson(f"The body is not valid JSON: {reason}.") from None
-        raise InvalidBody(" ".join(map(_sentence, problems))) from None
+            raise errors.InvalidJson(f"The body is not valid JSON: {reason}.") from None
+        raise errors.InvalidBody(" ".join(map(_sentence, problems))) from None
 
 
 async def _read(request: Request, limit: int) -> bytes:
-    too_large = BodyTooLarge(f"The body is larger than {limit} bytes (PREDICTOR_MAX_BODY).")
+    too_large = errors.BodyTooLarge(f"The body is larger than {limit} bytes (PREDICTOR_MAX_BODY).")
     declared = request.headers.get("content-length", "")
     length = int(declared[:20]) if declared.isdecimal() else 0
     if length > limit + _LINGER or (length > limit and "expect" in request.headers):
@@ -64,9 +57,9 @@ async def _read(request: Request, limit: int) -> bytes:
                 if size <= limit:
                     body += chunk
     except TimeoutError:
-        raise BodyTimeout from None
+        raise errors.BodyTimeout from None
     except ClientDisconnect:
-        raise ClientDisconnected from None
+        raise errors.ClientDisconnected from None
     if size > limit:
         raise too_large
     return bytes(body)

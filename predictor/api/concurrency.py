@@ -38,25 +38,17 @@ class Slots:
                 self._freed.notify()
 
     async def _wait(self) -> None:
-        if self._is_free():
-            return
-        try:
-            async with asyncio.timeout(_WAIT):
-                while not self._is_free():
-                    await self._wait_for_change()
-        except TimeoutError:
-            taken = "The only slot is" if self._count == 1 else f"All {self._count} slots are"
-            raise Overloaded(
-                f"{taken} taken; try again later, or with Async-Mode: true.",
-                retry_after=self._average / self._count,
-            ) from None
-
-    async def _wait_for_change(self) -> None:
-        # An abandoned call does not notify, so poll.
-        pause = _WAIT / 20 if self._abandoned() else _WAIT
-        async with self._freed:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._freed.wait(), pause)
-
-    def _is_free(self) -> bool:
-        return self._taken + self._abandoned() < self._count
+        deadline = time.monotonic() + _WAIT
+        while self._taken + self._abandoned() >= self._count:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                taken = "The only slot is" if self._count == 1 else f"All {self._count} slots are"
+                raise Overloaded(
+                    f"{taken} taken; try again later, or with Async-Mode: true.",
+                    retry_after=self._average / self._count,
+                )
+            # An abandoned call does not notify, so poll.
+            pause = min(left, _WAIT / 20) if self._abandoned() else left
+            async with self._freed:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._freed.wait(), pause)

@@ -10,7 +10,7 @@ from pydantic_core import to_json
 from predictor.api.dependencies import AppState
 from predictor.api.waiting import LOOK_EVERY
 from predictor.errors import StoreUnavailable
-from predictor.prediction import Event, EventKind, Json, Prediction, PredictionId, splice
+from predictor.prediction import Event, EventKind, Json, Prediction, PredictionId, encode, splice
 from predictor.store.predictions import MOST_EVENTS, Predictions
 
 #: Milliseconds after which a browser that was cut off comes back.
@@ -19,16 +19,9 @@ _RETRY = 1000
 #: A comment. No empty line follows, which some clients take for the end of an event.
 _PING = b": ping\n"
 
-EXAMPLE = """\
-event: progress
-data: {"fraction":0.4,"message":"4 of 10 pages"}
-id: 1795424059500-0
-
-event: completed
-data: {"status":"succeeded","output":{"input":"…","result":"5678"}}
-id: 1795424060000-0
-
-"""
+EXAMPLE = (
+    'event: progress\ndata: {"fraction":0.4,"message":"4 of 10 pages"}\nid: 1795424059500-0\n\n'
+)
 
 
 async def follow(state: AppState, id_: PredictionId, after: str) -> AsyncIterator[bytes]:
@@ -39,7 +32,12 @@ async def follow(state: AppState, id_: PredictionId, after: str) -> AsyncIterato
             news.clear()
             try:
                 async for event in _until_now(state["predictions"], id_, after):
-                    yield _encode(event, is_first=not after)
+                    yield format_sse_event(
+                        data_str=event.data.decode(),
+                        event=event.kind,
+                        id=event.id or None,
+                        retry=None if after else _RETRY,
+                    )
                     after = event.id or after
                     if event.kind is EventKind.COMPLETED:
                         return
@@ -74,15 +72,6 @@ def _completed(prediction: Prediction | None) -> Json:
     if prediction is None:
         return Json(b'{"status":"erased"}')
     if prediction.output:
-        return splice(status=Json(b'"succeeded"'), output=prediction.output.to_json())
+        return splice(status=encode(prediction.state), output=prediction.output.to_json())
     message = prediction.error.message if prediction.error else None
     return Json(to_json({"status": prediction.state, "error": message}))
-
-
-def _encode(event: Event, *, is_first: bool) -> bytes:
-    return format_sse_event(
-        data_str=event.data.decode(),
-        event=event.kind,
-        id=event.id or None,
-        retry=_RETRY if is_first else None,
-    )

@@ -3,7 +3,6 @@
 import functools
 import re
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple, Self, get_type_hints
 
 from fastapi import Request, Response
@@ -14,7 +13,6 @@ from pydantic import (
     Field,
     PlainValidator,
     ValidationError,
-    WithJsonSchema,
     model_validator,
 )
 from starlette.datastructures import Headers
@@ -59,34 +57,33 @@ PREFERENCE_APPLIED = ResponseHeader("Preference-Applied", "What of `Prefer` was 
 IDEMPOTENCY_REPLAYED = ResponseHeader(
     "Idempotency-Replayed", "`true`: the key was used before, for this prediction.", "^true$"
 )
+CONNECTION = ResponseHeader("Connection", "`close`: the body was not read.", "^close$")
 NO_STORE = CACHE_CONTROL("no-store")
 
 
-@dataclass(frozen=True, slots=True)
-class Preferences:
+class Preferences(NamedTuple):
     """The preferences in `Prefer` (RFC 7240) that are supported; others are ignored."""
 
     respond_async: bool = False
     #: seconds to hold the response
     wait: int | None = None
 
+    @classmethod
+    def parse(cls, prefer: str | None) -> Self:
+        """Of two preferences of one name the first counts (RFC 7240)."""
+        found, value = dict[str, str](), prefer or ""
+        for preference in _PREFERENCE.findall(value) if len(value) <= _MAX_PREFER else ():
+            name, _, argument = preference.partition(";")[0].partition("=")
+            found.setdefault(name.strip().lower(), argument.strip().strip('"'))
+        wait = found.get("wait", "")
+        seconds = min(int(wait), _MAX_WAIT) if re.fullmatch(r"[0-9]+", wait) else None
+        return cls("respond-async" in found, seconds)
+
     def applied(self) -> dict[str, str]:
         """The header that names those that were honored."""
         names = ["respond-async"] if self.respond_async else []
         names += [] if self.wait is None else [f"wait={self.wait}"]
         return PREFERENCE_APPLIED(", ".join(names)) if names else {}
-
-
-def _preferences(values: list[str]) -> Preferences:
-    """Of two preferences of one name the first counts, as RFC 7240 has it."""
-    found: dict[str, str] = {}
-    value = ",".join(values)
-    for preference in _PREFERENCE.findall(value) if len(value) <= _MAX_PREFER else ():
-        name, _, argument = preference.partition(";")[0].partition("=")
-        found.setdefault(name.strip().lower(), argument.strip().strip('"'))
-    wait = found.get("wait", "")
-    seconds = min(int(wait), _MAX_WAIT) if re.fullmatch(r"[0-9]+", wait) else None
-    return Preferences("respond-async" in found, seconds)
 
 
 def _mode(values: list[str]) -> bool:
@@ -135,8 +132,8 @@ def _once(parse: Callable[[str], Any]) -> PlainValidator:
     return PlainValidator(validate, json_schema_input_type=str)
 
 
-_Mode = PlainValidator(_mode, json_schema_input_type=Literal["true", "false"])
-_Prefer = Annotated[Preferences, PlainValidator(_preferences), WithJsonSchema({"type": "string"})]
+_MODE = PlainValidator(_mode, json_schema_input_type=Literal["true", "false"])
+_LIST = PlainValidator(",".join, json_schema_input_type=str)
 
 
 class RequestHeaders(BaseModel):
@@ -149,33 +146,26 @@ class RequestHeaders(BaseModel):
     @classmethod
     def read(cls, headers: Headers) -> Self:
         """Raises InvalidHeader."""
-        names, given = _names(cls), dict[str, list[str]]()
-        for name, value in headers.raw:
-            if name in names:
-                given.setdefault(names[name], []).append(value.decode("latin-1"))
+        names = [str(field.alias) for field in cls.model_fields.values()]
         try:
-            return cls.model_validate(given)
+            return cls.model_validate(
+                {name: values for name in names if (values := headers.getlist(name))}
+            )
         except ValidationError as error:
             problem = error.errors(include_url=False, include_input=False)[0]
             message = f"Header {problem['loc'][0]} {problem['ctx']['error']}"
             raise InvalidHeader(message) from None
 
 
-@functools.cache
-def _names(model: type[RequestHeaders]) -> dict[bytes, str]:
-    aliases = [str(field.alias) for field in model.model_fields.values()]
-    return {alias.lower().encode(): alias for alias in aliases}
-
-
 class DirectRoute(APIRoute):
-    """Gives an endpoint with a parameter `headers` those and the request: no other dependencies.
+    """Gives an endpoint with headers as `options` those and the request: no other dependencies.
 
     FastAPI takes the first of two headers in silence, and 38 us more for `POST /predict`: a
     quarter of the request.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        endpoint, model = self.endpoint, get_type_hints(self.endpoint).get("headers")
+        endpoint, model = self.endpoint, get_type_hints(self.endpoint).get("options")
         if model is None:
             return super().get_route_handler()
 
@@ -187,11 +177,11 @@ class DirectRoute(APIRoute):
 
 
 class PredictHeaders(RequestHeaders):
-    async_mode: Annotated[bool | None, _Mode] = Field(None, examples=["true"])
+    async_mode: Annotated[bool | None, _MODE] = Field(None, examples=["true"])
     """`true`: accept the prediction now and run it later, whatever `Prefer` says: the response is
     the 202 at once. `false` or absent: respond with the result. Case does not matter."""
 
-    prefer: _Prefer = Field(default_factory=Preferences, examples=["wait=5"])
+    prefer: Annotated[str | None, _LIST] = Field(None, examples=["wait=5"])
     """`respond-async`: as `Async-Mode: true`. `wait=n`: queue the prediction, and respond with the
     result if it ends within `n` seconds, else with the 202 of the same run (RFC 7240). Without
     effect beside `Async-Mode: true`."""
@@ -218,12 +208,13 @@ class PredictHeaders(RequestHeaders):
             )
         return self
 
-    @property
+    @functools.cached_property
     def preferences(self) -> Preferences:
         """Those that `Async-Mode` leaves in effect."""
-        if self.async_mode is None:
-            return self.prefer
-        return Preferences(wait=None if self.async_mode else self.prefer.wait)
+        preferences = Preferences.parse(self.prefer)
+        if self.async_mode is not None:
+            preferences = Preferences(wait=None if self.async_mode else preferences.wait)
+        return preferences
 
     @property
     def is_queued(self) -> bool:
@@ -240,7 +231,7 @@ class PredictHeaders(RequestHeaders):
 
 
 class ReadHeaders(RequestHeaders):
-    prefer: _Prefer = Field(default_factory=Preferences, examples=["wait=30"])
+    prefer: Annotated[str | None, _LIST] = Field(None, examples=["wait=30"])
     """`wait=n`: hold the response until the prediction has ended, at most `n` seconds, 60 at most
     (RFC 7240)."""
 

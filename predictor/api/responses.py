@@ -12,20 +12,27 @@ from pydantic_core import to_json
 from predictor import errors
 from predictor.api.headers import (
     CACHE_CONTROL,
+    CONNECTION,
     NO_STORE,
     RETRY_AFTER,
     SERVER_TIMING,
     ResponseHeader,
 )
 from predictor.api.schemas import Error
-from predictor.prediction import Json, Output, Prediction, PredictionId, splice
+from predictor.prediction import Prediction, PredictionId, encode, splice
 
 logger = logging.getLogger(__name__)
 
 #: Responses by their status, as FastAPI's parameter `responses` takes them.
 Described = dict[int | str, dict[str, Any]]
 
-_ALWAYS = {404: [CACHE_CONTROL], 503: [RETRY_AFTER]}
+#: The header of every response with a status, unless it has another value.
+_ALWAYS = {
+    404: (CACHE_CONTROL, "no-store"),
+    408: (CONNECTION, "close"),
+    413: (CONNECTION, "close"),
+    503: (RETRY_AFTER, "1"),
+}
 
 #: The nearest base class in this table gives an error's status.
 STATUS: dict[type[errors.PredictorError], int] = {
@@ -68,15 +75,10 @@ def error_response(
     status: int, message: str, headers: Mapping[str, str] | None = None, **more: str
 ) -> Response:
     """Every error has this shape."""
-    always: dict[str, str] = {}
-    match status:
-        case 404:
-            always = NO_STORE
-        case 408 | 413:
-            always = {"Connection": "close"}  # the rest of the body is not read
-        case 503:
-            always = retry_after(1)
-    return json(to_json({"error": message} | more), status, always | dict(headers or {}))
+    if status in _ALWAYS:
+        header, value = _ALWAYS[status]
+        headers = header(value) | dict(headers or {})
+    return json(to_json({"error": message} | more), status, headers)
 
 
 def failed(error: errors.PredictorError, headers: Mapping[str, str] | None = None) -> Response:
@@ -94,23 +96,21 @@ def accepted(id_: PredictionId, headers: dict[str, str]) -> Response:
 
 
 def pending(prediction: Prediction, headers: dict[str, str]) -> Response:
-    return error_response(
-        202, "Prediction is still being processed.", progress(prediction) | headers
-    )
+    message = "Prediction is still being processed."
+    return error_response(202, message, progress(prediction) | headers)
 
 
-def done(id_: PredictionId, output: Output) -> Json:
-    """The body for a prediction that was accepted and has succeeded."""
-    return splice(prediction_id=Json(to_json(id_)), output=output.to_json())
-
-
-def ended(prediction: Prediction, body: bytes, headers: dict[str, str]) -> Response:
-    """`body` where the prediction succeeded, else why it did not."""
+def ended(prediction: Prediction, headers: dict[str, str], *, with_id: bool) -> Response:
+    """The output of a prediction that succeeded, else why it did not."""
     headers = progress(prediction) | headers
-    if error := prediction.error:
-        status = status_of(type(error))
-        return error_response(status, error.message, headers, prediction_id=prediction.id)
-    return json(body, 200, headers)
+    if prediction.output:
+        body = prediction.output.to_json()
+        if with_id:
+            body = splice(prediction_id=encode(prediction.id), output=body)
+        return json(body, 200, headers)
+    error = prediction.error or errors.Unreadable()
+    status = status_of(type(error))
+    return error_response(status, error.message, headers, prediction_id=prediction.id)
 
 
 def progress(prediction: Prediction) -> dict[str, str]:
@@ -153,7 +153,7 @@ def raises(*kinds: type[errors.PredictorError], ended: Sequence[ResponseHeader] 
         here = [kind for kind in kinds if status_of(kind) == status]
         examples = {kind.__name__: {"value": {"error": kind().message}} for kind in here}
         is_end = any(issubclass(kind, errors.PredictionError) for kind in here)
-        headers = (*_ALWAYS.get(status, ()), *(ended if is_end else ()))
+        headers = (*_ALWAYS.get(status, ())[:1], *(ended if is_end else ()))
         content = {"application/json": {"examples": examples}}
         phrase = f"{HTTPStatus(status).phrase}."
         found |= described(status, phrase, *headers, model=Error, content=content)

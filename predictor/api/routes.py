@@ -2,14 +2,14 @@
 
 import hashlib
 import time
+from contextlib import suppress
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.sse import EventSourceResponse
 
 from predictor import errors
-from predictor.api import headers as http
-from predictor.api import responses, schemas
+from predictor.api import headers, responses, schemas
 from predictor.api.body import read_input
 from predictor.api.dependencies import (
     KnownPrediction,
@@ -23,7 +23,7 @@ from predictor.api.dependencies import (
 from predictor.api.events import EXAMPLE, follow
 from predictor.api.responses import described, raises
 from predictor.api.waiting import wait_for_end, while_connected
-from predictor.prediction import Job, Json, Output, Prediction, Webhook, new_id
+from predictor.prediction import Job, Output, Prediction, Webhook, new_id
 from predictor.store.predictions import Cancellation, Twin
 from predictor.webhooks.target import check_target
 
@@ -37,30 +37,31 @@ _UNKNOWN = raises(errors.UnknownPrediction, errors.StoreUnavailable)
 _FAILURES = errors.PredictionError.__subclasses__()
 
 #: Headers of a prediction that was accepted, and of one that has ended.
-_ACCEPTED = (http.LOCATION, http.PREFERENCE_APPLIED, http.IDEMPOTENCY_REPLAYED)
-_ENDED = (http.SERVER_TIMING, http.CACHE_CONTROL, http.PREFERENCE_APPLIED)
+_ACCEPTED = (headers.LOCATION, headers.PREFERENCE_APPLIED, headers.IDEMPOTENCY_REPLAYED)
+_ENDED = (headers.SERVER_TIMING, headers.CACHE_CONTROL, headers.PREFERENCE_APPLIED)
 
 predictions = APIRouter(
     prefix="/predict/{prediction_id}",
     tags=["predictions"],
-    route_class=http.DirectRoute,
+    route_class=headers.DirectRoute,
     responses=_UNKNOWN,
 )
 health = APIRouter(prefix="/health", tags=["health"])
 
 
-async def predict(request: Request, headers: Annotated[http.PredictHeaders, Header()]) -> Response:
+async def predict(
+    request: Request, options: Annotated[headers.PredictHeaders, Header()]
+) -> Response:
     """Run the model on an input: at once, or later with the header `Async-Mode: true`."""
     text = await read_input(request)
-    if headers.is_queued:
-        return await _queue(request, text, headers)
-    return await while_connected(request, _run(request, text, headers.cancel_after))
+    if options.is_queued:
+        return await _queue(request, text, options)
+    return await while_connected(request, _run(request, text, options.cancel_after))
 
 
 async def _run(request: Request, text: str, cancel_after: float | None) -> Response:
     state, began = app_state(request), time.monotonic()
     started = began
-    result: Json | errors.PredictionError
     try:
         async with state["slots"].take():
             started = time.monotonic()
@@ -70,38 +71,34 @@ async def _run(request: Request, text: str, cancel_after: float | None) -> Respo
             if seconds <= 0:
                 raise errors.TimedOut
             result = await state["model"].run(text, seconds)
+        response = responses.json(Output(text, result).to_json())
     except errors.PredictionError as error:
-        result = error
-    timing = responses.timing(started - began, time.monotonic() - started)
-    if isinstance(result, errors.PredictionError):
-        return responses.failed(result, timing)
-    return responses.json(Output(text, result).to_json(), 200, timing)
+        response = responses.failed(error)
+    response.headers.update(responses.timing(started - began, time.monotonic() - started))
+    return response
 
 
-async def _queue(request: Request, text: str, wanted: http.PredictHeaders) -> Response:
+async def _queue(request: Request, text: str, options: headers.PredictHeaders) -> Response:
     """Accept the prediction; then wait for it, if asked to, and respond as a sync call would."""
     state, twin = app_state(request), None
-    webhook = await _webhook(request, wanted.webhook_url)
-    if key := wanted.idempotency_key:
+    webhook = await _webhook(request, options.webhook_url)
+    if key := options.idempotency_key:
         twin = Twin(_digest(key), _digest(key, text, webhook or ""))
-    job = Job(text, wanted.cancel_after, webhook)
+    job = Job(text, options.cancel_after, webhook)
     submitted = await state["predictions"].submit(new_id(), job, twin)
     id_ = submitted.id
-    headers = http.LOCATION(f"{request.scope.get('root_path', '')}/predict/{id_}")
-    headers |= wanted.preferences.applied()
+    more = headers.LOCATION(f"{request.scope.get('root_path', '')}/predict/{id_}")
+    more |= options.preferences.applied()
     if submitted.is_replay:
-        headers |= http.IDEMPOTENCY_REPLAYED("true")
-    ask_in = submitted.ask_in
-    if seconds := wanted.wait(state["config"].timeout):
-        try:
+        more |= headers.IDEMPOTENCY_REPLAYED("true")
+    prediction = None
+    if seconds := options.wait(state["config"].timeout):
+        with suppress(errors.StoreUnavailable):  # it is accepted all the same: say under which id
             prediction = await while_connected(request, wait_for_end(state, id_, seconds))
-        except errors.StoreUnavailable:  # it is accepted all the same: say under which id
-            return responses.accepted(id_, headers | responses.retry_after(ask_in))
-        if not prediction.is_active:
-            body = prediction.output.to_json() if prediction.output else b""
-            return responses.ended(prediction, body, headers)
-        ask_in = prediction.retry_after
-    return responses.accepted(id_, headers | responses.retry_after(ask_in))
+    if prediction and not prediction.is_active:
+        return responses.ended(prediction, more, with_id=False)
+    ask_in = prediction.retry_after if prediction else submitted.ask_in
+    return responses.accepted(id_, more | responses.retry_after(ask_in))
 
 
 async def _webhook(request: Request, url: str | None) -> str | None:
@@ -121,19 +118,18 @@ def _digest(*texts: str) -> str:
 
 
 async def read_prediction(
-    request: Request, headers: Annotated[http.ReadHeaders, Header()]
+    request: Request, options: Annotated[headers.ReadHeaders, Header()]
 ) -> Response:
     """Read an accepted prediction: 200 done, 202 ask again, anything else will not succeed."""
     id_ = await path_id(request.path_params["prediction_id"])
-    state, wait = app_state(request), headers.prefer.wait
+    state, wait = app_state(request), headers.Preferences.parse(options.prefer).wait
     prediction = known(await state["predictions"].read(id_))
     if wait and prediction.is_active:
         prediction = await while_connected(request, wait_for_end(state, id_, wait))
-    applied = http.Preferences(wait=wait).applied()
+    applied = headers.Preferences(wait=wait).applied()
     if prediction.is_active:
         return responses.pending(prediction, applied)
-    body = responses.done(id_, prediction.output) if prediction.output else b""
-    return responses.ended(prediction, body, applied)
+    return responses.ended(prediction, applied, with_id=True)
 
 
 @predictions.get(
@@ -142,7 +138,7 @@ async def read_prediction(
     responses=described(
         200,
         "Known, whatever became of it. `Retry-After` while it has not ended, then `Server-Timing`.",
-        *(http.CACHE_CONTROL, http.RETRY_AFTER, http.SERVER_TIMING),
+        *(headers.CACHE_CONTROL, headers.RETRY_AFTER, headers.SERVER_TIMING),
     ),
 )
 async def read_status(prediction: KnownPrediction, response: Response) -> Prediction:
@@ -195,28 +191,28 @@ async def cancel_prediction(
         "`status` (`queued`, or `running` with the number of the try), `progress` and `output` as "
         "the model emits them, and `completed` with the output or the error; then the stream ends. "
         "It can be resumed, and read again for as long as the result is kept.",
-        http.CACHE_CONTROL,
+        headers.CACHE_CONTROL,
         content={"text/event-stream": {"example": EXAMPLE}},
     )
     | described(204, "It has ended, and there is nothing after `Last-Event-ID`.")
     | raises(errors.InvalidHeader),
 )
 async def read_events(
-    request: Request, headers: Annotated[http.EventsHeaders, Header()]
+    request: Request, options: Annotated[headers.EventsHeaders, Header()]
 ) -> Response:
     """What happens to a prediction, as it happens: Server-Sent Events, until it has ended."""
     id_, state = await path_id(request.path_params["prediction_id"]), app_state(request)
-    prediction, after = await known_prediction(request, id_), headers.last_event_id or ""
+    prediction, after = await known_prediction(request, id_), options.last_event_id or ""
     if after and not prediction.is_active and not await state["predictions"].events(id_, after):
         return Response(status_code=204)  # a browser would come back for ever
-    more = http.NO_STORE | {"X-Accel-Buffering": "no"}
+    more = headers.NO_STORE | {"X-Accel-Buffering": "no"}
     return EventSourceResponse(follow(state, id_, after), headers=more)
 
 
 @predictions.get(
     "/webhook",
     response_model=schemas.PredictionWebhook,
-    responses=described(200, "The webhook, and its attempts.", http.CACHE_CONTROL)
+    responses=described(200, "The webhook, and its attempts.", headers.CACHE_CONTROL)
     | raises(*_NO_WEBHOOK),
 )
 async def read_webhook(id_: PathId, store: Store, response: Response) -> Webhook:
@@ -224,7 +220,7 @@ async def read_webhook(id_: PathId, store: Store, response: Response) -> Webhook
     webhook = await store.webhook(id_)
     if webhook is None:
         raise errors.NoWebhook
-    response.headers.update(http.NO_STORE)
+    response.headers.update(headers.NO_STORE)
     return webhook
 
 
@@ -258,7 +254,7 @@ async def ready(store: Store) -> schemas.Health:
 
 def create_router(bodies: schemas.Typed) -> APIRouter:
     """The endpoints whose bodies depend on the model's types."""
-    typed = APIRouter(route_class=http.DirectRoute, tags=["predictions"])
+    typed = APIRouter(route_class=headers.DirectRoute, tags=["predictions"])
 
     async def body(_: bodies.request) -> None:  # type: ignore[name-defined]
         """Documents the body."""
@@ -270,7 +266,7 @@ def create_router(bodies: schemas.Typed) -> APIRouter:
         | described(
             202,
             "Accepted: the prediction is in the store, a worker will run it.",
-            *(*_ACCEPTED, http.RETRY_AFTER),
+            *(*_ACCEPTED, headers.RETRY_AFTER),
             model=schemas.PredictionAccepted,
         )
         | raises(
@@ -286,7 +282,7 @@ def create_router(bodies: schemas.Typed) -> APIRouter:
         | described(
             202,
             "It waits in the queue or runs: ask again.",
-            *(http.RETRY_AFTER, http.CACHE_CONTROL, http.PREFERENCE_APPLIED),
+            *(headers.RETRY_AFTER, headers.CACHE_CONTROL, headers.PREFERENCE_APPLIED),
             model=schemas.PredictionPending,
         )
         | _UNKNOWN

@@ -15,8 +15,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from predictor.errors import Expired, ModelFailed, PredictionError, StoreUnavailable, TimedOut
 from predictor.prediction import Json, Output, Prediction, PredictionId, State
 from predictor.store import keys
-from predictor.store.healing import heal, patiently
-from predictor.store.patience import TROUBLE, Patience
+from predictor.store.retry import STORE_ERRORS, StoreRetry, drop_wrong_types
 from predictor.store.scripts import script
 from predictor.store.server import check_server, version
 from predictor.store.wire import encode_ended
@@ -102,10 +101,10 @@ class Claims:
     """The predictions that one worker holds, at most `slots()` at a time."""
 
     def __init__(
-        self, redis: Redis, patience: Patience, terms: Terms, slots: Callable[[], int]
+        self, redis: Redis, retry: StoreRetry, terms: Terms, slots: Callable[[], int]
     ) -> None:
         self._redis = redis
-        self._patience = patience
+        self._retry = retry
         self.terms = terms
         self._slots = slots
         self._held: dict[PredictionId, Claim] = {}
@@ -126,7 +125,7 @@ class Claims:
 
         Answers whether scripts can run when the store's memory is full.
         """
-        info = await self._patiently(self._redis.info)
+        info = await self._until_answered(self._redis.info)
         check_server(info)
         even_if_full = version(info) >= (7, 0)
         self._register(even_if_full=even_if_full)
@@ -207,7 +206,7 @@ class Claims:
             self._let_go(id_)
         if claims:
             with contextlib.suppress(StoreUnavailable):  # their leases will run out
-                await self._patiently(lambda: self._give_back(args=self.to_give_back(claims)))
+                await self._until_answered(lambda: self._give_back(args=self.to_give_back(claims)))
 
     def to_give_back(self, claims: list[Claim]) -> list[Any]:
         """The arguments of give_back.lua."""
@@ -264,14 +263,14 @@ class Claims:
         finally:
             self._waiting.cancel()
             self._waiting = None
-        self._patience.noticed(time.monotonic() - began, _WAIT + self.terms.lease / 4)
+        self._retry.observed(time.monotonic() - began, _WAIT + self.terms.lease / 4)
 
     async def _claim_due(self) -> list[Claim]:
         sent_again = False
         while (free := self._free()) > 0:
             try:
                 return self._take(await self._call_claim(free, sent_again=sent_again))
-            except TROUBLE as error:
+            except STORE_ERRORS as error:
                 await self._meet(error)
                 sent_again = True
         return []
@@ -279,7 +278,7 @@ class Claims:
     async def _call_claim(self, free: int, *, sent_again: bool) -> list[Any]:
         terms, now = self.terms, time.monotonic()
         # After trouble, workers that outlived it get half a lease to renew what is theirs.
-        quiet = now - max(self._started, self._patience.last_trouble)
+        quiet = now - max(self._started, self._retry.last_failure)
         knows_clock = self._clock_ms > 0
         expected_ms = self.now_ms if knows_clock else 0
         args: list[Any] = [terms.worker, terms.lease_ms, free, _CLAIM_BYTES, terms.max_tries]
@@ -287,10 +286,10 @@ class Claims:
         args += [int(quiet > terms.lease / 2), int(sent_again)]
         reply: list[Any] = await self._claim(args=args)
         took = time.monotonic() - now
-        self._patience.over()
+        self._retry.recovered()
         # A clock that was set makes leases run out as a store that was frozen does.
         jumped = (reply[0] - expected_ms) / 1000 if knows_clock else 0
-        self._patience.noticed(max(took, jumped), terms.lease / 4)
+        self._retry.observed(max(took, jumped), terms.lease / 4)
         self._clock_ms = reply[0] - time.monotonic() * 1000
         return reply
 
@@ -310,12 +309,12 @@ class Claims:
         self._has_suspects |= self._is_quarantined and bool(claims)
         return claims
 
-    async def _patiently(self, call: Callable[[], Any]) -> Any:
+    async def _until_answered(self, call: Callable[[], Any]) -> Any:
         """The answer of the store, whenever it comes. Raises StoreUnavailable when leaving."""
-        return await patiently(self._redis, self._patience, call)
+        return await self._retry.until_answered(self._redis, call)
 
     async def _write(self, call: Callable[[], Any], size: int) -> Any:
-        """As `_patiently`, for a call that writes so many bytes.
+        """As `_until_answered`, for a call that writes so many bytes.
 
         Raises ValueRefused if the store, which answers otherwise, breaks off each time.
         """
@@ -323,19 +322,19 @@ class Claims:
         while True:
             try:
                 return await call()
-            except TROUBLE as error:
+            except STORE_ERRORS as error:
                 await self._meet(error)
                 failures += size > _LARGE and _breaks_off(error)
                 if failures == _MOST_FAILURES:
                     raise ValueRefused(size) from error
                 if failures:
-                    await self._patiently(self._redis.ping)
+                    await self._until_answered(self._redis.ping)
 
     async def _meet(self, error: BaseException) -> None:
-        if not isinstance(error, TROUBLE):
+        if not isinstance(error, STORE_ERRORS):
             raise error
-        await heal(self._redis, error)
-        await self._patience.wait(error)
+        await drop_wrong_types(self._redis, error)
+        await self._retry.wait(error)
 
 
 def _breaks_off(error: Exception) -> bool:

@@ -12,8 +12,7 @@ from predictor.errors import Expired, StoreUnavailable, TimedOut
 from predictor.prediction import Attempt, Delivery, DeliveryState, PredictionId
 from predictor.store import keys
 from predictor.store.connection import connection_pool
-from predictor.store.healing import patiently
-from predictor.store.patience import Patience
+from predictor.store.retry import StoreRetry
 from predictor.store.scripts import script
 from predictor.store.wire import decode_ended, encode_attempt, encode_unrun
 
@@ -31,12 +30,12 @@ class Deliveries:
         """`lease`: seconds after which what a dead deliverer held is due again."""
         pool = connection_pool(url, silence=_TIMEOUT, socket_connect_timeout=1)
         self._redis: Redis = Redis(connection_pool=pool)
-        self._patience = Patience()
+        self._retry = StoreRetry()
         self._lease = lease
         #: seconds after which it is time to look, though nothing was said
-        self.patience = min(1.0, lease / 4)
+        self._look_every = min(1.0, lease / 4)
         self._result_ttl = result_ttl
-        self._next_due = self.patience
+        self._next_due = self._look_every
         self._deliver = self._redis.register_script(script("deliver"))
         self._record = self._redis.register_script(script("record"))
 
@@ -46,7 +45,7 @@ class Deliveries:
 
     def leave(self, seconds: float) -> None:
         """Wait for the store no longer than that, from now on."""
-        self._patience.end_in(seconds)
+        self._retry.give_up_after(seconds)
 
     async def claim(
         self, at_most: int, held: Iterable[PredictionId]
@@ -55,8 +54,8 @@ class Deliveries:
         ends = [encode_unrun(why) for why in (Expired(), TimedOut())]
         args: list[Any] = [round(self._lease * 1000), at_most, _CLAIM_BYTES, *ends]
         args += [*keys.lives(self._result_ttl), *held]
-        next_ms, *due = await self._patiently(lambda: self._deliver(args=args)) or [-1]
-        self._next_due = self.patience if next_ms < 0 else min(next_ms / 1000, self.patience)
+        next_ms, *due = await self._until_answered(lambda: self._deliver(args=args)) or [-1]
+        self._next_due = self._look_every if next_ms < 0 else min(next_ms / 1000, self._look_every)
         claimed = {}
         for name, url, result, tries, before, since in due:
             id_ = PredictionId(name.decode())
@@ -70,7 +69,7 @@ class Deliveries:
         pause = max(0.01, self._next_due)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause + 1):  # a server whose clock was set back forgets it
-                await self._patiently(
+                await self._until_answered(
                     lambda: self._redis.execute_command("BLPOP", keys.DELIVER, pause)
                 )
 
@@ -87,19 +86,21 @@ class Deliveries:
         kept = round(self._result_ttl * 1000) if state is DeliveryState.DELIVERED else ""
         args: list[Any] = [id_, round(attempt.at * 1000), encode_attempt(attempt), state]
         args += [next_in, kept, since_ms]
-        await self._patiently(lambda: self._record(args=args))
+        await self._until_answered(lambda: self._record(args=args))
 
     async def put_off(self, id_: PredictionId, seconds: float) -> None:
         """Have it due later, or now for another deliverer, without an attempt."""
         at = await self._now() + seconds
-        await self._patiently(lambda: self._redis.zadd(keys.DELIVERIES, {id_: at * 1000}, xx=True))
+        await self._until_answered(
+            lambda: self._redis.zadd(keys.DELIVERIES, {id_: at * 1000}, xx=True)
+        )
 
     async def _now(self) -> float:
         """The store's clock, seconds since 1970."""
-        reply = await self._patiently(self._redis.time)
+        reply = await self._until_answered(self._redis.time)
         return float(reply[0] + reply[1] / 1_000_000) if reply else 0.0
 
-    async def _patiently(self, call: Callable[[], Awaitable[Any]]) -> Any:
+    async def _until_answered(self, call: Callable[[], Awaitable[Any]]) -> Any:
         """The answer of the store, whenever it comes; None when leaving without."""
         with contextlib.suppress(StoreUnavailable):
-            return await patiently(self._redis, self._patience, call)
+            return await self._retry.until_answered(self._redis, call)

@@ -48,7 +48,7 @@ class Heartbeat:
         limit = 2 * min(beat.lease / 3, _LOOK_EVERY)
         self._client = blocking_client(beat.url, socket_timeout=limit, socket_connect_timeout=1)
         self._renew = self._client.register_script(script("renew", even_if_full=beat.even_if_full))
-        self._heal = self._client.register_script(script("heal"))
+        self._drop_wrong_types = self._client.register_script(script("drop_wrong_types"))
         #: seconds that the store's clock was ahead of `time.monotonic`, at least and at most
         self._least, self._most = math.inf, -math.inf
 
@@ -90,7 +90,7 @@ class Heartbeat:
     def _remove_wrong_types(self) -> None:
         with contextlib.suppress(redis.RedisError, OSError):
             kinds = keys.TYPES | {keys.TOLD + self._beat.worker: "list"}
-            self._heal(args=[part for pair in kinds.items() for part in pair])
+            self._drop_wrong_types(args=[part for pair in kinds.items() for part in pair])
 
 
 def _say(id_: bytes) -> None:

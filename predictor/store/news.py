@@ -13,7 +13,7 @@ from redis.exceptions import ResponseError
 from predictor.prediction import EventKind, PredictionId
 from predictor.store import keys
 from predictor.store.connection import connection_pool
-from predictor.store.patience import describe
+from predictor.store.retry import describe
 
 logger = logging.getLogger(__name__)
 

@@ -34,7 +34,7 @@ from predictor.prediction import (
 from predictor.store import keys
 from predictor.store.connection import connection_pool
 from predictor.store.pace import Pace, until_end, until_place, until_start
-from predictor.store.patience import TROUBLE, describe
+from predictor.store.retry import STORE_ERRORS, describe
 from predictor.store.scripts import script
 from predictor.store.server import check_room, check_server
 from predictor.store.wire import (
@@ -299,7 +299,7 @@ def _confirmed() -> Iterator[None]:
     """Raise StoreUnavailable where the store did not confirm what was asked for."""
     try:
         yield
-    except TROUBLE as error:
+    except STORE_ERRORS as error:
         raise StoreUnavailable(
             f"The store cannot be used ({describe(error)}); try again."
         ) from error

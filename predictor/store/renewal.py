@@ -14,7 +14,7 @@ from predictor.store import keys
 from predictor.store.claims import Claims
 from predictor.store.connection import blocking_client
 from predictor.store.heartbeat import Beat
-from predictor.store.patience import TROUBLE, describe
+from predictor.store.retry import STORE_ERRORS, describe
 from predictor.store.scripts import script
 
 logger = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class Renewal:
                     script("give_back", even_if_full=self._even_if_full)
                 )
                 give_back(args=self._claims.to_give_back(held))
-        except TROUBLE as error:
+        except STORE_ERRORS as error:
             logger.warning("not given back (%s): the leases will run out", describe(error))
 
     async def _spawn(self) -> None:

@@ -20,8 +20,8 @@ from predictor.process import configure_logging, ends_if_misconfigured, notify_r
 from predictor.store.claims import Claims, Terms
 from predictor.store.connection import arq_settings, connection_pool
 from predictor.store.keys import HEALTH, QUEUE
-from predictor.store.patience import Patience
 from predictor.store.renewal import Renewal
+from predictor.store.retry import StoreRetry
 from predictor.store.wire import FUNCTION
 from predictor.worker.arq_pool import ClaimingRedis
 from predictor.worker.execution import Executor
@@ -44,7 +44,7 @@ class Worker:
     def __init__(self, config: Config) -> None:
         url = config.store_url
         self._config = config
-        self._retry = Patience()
+        self._retry = StoreRetry()
         pool = connection_pool(url, silence=_STORE_TIMEOUT, socket_connect_timeout=1)
         terms = Terms(
             worker=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",

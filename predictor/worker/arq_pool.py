@@ -19,8 +19,7 @@ from predictor.errors import StoreUnavailable
 from predictor.prediction import PredictionId
 from predictor.store import keys
 from predictor.store.claims import Claim, Claims
-from predictor.store.healing import patiently
-from predictor.store.patience import Patience, describe
+from predictor.store.retry import StoreRetry, describe
 from predictor.store.wire import FUNCTION
 
 logger = logging.getLogger(__name__)
@@ -32,7 +31,7 @@ _CALL: Final[dict[str, Any]] = {"t": None, "f": FUNCTION, "a": (), "k": {}, "et"
 class ClaimingRedis(ArqRedis):
     """arq's client, on claims."""
 
-    def __init__(self, pool: ConnectionPool, retry: Patience, claims: Claims) -> None:
+    def __init__(self, pool: ConnectionPool, retry: StoreRetry, claims: Claims) -> None:
         super().__init__(pool, job_deserializer=lambda _: _CALL, default_queue_name=keys.QUEUE)
         self.claims = claims
         self._retry = retry
@@ -64,7 +63,7 @@ class ClaimingRedis(ArqRedis):
                 return None
 
         with contextlib.suppress(StoreUnavailable):
-            return await patiently(self, self._retry, call)
+            return await self._retry.until_answered(self, call)
 
 
 class _InfoPipeline(contextlib.AsyncExitStack):

@@ -23,6 +23,13 @@ async def test_who_finds_no_slot_is_told_when_one_will_be_free() -> None:
         pass
 
 
+async def test_one_slot_is_spoken_of_in_the_singular() -> None:
+    slots = Slots(1, lambda: 1)
+    with pytest.raises(Overloaded, match="The only slot is taken"):
+        async with slots.take():
+            raise AssertionError("must not run")
+
+
 async def test_a_short_wait_is_waited() -> None:
     slots = Slots(1, lambda: 0)
     order: list[int] = []

@@ -51,7 +51,7 @@ NONE = Preferences()
 )
 def test_preferences(values: list[str], expected: Preferences) -> None:
     headers = _headers(*(("prefer", value) for value in values))
-    assert ReadHeaders.read(headers).prefer == expected
+    assert Preferences.parse(ReadHeaders.read(headers).prefer) == expected
 
 
 @pytest.mark.parametrize(

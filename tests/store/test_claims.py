@@ -12,9 +12,9 @@ from predictor.errors import Expired
 from predictor.prediction import Job, Json, Output, PredictionId, State, new_id
 from predictor.store import keys
 from predictor.store.claims import Claim, Claims, Terms
-from predictor.store.patience import Patience
 from predictor.store.predictions import Policy, Predictions
 from predictor.store.renewal import Renewal
+from predictor.store.retry import StoreRetry
 
 Workers = Callable[..., Claims]
 
@@ -33,7 +33,7 @@ async def worker(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
 
         def make(name: str = "w", *, slots: int = 10, lease: float = 10) -> Claims:
             terms = Terms(worker=name, lease=lease, result_ttl=100, max_tries=3)
-            return Claims(client, Patience(), terms, lambda: slots)
+            return Claims(client, StoreRetry(), terms, lambda: slots)
 
         yield make
 

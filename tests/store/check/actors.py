@@ -24,8 +24,8 @@ from predictor.store import claims, deliveries, heartbeat, predictions
 from predictor.store.claims import Claim, Claims, Terms
 from predictor.store.deliveries import Deliveries
 from predictor.store.heartbeat import Beat, Heartbeat
-from predictor.store.patience import Patience
 from predictor.store.predictions import Policy, Predictions, Twin
+from predictor.store.retry import StoreRetry
 from tests.store.check.model import Model
 from tests.store.check.server import Server
 
@@ -41,13 +41,13 @@ class _Pause:
         yield
 
 
-class _Waiting(Patience):
+class _Waiting(StoreRetry):
     def __init__(self, server: Server) -> None:
         super().__init__()
         self._server = server
 
     async def wait(self, error: Exception) -> None:
-        self.last_trouble = self._server.monotonic()
+        self.last_failure = self._server.monotonic()
         await _Pause()
 
 
@@ -60,7 +60,7 @@ def set_clocks(monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
     for module in (claims, deliveries, heartbeat, predictions):
         if hasattr(module, "time"):
             monkeypatch.setattr(module, "time", clock)
-    monkeypatch.setattr("predictor.store.patience.time", clock)
+    monkeypatch.setattr("predictor.store.retry.time", clock)
 
 
 class Tasks:
@@ -192,7 +192,7 @@ class Deliverer:
         self._model = model
         self._deliveries = Deliveries(url, lease=LEASE, result_ttl=RESULT_TTL)
         model.server.take_over(self._deliveries)
-        self._deliveries._patience = _Waiting(model.server)
+        self._deliveries._retry = _Waiting(model.server)
         self._deliveries._redis = self  # type: ignore[assignment]
         self.tasks = Tasks()
         self.held: dict[PredictionId, Delivery] = {}

@@ -1,4 +1,4 @@
--- heal: removes keys that somebody overwrote with another type.
+-- drop_wrong_types: removes keys that were overwritten with another type.
 --
 -- Guarantees: afterwards every other script can run. What such a key held was lost before.
 --

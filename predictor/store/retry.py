@@ -1,0 +1,114 @@
+"""Retries calls to the store until it answers, for as long as that takes."""
+
+import asyncio
+import contextlib
+import logging
+import math
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from predictor.errors import StoreUnavailable
+from predictor.store import keys
+from predictor.store.scripts import script
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: What a call to the store can raise. A refusal (out of memory, read-only, disk full, no
+#: permission) is retried like an outage: an operator will mend it.
+STORE_ERRORS = (RedisError, OSError)
+
+#: Seconds between two attempts: the first, and the longest.
+_PAUSE = (0.05, 1.0)
+
+#: Seconds between two lines in the log about the same outage.
+_LOG_EVERY = 10.0
+
+#: What errors mean, by the server's word or the class that redis-py makes of it.
+_MEANINGS = {
+    "MISCONF": "it cannot write to its disk",
+    "OutOfMemoryError": "its memory is full",
+    "ReadOnlyError": "it takes no writes",
+    "BusyLoadingError": "it is loading its data",
+    "TimeoutError": "it did not answer in time",
+}
+
+
+class StoreRetry:
+    """The retries of one process; all its calls to the store share them."""
+
+    def __init__(self) -> None:
+        #: when the store last failed, by `time.monotonic`
+        self.last_failure = -math.inf
+        self._since: float | None = None
+        self._next_line = 0.0
+        self._pause = _PAUSE[0]
+        self._deadline = math.inf
+
+    def give_up_after(self, seconds: float) -> None:
+        """Retry for no longer than that, from now on: the process is to end."""
+        self._deadline = time.monotonic() + seconds
+
+    def observed(self, seconds: float, usual: float) -> None:
+        """A call took that long: much longer than usual is a failure, too (a frozen store)."""
+        if seconds > usual:
+            self.last_failure = time.monotonic()
+
+    def recovered(self) -> None:
+        """A call succeeded."""
+        if self._since is not None:
+            logger.warning("store available again after %.1f s", time.monotonic() - self._since)
+            self._since = None
+            self._pause = _PAUSE[0]
+
+    async def wait(self, error: Exception) -> None:
+        """Return when it is time to retry. Raises StoreUnavailable past the deadline."""
+        now = self.last_failure = time.monotonic()
+        if self._since is None:
+            self._since, self._next_line = now, now
+        if now >= self._next_line:
+            logger.warning("store unavailable (%s); retrying", describe(error))
+            self._next_line = now + _LOG_EVERY
+        if now >= self._deadline:
+            raise StoreUnavailable from error
+        try:
+            await asyncio.sleep(min(self._pause, max(0.0, self._deadline - now)))
+        except asyncio.CancelledError:
+            self._deadline = now  # only a process that is to end cancels a wait
+            raise
+        self._pause = min(2 * self._pause, _PAUSE[1])
+
+    async def until_answered(self, redis: Redis, call: Callable[[], Awaitable[T]]) -> T:
+        """What `call` returns, whenever that is. Raises StoreUnavailable past the deadline."""
+        while True:
+            try:
+                answer = await call()
+            except STORE_ERRORS as error:
+                await drop_wrong_types(redis, error)
+                await self.wait(error)
+            else:
+                self.recovered()
+                return answer
+
+
+async def drop_wrong_types(redis: Redis, error: Exception) -> None:
+    """Remove our keys that were overwritten with another type, if `error` says there are some."""
+    if "WRONGTYPE" in str(error):
+        with contextlib.suppress(*STORE_ERRORS):
+            args = [part for pair in keys.TYPES.items() for part in pair]
+            removed = await redis.register_script(script("drop_wrong_types"))(args=args)
+            logger.error("removed keys that were overwritten with another type: %s", removed)
+
+
+def describe(error: Exception) -> str:
+    """The kind of an error. Never its text: that may hold the command, and somebody's input."""
+    # redis-py wraps what went wrong while it connects
+    error = next((cause for cause in error.args if isinstance(cause, Exception)), error)
+    word = str(error).split(" ", 1)[0].strip(":-")
+    kind = word if word.isupper() and word.isalpha() else type(error).__name__
+    return f"{kind}: {_MEANINGS[kind]}" if kind in _MEANINGS else kind
