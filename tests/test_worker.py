@@ -47,7 +47,6 @@ def test_watchfiles_starts_the_changed_model(
     model.write_text("def predict(text):\n    return 'new'\n")
     eventually(lambda: watcher.output.count("worker ready") == 2, "the second start")
     assert api.outcome(api.submit("x")).json()["output"]["result"] == "new"
-    assert "worker stopped; predictions requeued: 0" in watcher.output
     model.write_text("def predict(text:\n")
     eventually(lambda: "SyntaxError: " in watcher.output, "an error")
     time.sleep(1)
