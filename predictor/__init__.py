@@ -1,4 +1,4 @@
-"""Predictor: a model behind HTTP, answered at once or later. A model's author imports from here."""
+"""Serves a model over HTTP, synchronously or asynchronously. Models import from here."""
 
 from predictor.errors import InvalidInput
 from predictor.model.run import Run

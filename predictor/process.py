@@ -63,7 +63,11 @@ def ends_if_misconfigured() -> Iterator[None]:
     try:
         yield
     except (errors.ConfigError, errors.UnsuitableStore) as error:
-        print(f"predictor: {error}", file=sys.stderr)  # noqa: T201
+        logger = logging.getLogger("predictor")
+        if any(type(handler.formatter) is not logging.Formatter for handler in logger.handlers):
+            logger.error("%s", error)  # noqa: TRY400 (one line, as JSON)
+        else:
+            print(f"predictor: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(errors.CANNOT_START)
 
 

@@ -1,5 +1,6 @@
 """Real `arq` processes."""
 
+import json
 import signal
 import time
 from pathlib import Path
@@ -46,7 +47,6 @@ def test_watchfiles_starts_the_changed_model(
     model.write_text("def predict(text):\n    return 'new'\n")
     eventually(lambda: watcher.output.count("worker ready") == 2, "the second start")
     assert api.outcome(api.submit("x")).json()["output"]["result"] == "new"
-    assert "worker stopped: 0 predictions requeued" in watcher.output
     model.write_text("def predict(text:\n")
     eventually(lambda: "SyntaxError: " in watcher.output, "an error")
     time.sleep(1)
@@ -71,6 +71,10 @@ def test_model_load_error_is_one_line(processes: Processes, model: str) -> None:
     assert api.wait() == CANNOT_START
     assert "Traceback" not in api.output
     assert "PREDICTOR_MODEL" in api.output
+    worker = processes.start_worker(model=model, log_format="json")
+    assert worker.wait() == CANNOT_START
+    (line,) = [line for line in worker.output.splitlines() if "PREDICTOR_MODEL" in line]
+    assert json.loads(line)["levelname"] == "ERROR"
 
 
 def test_config_error_is_one_line(
@@ -119,7 +123,7 @@ def test_unfinished_predictions_are_requeued_without_a_try(
     started = time.monotonic()
     assert worker.stop() == 0
     assert time.monotonic() - started < 2
-    assert "worker stopped: 3 predictions requeued" in worker.output
+    assert "worker stopped; predictions requeued: 3" in worker.output
     assert not store.keys("arq:in-progress:*")
     assert not store.keys("arq:retry:*")
     assert store.zcard("arq:queue") == 3

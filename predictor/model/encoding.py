@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from pydantic_core import PydanticSerializationError, from_json, to_json
@@ -65,7 +65,8 @@ def _pieces(value: Any, depth: int) -> Iterator[bytes]:
             separator = b","
         yield b"}" if separator == b"," else b"{}"
     else:
-        for step in _steps(parts):
+        remaining, size = iter(parts), 1 if hasattr(parts, "__next__") else _STEP
+        while step := list(itertools.islice(remaining, size)):
             if _NUMBERS.issuperset(map(type, step)):
                 yield separator + _piece(step, depth)[1:-1]
             else:
@@ -75,12 +76,6 @@ def _pieces(value: Any, depth: int) -> Iterator[bytes]:
                     separator = b","
             separator = b","
         yield b"]" if separator == b"," else b"[]"
-
-
-def _steps(parts: Any) -> Iterator[Sequence[Any]]:
-    if isinstance(parts, list | tuple):
-        return (parts[at : at + _STEP] for at in range(0, len(parts), _STEP))
-    return ([part] for part in parts)
 
 
 def _parts(value: Any) -> Any:

@@ -79,7 +79,8 @@ class Worker:
         """Return unfinished predictions to the queue."""
         await self.executor.requeue(*list(self._claims.held))
         await self._renewal.stop()
-        logger.info("worker stopped: %d predictions requeued", self.executor.requeued)
+        if count := self.executor.requeued:
+            logger.info("worker stopped; predictions requeued: %d", count)
 
 
 def worker_settings(config: Config) -> dict[str, Any]:

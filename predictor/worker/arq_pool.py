@@ -81,7 +81,8 @@ class _InfoPipeline(contextlib.AsyncExitStack):
         self._commands.append(self._redis.dbsize)
 
     async def execute(self) -> list[Any]:
-        return [await command() or {} for command in self._commands]
+        replies = [await command() for command in self._commands]
+        return [{} if reply is None else reply for reply in replies]
 
 
 class _JobPipeline(contextlib.AsyncExitStack):

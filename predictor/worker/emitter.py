@@ -32,16 +32,14 @@ class Emitter:
         self._outputs: deque[Json] = deque()
         self._unsent = 0
         self._progress: Json | None = None
-        self._is_awake = False
-        self._closing = asyncio.Event()
-        self._sending: asyncio.Task[None] | None = None
-        self._due = 0.0
-        self._sent = 0
+        self._is_closed = False
+        self._changed = asyncio.Event()
+        self._sending = self._loop.create_task(self._run())
 
     def emit(self, kind: EventKind, data: Json) -> None:
         """Send an event, unless closed. Thread-safe. Raises ModelFailed for too many."""
         with self._lock:
-            if self._closing.is_set():
+            if self._is_closed:
                 return
             if kind is EventKind.PROGRESS:
                 self._progress = data
@@ -50,44 +48,39 @@ class Emitter:
             else:
                 self._outputs.append(data)
                 self._unsent += len(data)
-            if self._is_awake:
-                return
-            self._is_awake = True
-        with contextlib.suppress(RuntimeError):  # the loop has ended
-            self._loop.call_soon_threadsafe(self._wake)
+        if not self._changed.is_set():
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._changed.set)
 
     async def close(self) -> None:
         """Return when all events have been sent."""
-        self._closing.set()
-        if self._sending:
-            await self._sending
-        await self._flush()
+        self._is_closed = True
+        self._changed.set()
+        await self._sending
 
-    def _wake(self) -> None:
-        if not self._closing.is_set():
-            self._sending = self._loop.create_task(self._flush())
+    async def _run(self) -> None:
+        sent, due, is_closed = 0, 0.0, False
+        while not is_closed:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(None if self._progress is None else due):
+                    await self._changed.wait()
+            self._changed.clear()
+            is_closed = self._is_closed
+            while events := self._take(with_progress=is_closed or self._loop.time() >= due):
+                if events[-1][0] is EventKind.PROGRESS:
+                    due = self._loop.time() + _INTERVAL
+                await self._send(sent + 1, events)
+                sent += len(events)
 
-    async def _flush(self) -> None:
-        while (events := self._take()) is not None:
-            if events:
-                await self._send(self._sent + 1, events)
-                self._sent += len(events)
-            else:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._closing.wait(), self._due - self._loop.time())
-
-    def _take(self) -> Events | None:
-        """The events to send now; None if there are none, now or later."""
-        now = self._loop.time()
+    def _take(self, *, with_progress: bool) -> Events:
+        events: Events = []
+        size = 0
         with self._lock:
-            events: Events = []
-            size = 0
             while self._outputs and len(events) < _AT_ONCE and size <= _BYTES_AT_ONCE:
                 events.append((EventKind.OUTPUT, self._outputs.popleft()))
                 size += len(events[-1][1])
             self._unsent -= size
-            if self._progress is not None and (now >= self._due or self._closing.is_set()):
+            if with_progress and self._progress is not None:
                 events.append((EventKind.PROGRESS, self._progress))
-                self._progress, self._due = None, now + _INTERVAL
-            self._is_awake = bool(events) or self._progress is not None
-            return events if self._is_awake else None
+                self._progress = None
+        return events

@@ -54,6 +54,6 @@ class Shutdown:
 
     def _exit(self) -> None:
         count = self.executor.requeued + len(self.claims.held)
-        logger.warning("not drained in time; worker stopped: %d predictions requeued", count)
+        logger.warning("not drained in time; worker stopped; predictions requeued: %d", count)
         self.requeue()
         os._exit(0)
