@@ -115,7 +115,7 @@ async def test_requeued_job(recorder: Recorder, predictions: Predictions) -> Non
         claim = recorder.claims.held[ctx["job_id"]]
         tries.append(claim.tries)
         if len(tries) < 3:
-            await recorder.claims.give_back(claim.id)
+            await recorder.claims.requeue(claim.id)
             raise RetryJob
         await recorder.claims.finish(claim, Output("text", Json(b"1")))
 

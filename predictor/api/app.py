@@ -19,7 +19,7 @@ from predictor.api.request_id import RequestId
 from predictor.api.schemas import Bodies, Error
 from predictor.config import Config
 from predictor.model.loading import load_model
-from predictor.store.news import News
+from predictor.store.changes import Changes
 from predictor.store.predictions import Policy, Predictions
 from predictor.webhooks.allowlist import Allowed
 
@@ -47,15 +47,15 @@ def create_app(config: Config) -> FastAPI:
         with suppress(ValueError, OSError):  # each connection is a file
             most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-        async with store, News(url) as news:
-            with on_stop(news.end):
+        async with store, Changes(url) as changes:
+            with on_stop(changes.close):
                 yield AppState(
                     config=config,
                     model=model,
                     bodies=bodies,
                     slots=Slots(config.concurrency, lambda: model.abandoned),
                     predictions=store,
-                    news=news,
+                    changes=changes,
                     allowed=allowed,
                 )
 

@@ -10,7 +10,7 @@ from predictor.config import Config
 from predictor.errors import UnknownPrediction
 from predictor.model.model import Model
 from predictor.prediction import Prediction, PredictionId, parse_id
-from predictor.store.news import News
+from predictor.store.changes import Changes
 from predictor.store.predictions import Predictions
 from predictor.webhooks.allowlist import Allowed
 
@@ -25,7 +25,7 @@ class AppState(TypedDict):
     bodies: Bodies
     slots: Slots
     predictions: Predictions
-    news: News
+    changes: Changes
     allowed: Allowed
 
 

@@ -27,9 +27,9 @@ EXAMPLE = (
 async def follow(state: AppState, id_: PredictionId, after: str) -> AsyncIterator[bytes]:
     """The events after `after`, until the prediction has ended or the server is to stop."""
     pause = LOOK_EVERY / 16
-    async with state["news"].about(id_) as news:
-        while not state["news"].is_over:
-            news.clear()
+    async with state["changes"].subscribe(id_) as changed:
+        while not state["changes"].is_closing:
+            changed.clear()
             try:
                 async for event in _until_now(state["predictions"], id_, after):
                     yield format_sse_event(
@@ -42,11 +42,11 @@ async def follow(state: AppState, id_: PredictionId, after: str) -> AsyncIterato
                     if event.kind is EventKind.COMPLETED:
                         return
             except StoreUnavailable:
-                news.set()
+                changed.set()
                 await asyncio.sleep(1)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(news.wait(), pause)
-            if not news.is_set():
+                await asyncio.wait_for(changed.wait(), pause)
+            if not changed.is_set():
                 yield _PING
             pause = min(2 * pause, LOOK_EVERY)
 

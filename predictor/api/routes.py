@@ -25,7 +25,7 @@ from predictor.api.events import EXAMPLE, follow
 from predictor.api.responses import described, raises
 from predictor.api.waiting import wait_for_end, while_connected
 from predictor.prediction import Job, Output, Prediction, Webhook, new_id, parse_id
-from predictor.store.predictions import Cancellation, Twin
+from predictor.store.predictions import Cancellation, IdempotencyKey
 from predictor.webhooks.target import check_target
 
 _CANNOT_BE_STOPPED = (
@@ -80,12 +80,12 @@ async def _run(request: Request, text: str, cancel_after: float | None) -> Respo
 
 async def _queue(request: Request, text: str, options: headers.PredictHeaders) -> Response:
     """Accept the prediction; then wait for it, if asked to, and respond as a sync call would."""
-    state, twin = app_state(request), None
+    state, idempotency = app_state(request), None
     webhook = await _webhook(request, options.webhook_url)
     if key := options.idempotency_key:
-        twin = Twin(_digest(key), _digest(key, text, webhook or ""))
+        idempotency = IdempotencyKey(_digest(key), _digest(key, text, webhook or ""))
     job = Job(text, options.cancel_after, webhook)
-    submitted = await state["predictions"].submit(new_id(), job, twin)
+    submitted = await state["predictions"].submit(new_id(), job, idempotency)
     id_ = submitted.id
     more = headers.LOCATION(f"{request.scope.get('root_path', '')}/predict/{id_}")
     more |= options.preferences.applied()
@@ -97,8 +97,8 @@ async def _queue(request: Request, text: str, options: headers.PredictHeaders) -
             prediction = await while_connected(request, wait_for_end(state, id_, seconds))
     if prediction and not prediction.is_active:
         return responses.ended(prediction, more, with_id=False)
-    ask_in = prediction.retry_after if prediction else submitted.ask_in
-    return responses.accepted(id_, more | responses.retry_after(ask_in))
+    seconds = prediction.retry_after if prediction else submitted.retry_after
+    return responses.accepted(id_, more | responses.retry_after(seconds))
 
 
 async def _webhook(request: Request, url: str | None) -> str | None:
@@ -175,7 +175,7 @@ async def cancel_prediction(
 ) -> schemas.PredictionCancellation:
     """End a prediction that waits or runs; then `GET /predict/{prediction_id}` responds 410."""
     outcome = known(await store.cancel(id_))
-    is_told = outcome is Cancellation.TOLD
+    is_told = outcome is Cancellation.CANCELING
     response.status_code = 202 if is_told else 200
     is_stuck = is_told and not app_state(request)["model"].can_be_stopped
     note = _CANNOT_BE_STOPPED if is_stuck else None

@@ -42,14 +42,14 @@ async def wait_for_end(state: AppState, id_: PredictionId, seconds: float) -> Pr
     Raises UnknownPrediction.
     """
     deadline = asyncio.get_running_loop().time() + seconds
-    async with state["news"].about(id_, only_end=True) as event:
+    async with state["changes"].subscribe(id_, only_end=True) as event:
         while True:
             event.clear()
             prediction = known(await state["predictions"].look(id_))
             left = deadline - asyncio.get_running_loop().time()
             if not prediction.is_active:
                 return known(await state["predictions"].read(id_))
-            if left <= 0 or state["news"].is_over:
+            if left <= 0 or state["changes"].is_closing:
                 return prediction
             with contextlib.suppress(TimeoutError):
                 # Messages are lost while the store is away; an expiry in the queue sends none.

@@ -1,4 +1,4 @@
-"""The worker's side of the store: claim, finish, give back. A claim is a lease on a prediction."""
+"""The worker's side of the store: claim, finish, requeue. A claim is a lease on a prediction."""
 
 import asyncio
 import contextlib
@@ -28,9 +28,9 @@ _CLAIM_BYTES = 8 * 2**20
 #: A value of more bytes may be larger than the store takes: it is written so often, no more.
 _LARGE, _MOST_FAILURES = 2**19, 3
 
-#: How often a prediction may be given back, for each try that it has: then it is what stops its
+#: How often a prediction may be requeued, for each try that it has: then it is what stops its
 #: workers, and is given up.
-_MOST_GIVEN_BACK = 10
+_MOST_REQUEUES = 10
 
 #: Seconds after which a wait ends though nothing happened: due predictions may have no token (an
 #: expired lease, another producer), and arq writes its sign of life between two looks.
@@ -67,7 +67,7 @@ class Claim:
 
     id: PredictionId
     #: its place in the queue, ms since 1970
-    turn: float
+    queued_at: float
     #: 1 for its first run
     tries: int
     #: as arq stores it; None where it has expired
@@ -84,7 +84,7 @@ class Claim:
 
     def ended(self, outcome: Output | PredictionError, now_ms: int) -> Prediction:
         """The prediction as it is to be kept; one clock for all times: the store's."""
-        created = max(0.0, min(self.turn, self.started)) / 1000
+        created = max(0.0, min(self.queued_at, self.started)) / 1000
         finished = max(self.started, now_ms) / 1000
         times = (created, self.started / 1000, finished, self.tries)
         if isinstance(outcome, Output):
@@ -94,7 +94,7 @@ class Claim:
     @property
     def waited(self) -> float:
         """Seconds from its submit to this run, by the store's clock."""
-        return (self.started - self.turn) / 1000
+        return (self.started - self.queued_at) / 1000
 
 
 class Claims:
@@ -118,7 +118,7 @@ class Claims:
         #: what the store's clock is ahead of `time.monotonic`; 0 before its first answer
         self._clock_ms = 0.0
         self._started = time.monotonic()
-        self._register(even_if_full=False)
+        self._register(allow_oom=False)
 
     async def open(self) -> bool:
         """Look at the server, then be ready to claim. Raises UnsuitableStore.
@@ -127,9 +127,9 @@ class Claims:
         """
         info = await self._until_answered(self._redis.info)
         check_server(info)
-        even_if_full = version(info) >= (7, 0)
-        self._register(even_if_full=even_if_full)
-        return even_if_full
+        allow_oom = version(info) >= (7, 0)
+        self._register(allow_oom=allow_oom)
+        return allow_oom
 
     @property
     def held(self) -> dict[PredictionId, Claim]:
@@ -198,7 +198,7 @@ class Claims:
             except StoreUnavailable:
                 pass  # leaving without it
 
-    async def give_back(self, *ids: PredictionId) -> None:
+    async def requeue(self, *ids: PredictionId) -> None:
         """Return predictions to their places in the queue; the tries do not count."""
         claims = [self._held[id_] for id_ in ids if id_ in self._held]
         # Before the store hears of it: a claim that is under way may get one of them anew.
@@ -206,24 +206,26 @@ class Claims:
             self._let_go(id_)
         if claims:
             with contextlib.suppress(StoreUnavailable):  # their leases will run out
-                await self._until_answered(lambda: self._give_back(args=self.to_give_back(claims)))
+                await self._until_answered(
+                    lambda: self._requeue(args=self.requeue_arguments(claims))
+                )
 
-    def to_give_back(self, claims: list[Claim]) -> list[Any]:
-        """The arguments of give_back.lua."""
+    def requeue_arguments(self, claims: list[Claim]) -> list[Any]:
+        """The arguments of requeue.lua."""
         most = self.terms.max_tries
-        args: list[Any] = [self.terms.worker, _MOST_GIVEN_BACK * most, max(3, most), self._company]
+        args: list[Any] = [self.terms.worker, _MOST_REQUEUES * most, max(3, most), self._company]
         return args + [part for claim in claims for part in (claim.id, claim.token)]
 
-    def _register(self, *, even_if_full: bool) -> None:
+    def _register(self, *, allow_oom: bool) -> None:
         def register(name: str) -> AsyncScript:
-            text = script(name, even_if_full=even_if_full)
+            text = script(name, allow_oom=allow_oom)
             registered: AsyncScript = self._redis.register_script(text)
             return registered
 
         self._claim = register("claim")
         self._finish = register("finish")
         self._emit = register("emit")
-        self._give_back = register("give_back")
+        self._requeue = register("requeue")
 
     def _free(self) -> int:
         if self._leaving or self._has_suspects:
@@ -296,12 +298,12 @@ class Claims:
     def _take(self, reply: list[Any]) -> list[Claim]:
         self._is_quarantined = bool(reply[1])
         claims = []
-        for id_, turn, tries, job, token, verdict in reply[2:]:
+        for id_, queued_at, tries, job, token, verdict in reply[2:]:
             if verdict == b"dropped":
                 logger.warning("dropped %r from the queue: it cannot be an id", id_[:100])
                 continue
             name = PredictionId(id_.decode())
-            claim = Claim(name, float(turn), tries, job, token.decode(), verdict.decode())
+            claim = Claim(name, float(queued_at), tries, job, token.decode(), verdict.decode())
             # What it holds already is its own: the lease ran out, and nobody else came.
             if name not in self._held:
                 claims.append(claim)

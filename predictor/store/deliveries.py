@@ -70,7 +70,7 @@ class Deliveries:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause + 1):  # a server whose clock was set back forgets it
                 await self._until_answered(
-                    lambda: self._redis.execute_command("BLPOP", keys.DELIVER, pause)
+                    lambda: self._redis.execute_command("BLPOP", keys.DELIVERY_WAKE, pause)
                 )
 
     async def record(

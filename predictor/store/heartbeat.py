@@ -35,7 +35,7 @@ class Beat:
     worker: str
     lease: float
     longest_run_ms: int
-    even_if_full: bool
+    allow_oom: bool
 
 
 class Heartbeat:
@@ -47,7 +47,7 @@ class Heartbeat:
         # A wait that the server forgets (its clock was set back) must not outlast the lease.
         limit = 2 * min(beat.lease / 3, _LOOK_EVERY)
         self._client = blocking_client(beat.url, socket_timeout=limit, socket_connect_timeout=1)
-        self._renew = self._client.register_script(script("renew", even_if_full=beat.even_if_full))
+        self._renew = self._client.register_script(script("renew", allow_oom=beat.allow_oom))
         self._drop_wrong_types = self._client.register_script(script("drop_wrong_types"))
         #: seconds that the store's clock was ahead of `time.monotonic`, at least and at most
         self._least, self._most = math.inf, -math.inf
@@ -71,7 +71,7 @@ class Heartbeat:
 
     def _listen(self, seconds: float) -> None:
         told: tuple[bytes, bytes] | None = self._client.execute_command(
-            "BLPOP", keys.TOLD + self._beat.worker, max(0.01, seconds)
+            "BLPOP", keys.CANCEL_REQUESTS + self._beat.worker, max(0.01, seconds)
         )
         if told:
             _say(told[1])
@@ -89,7 +89,7 @@ class Heartbeat:
 
     def _remove_wrong_types(self) -> None:
         with contextlib.suppress(redis.RedisError, OSError):
-            kinds = keys.TYPES | {keys.TOLD + self._beat.worker: "list"}
+            kinds = keys.TYPES | {keys.CANCEL_REQUESTS + self._beat.worker: "list"}
             self._drop_wrong_types(args=[part for pair in kinds.items() for part in pair])
 
 

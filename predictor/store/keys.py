@@ -25,7 +25,7 @@ HEALTH = QUEUE + arq.health_check_key_suffix + ":"
 LEASES = "predictor:leases"
 #: ours: hash, id → the score that it was queued with, its turn, and its in-progress value. Members
 #: go with LEASES', or SUSPECTS'.
-TURNS = "predictor:turns"
+CLAIMED = "predictor:claimed"
 #: ours: hash of what a worker, whose name follows, holds: id → in-progress value. Lives for a day
 #: past its last claim or renewal.
 HELD = "predictor:held:"
@@ -45,16 +45,16 @@ CANCELS = "predictor:cancels"
 WAKE = "predictor:wake"
 #: ours: list of ids for one worker to look at, whose name follows. A hint: CANCELS is the truth.
 #: Lives for a minute.
-TOLD = "predictor:told:"
+CANCEL_REQUESTS = "predictor:cancel-requests:"
 #: ours: hash, how many predictions end per second, and how long they run. Lives for ten minutes
 #: past the last end.
-PACE = "predictor:pace"
+THROUGHPUT = "predictor:throughput"
 #: ours: hash of the id and the fingerprint of a request; the key's digest follows. Lives exactly as
 #: long as its prediction is known.
 IDEMPOTENCY = "predictor:idempotency:"
 #: ours: hash of what else is known of a prediction: queue_ttl and cancel_after (ms from its submit
 #: until it ends, if it does not run, and whatever it does), its idempotency key,
-#: progress, run and last (which run said how many events), given_back (how often), group (how many
+#: progress, run and last (which run said how many events), requeued (how often), group (how many
 #: may share its next worker). Lives as long as the prediction is known.
 PREDICTION = "predictor:prediction:"
 #: ours: stream of what happened to a prediction, and channel on which it is said that something
@@ -67,7 +67,7 @@ WEBHOOK = "predictor:webhook:"
 #: it lives as long as its youngest member may.
 DELIVERIES = "predictor:deliveries"
 #: ours: list of tokens, one for each new delivery at most. A hint, as WAKE.
-DELIVER = "predictor:deliver"
+DELIVERY_WAKE = "predictor:delivery-wake"
 
 #: Seconds after which what was to be delivered is given up.
 DELIVERY_TTL = 86400.0
@@ -76,16 +76,16 @@ DELIVERY_TTL = 86400.0
 TYPES = {
     QUEUE: "zset",
     LEASES: "zset",
-    TURNS: "hash",
+    CLAIMED: "hash",
     SUSPECTS: "zset",
     QUARANTINE: "string",
     LINE: "string",
     CLOCK: "string",
     CANCELS: "hash",
     WAKE: "list",
-    PACE: "hash",
+    THROUGHPUT: "hash",
     DELIVERIES: "zset",
-    DELIVER: "list",
+    DELIVERY_WAKE: "list",
 }
 
 

@@ -33,10 +33,10 @@ from predictor.prediction import (
 )
 from predictor.store import keys
 from predictor.store.connection import connection_pool
-from predictor.store.pace import Pace, until_end, until_place, until_start
 from predictor.store.retry import STORE_ERRORS, describe
 from predictor.store.scripts import script
 from predictor.store.server import check_room, check_server
+from predictor.store.throughput import Throughput, until_end, until_place, until_start
 from predictor.store.wire import (
     decode_ended,
     decode_event,
@@ -63,9 +63,9 @@ class Cancellation(StrEnum):
     """What became of the wish to cancel."""
 
     #: it waited: it will not be run
-    GONE = "canceled"
+    CANCELED = "canceled"
     #: it runs: its worker has been told
-    TOLD = "canceling"
+    CANCELING = "canceling"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +81,10 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
-class Twin:
-    """What makes two requests the same: a key of the client's, and what it asked for."""
+class IdempotencyKey:
+    """A key of the client's, and what it asked for with it."""
 
-    key_digest: str
+    digest: str
     fingerprint: str
 
 
@@ -93,10 +93,10 @@ class Submitted:
     """A prediction that the store has."""
 
     id: PredictionId
-    #: it was there before: the answer to its idempotent twin
+    #: it was there before, with the same idempotency key
     is_replay: bool
     #: seconds until it is worth asking for the result
-    ask_in: float
+    retry_after: float
 
 
 class Predictions:
@@ -130,32 +130,34 @@ class Predictions:
     async def __aexit__(self, *_: object) -> None:
         await self._redis.aclose(close_connection_pool=True)
 
-    async def submit(self, id_: PredictionId, job: Job, twin: Twin | None = None) -> Submitted:
-        """Put a prediction into the queue, or find its twin: when this returns, the store has it.
+    async def submit(
+        self, id_: PredictionId, job: Job, key: IdempotencyKey | None = None
+    ) -> Submitted:
+        """Put a prediction into the queue, or find the one that has its idempotency key.
 
         Raises Overloaded when too many wait, KeyReused when the key belongs to another request.
         """
         policy, takes = self._policy, job.cancel_after
         args: list[Any] = [id_, encode_job(job, _now_ms())]
         args += [max(1, round(takes * 1000)) if takes else "", round(policy.queue_ttl * 1000)]
-        args += [policy.queue_limit, *((twin.key_digest, twin.fingerprint) if twin else ("", ""))]
+        args += [policy.queue_limit, *((key.digest, key.fingerprint) if key else ("", ""))]
         args += [job.webhook or "", keys.lives(policy.result_ttl)[1]]
         if policy.wait_replicas:
-            reply = await self._submit_to_replicas(id_, args, is_repeatable=bool(twin))
+            reply = await self._submit_to_replicas(id_, args, is_repeatable=bool(key))
         else:
             reply = await self._run(self._submit, args)
-        what, known_id, now_ms, place, *pace_fields = reply
-        pace = Pace.read(now_ms, pace_fields)
+        what, known_id, now_ms, place, *throughput_fields = reply
+        throughput = Throughput.read(now_ms, throughput_fields)
         match what:
             case b"full":
                 raise Overloaded(
                     f"The queue is full: {policy.queue_limit} predictions wait; try again later.",
-                    retry_after=until_place(pace),
+                    retry_after=until_place(throughput),
                 )
             case b"mismatch":
                 raise KeyReused
-        ask_in = until_end(place, 0, pace)
-        return Submitted(PredictionId(known_id.decode()), what == b"replayed", ask_in)
+        retry_after = until_end(place, 0, throughput)
+        return Submitted(PredictionId(known_id.decode()), what == b"replayed", retry_after)
 
     async def read(self, id_: PredictionId) -> Prediction | None:
         """The prediction as it is now; None if the store does not know it."""
@@ -195,10 +197,10 @@ class Predictions:
             case None:
                 return None
             case [b"told"]:
-                return Cancellation.TOLD
+                return Cancellation.CANCELING
             case [b"done", bytes(data)] if decode_ended(id_, data).state is not State.CANCELED:
                 raise AlreadyEnded
-        return Cancellation.GONE
+        return Cancellation.CANCELED
 
     async def erase(self, id_: PredictionId) -> bool:
         """Remove the input and the result of a prediction that has ended; False if there is none.
@@ -261,8 +263,8 @@ class Predictions:
 
 
 def _active(id_: PredictionId, state: str, fields: list[Any]) -> Prediction:
-    now_ms, turn, place, tries, holder, left_ms, *pace_fields = fields
-    pace = Pace.read(now_ms, pace_fields)
+    now_ms, turn, place, tries, holder, left_ms, *throughput_fields = fields
+    throughput = Throughput.read(now_ms, throughput_fields)
     created = max(0.0, min(float(turn), now_ms)) / 1000
     count = int(tries) if tries.isdigit() else 0
     expires_in = left_ms / 1000 if left_ms >= 0 else None
@@ -271,7 +273,7 @@ def _active(id_: PredictionId, state: str, fields: list[Any]) -> Prediction:
             error = TimedOut() if count else Expired()
             return Prediction(id_, State.TIMED_OUT, created, tries=count, error=error)
         case "queued":
-            starts_in, ask_in = until_start(place, pace), until_end(place, 0, pace)
+            starts_in, retry_after = until_start(place, throughput), until_end(place, 0, throughput)
             return Prediction(
                 id_,
                 State.QUEUED,
@@ -279,14 +281,20 @@ def _active(id_: PredictionId, state: str, fields: list[Any]) -> Prediction:
                 tries=count,
                 position=place,
                 estimated_wait=starts_in,
-                retry_after=ask_in,
+                retry_after=retry_after,
                 expires_in=expires_in,
             )
     began = holder.rpartition(b":")[2]
     started = int(began) / 1000 if began.isdigit() else now_ms / 1000
-    ask_in = until_end(0, now_ms / 1000 - started, pace)
+    retry_after = until_end(0, now_ms / 1000 - started, throughput)
     return Prediction(
-        id_, State.RUNNING, created, started, tries=count, retry_after=ask_in, expires_in=expires_in
+        id_,
+        State.RUNNING,
+        created,
+        started,
+        tries=count,
+        retry_after=retry_after,
+        expires_in=expires_in,
     )
 
 

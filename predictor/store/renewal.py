@@ -36,13 +36,13 @@ class Renewal:
         self._url = url
         self._claims = claims
         self._on_over = on_over
-        self._even_if_full = False
+        self._allow_oom = False
         self._process: Process | None = None
         self._keeping: asyncio.Task[None] | None = None
 
-    async def start(self, *, even_if_full: bool) -> None:
-        """Begin to renew, and return when that has begun; `even_if_full` as in `script`."""
-        self._even_if_full = even_if_full
+    async def start(self, *, allow_oom: bool) -> None:
+        """Begin to renew, and return when that has begun; `allow_oom` as in `script`."""
+        self._allow_oom = allow_oom
         await self._spawn()
         self._keeping = asyncio.create_task(self._keep())
 
@@ -54,22 +54,20 @@ class Renewal:
                 self._process.kill()
             await self._process.wait()
 
-    def hand_back(self, also_delete: str) -> None:
+    def requeue_now(self, also_delete: str) -> None:
         """From a thread, now: return all that is held to the queue, and remove a key."""
         client = blocking_client(self._url, socket_timeout=0.5, socket_connect_timeout=0.5)
         try:
-            client.delete(also_delete, keys.TOLD + self._claims.terms.worker)
+            client.delete(also_delete, keys.CANCEL_REQUESTS + self._claims.terms.worker)
             if held := list(self._claims.held.values()):
-                give_back = client.register_script(
-                    script("give_back", even_if_full=self._even_if_full)
-                )
-                give_back(args=self._claims.to_give_back(held))
+                requeue = client.register_script(script("requeue", allow_oom=self._allow_oom))
+                requeue(args=self._claims.requeue_arguments(held))
         except STORE_ERRORS as error:
-            logger.warning("not given back (%s): the leases will run out", describe(error))
+            logger.warning("not requeued (%s): the leases will run out", describe(error))
 
     async def _spawn(self) -> None:
         terms = self._claims.terms
-        beat = Beat(self._url, terms.worker, terms.lease, terms.longest_run_ms, self._even_if_full)
+        beat = Beat(self._url, terms.worker, terms.lease, terms.longest_run_ms, self._allow_oom)
         self._process = process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "predictor.store.heartbeat"), stdin=PIPE, stdout=PIPE
         )

@@ -16,10 +16,10 @@ _WORD = re.compile(r"\w+")
 _NAMES = {name for name, value in vars(keys).items() if name.isupper() and isinstance(value, str)}
 
 
-def script(name: str, *, even_if_full: bool = False) -> str:
+def script(name: str, *, allow_oom: bool = False) -> str:
     """The text of `name`.lua, behind the functions and names that it uses.
 
-    `even_if_full`: run it when the store's memory is full, which Redis 7 and newer can. For steps
+    `allow_oom`: run it when the store's memory is full, which Redis 7 and newer can. For steps
     that have to happen so that memory becomes free.
     """
     text = _text(name)
@@ -35,7 +35,7 @@ def script(name: str, *, even_if_full: bool = False) -> str:
     ]
     known = [f"local {', '.join(used)}"] if used else []
     whole = "\n".join([*names, *known, *used.values(), text])
-    return f"#!lua flags=allow-oom\n{whole}" if even_if_full else whole
+    return f"#!lua flags=allow-oom\n{whole}" if allow_oom else whole
 
 
 @cache

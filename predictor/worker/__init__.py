@@ -66,12 +66,12 @@ class Worker:
     async def start(self, _ctx: dict[Any, Any]) -> None:
         """Check the store and load the model, then notify that this worker is ready."""
         configure_logging(self._config)
-        requeue = functools.partial(self._renewal.hand_back, also_delete=_HEALTH_KEY)
+        requeue = functools.partial(self._renewal.requeue_now, also_delete=_HEALTH_KEY)
         Shutdown(self._config.drain, self._retry, self._claims, self.executor, requeue)
         with ends_if_misconfigured():
-            even_if_full = await self._claims.open()
+            allow_oom = await self._claims.open()
             _ = self.executor.model  # loaded now
-        await self._renewal.start(even_if_full=even_if_full)
+        await self._renewal.start(allow_oom=allow_oom)
         notify_ready()
         logger.info("worker ready: %s, %d at once", self._config.model, self._config.concurrency)
 

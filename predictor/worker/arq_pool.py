@@ -107,7 +107,7 @@ class _JobPipeline(contextlib.AsyncExitStack):
 
     async def zscore(self, _queue: str, _id: str) -> float | None:
         # arq does not start what is 0 or in the future, and dies of what no int can hold.
-        return max(1.0, min(self._claim.turn, time.time() * 1000 - 1)) if self._claim else None
+        return max(1.0, min(self._claim.queued_at, time.time() * 1000 - 1)) if self._claim else None
 
     def psetex(self, _key: str, _ms: int, _value: bytes) -> None:
         if self._claim:

@@ -103,4 +103,4 @@ class Executor:
     async def requeue(self, *ids: PredictionId) -> None:
         """Return predictions to the queue; these tries do not count."""
         self.requeued += len(ids)
-        await self._claims.give_back(*ids)
+        await self._claims.requeue(*ids)

@@ -130,7 +130,7 @@ def test_a_heartbeat_whose_keys_are_overwritten_goes_on(farm: Farm) -> None:
     ids = farm.submit(2, 2)
     farm.until_running(2)
     for name in client.scan_iter("predictor:held:*"):
-        client.set(b"predictor:told:" + name.removeprefix(b"predictor:held:"), "junk")
+        client.set(b"predictor:cancel-requests:" + name.removeprefix(b"predictor:held:"), "junk")
     client.delete("predictor:cancels")
     client.set("predictor:cancels", "junk")
     assert farm.outcomes(ids) == [200, 200]

@@ -52,7 +52,7 @@ def _output(text: str) -> Output:
 @asynccontextmanager
 async def _renewing(url: str, claims: Claims) -> AsyncIterator[None]:
     renewal = Renewal(url, claims, lambda ids: None)
-    await renewal.start(even_if_full=False)
+    await renewal.start(allow_oom=False)
     yield
     await renewal.stop()
 
@@ -197,7 +197,7 @@ async def test_given_back_it_keeps_its_place_and_its_tries(
     ids = await _submit(predictions, 3)
     leaving = worker("leaving", slots=2)
     claims = await leaving.claim()
-    await leaving.give_back(*(claim.id for claim in claims))
+    await leaving.requeue(*(claim.id for claim in claims))
     assert not store.keys("arq:in-progress:*")
     assert not store.keys("arq:retry:*")
     again = await worker("next").claim()
@@ -212,15 +212,15 @@ async def test_what_is_given_back_can_be_claimed_anew_at_once(
     claims = worker()
     await claims.claim()
     again: list[Claim] = []
-    give_back = claims._give_back
+    requeue = claims._requeue
 
     async def answered_late(**arguments: Any) -> Any:
-        reply = await give_back(**arguments)
+        reply = await requeue(**arguments)
         again.extend(await claims._claim_due())
         return reply
 
-    monkeypatch.setattr(claims, "_give_back", answered_late)
-    await claims.give_back(id_)
+    monkeypatch.setattr(claims, "_requeue", answered_late)
+    await claims.requeue(id_)
     assert [(claim.id, claim.tries) for claim in again] == [(id_, 1)]
     assert list(claims.held) == [id_]
 
@@ -232,7 +232,7 @@ async def test_what_was_given_back_is_not_renewed(
     (id_,) = await _submit(predictions, 1)
     leaving = worker("leaving", lease=0.3)
     (claim,) = await leaving.claim()
-    await leaving.give_back(id_)
+    await leaving.requeue(id_)
     store.hset(keys.HELD + "leaving", id_, claim.token)  # as if that had not been seen
     async with _renewing(redis_url, leaving):
         await _until(lambda: not store.exists(keys.HELD + "leaving"))
@@ -247,7 +247,7 @@ async def test_what_another_worker_has_is_not_given_back(
     late = worker("late", lease=0.3)
     (claim,) = await late.claim()
     await _recover(worker("other", lease=1.5))
-    await late.give_back(claim.id)
+    await late.requeue(claim.id)
     assert not await worker("third").claim()
 
 

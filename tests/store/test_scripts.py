@@ -61,9 +61,10 @@ def test_random_histories(
     seed = pytestconfig.getoption("--check-seed") or random.randrange(1, 10**9)
     print(f"seed {seed}")
     counts = _check(store, redis_url, monkeypatch, seed, steps)
-    print(dict(sorted(counts.items())))
-    if steps >= 5000:
+    if steps >= 5000 and not all(counts[what] for what in SEEN):  # the rare things need more of it
+        counts += _check(store, redis_url, monkeypatch, seed + steps, 3 * steps)
         assert not [what for what in SEEN if not counts[what]]
+    print(dict(sorted(counts.items())))
 
 
 #: What is wrong, the script or part, its text, and what stands there instead.
@@ -98,9 +99,9 @@ FAULTS = {
         "if verdict ~= 'expired' then",
         "if true then",
     ),
-    "what is given back loses its turn": (
+    "what is given back loses its queued_at": (
         "shared/suspects",
-        "redis.call('ZADD', QUEUE, 'XX', turn, id)",
+        "redis.call('ZADD', QUEUE, 'XX', queued_at, id)",
         "redis.call('ZADD', QUEUE, 'XX', now, id)",
     ),
     "the company of a suspect is not halved": (
@@ -114,14 +115,14 @@ FAULTS = {
         "if strikes >= suspicious then",
     ),
     "what is given back late stays with its worker": (
-        "give_back",
+        "requeue",
         "if holder == token and redis.call('ZSCORE', LEASES, id) then",
         "if get(IN_PROGRESS .. id) == token then",
     ),
     "the second finisher wins": (
         "finish",
         "return redis.pcall('GET', RESULT .. id) == result and 1 or 0",
-        "turn = now_ms()",
+        "queued_at = now_ms()",
     ),
     "an idempotency key outlives its prediction": (
         "shared/settle",

@@ -210,7 +210,7 @@ def test_foreign_data_does_not_end_the_deliverer(
     bad = {"url": receiver.url, "result": "nonsense", "tries": "abc", "since": "-1"}
     store.hset("predictor:webhook:bad", mapping=bad)
     store.expire("predictor:webhook:bad", 60)
-    store.set("predictor:deliver", "not a list", ex=60)
+    store.set("predictor:delivery-wake", "not a list", ex=60)
     store.zadd("predictor:deliveries", {"bad": 1})
     store.expire("predictor:deliveries", 60)
     deliverer = _deliverer(processes)

@@ -6,23 +6,23 @@
 --
 -- Answers 'gone', 'told', 'done' with the first bytes of the result, or nil for an unknown id.
 local id, canceled, expired, timed_out, result_ttl, delivery_ttl, head = unpack(ARGV)
-local turn = turn_of(id)
-if not turn then
+local queued_at = submitted_at(id)
+if not queued_at then
   local known = redis.call('EXISTS', RESULT .. id) == 1
   return known and { 'done', text(redis.pcall('GETRANGE', RESULT .. id, 0, head)) or '' } or nil
 end
-if is_late(id, turn, now_ms()) then
-  local ended = unrun(id, get(TRIES .. id) and timed_out or expired, turn)
+if is_late(id, queued_at, now_ms()) then
+  local ended = unrun(id, get(TRIES .. id) and timed_out or expired, queued_at)
   settle(id, ended, result_ttl, delivery_ttl)
   return { 'done', ended }
 end
 local holder = get(IN_PROGRESS .. id)
 if not holder then
-  settle(id, unrun(id, canceled, turn), result_ttl, delivery_ttl)
+  settle(id, unrun(id, canceled, queued_at), result_ttl, delivery_ttl)
   return { 'gone' }
 end
 redis.call('HSET', CANCELS, id, 1)
-local told = TOLD .. string.gsub(holder, ':%d+:%d+$', '')
+local told = CANCEL_REQUESTS .. string.gsub(holder, ':%d+:%d+$', '')
 redis.pcall('LPUSH', told, id)
 redis.pcall('PEXPIRE', told, 60000)
 return { 'told' }

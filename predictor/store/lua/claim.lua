@@ -10,12 +10,12 @@ lease, most, max_tries, holds = tonumber(lease), tonumber(most), tonumber(max_tr
 local now = clock()
 local lease_end = now + lease
 
--- Answers { now, 1 if this worker is kept for suspects, { id, turn, try, job or false, in-progress
+-- Answers { now, 1 if this worker is kept for suspects, { id, queued_at, try, job or false, in-progress
 -- value, verdict }, … }. The verdict is empty for what is to be run, or says why it is not.
 local answer, bytes = { math.floor(now), 0 }, 0
 
-local function verdict_of(id, turn, job)
-  if not job or is_late(id, turn, now) then
+local function verdict_of(id, queued_at, job)
+  if not job or is_late(id, queued_at, now) then
     return 'expired'
   elseif redis.call('HEXISTS', CANCELS, id) == 1 then
     return 'canceled'
@@ -23,9 +23,9 @@ local function verdict_of(id, turn, job)
   return field(PREDICTION .. id, 'group') == '0' and 'given_up' or ''
 end
 
-local function give(id, turn, token, verdict, job)
+local function give(id, queued_at, token, verdict, job)
   local try = tonumber(string.match(token, ':(%d+):%d+$'))
-  answer[#answer + 1] = { id, turn, try, job or false, token, verdict }
+  answer[#answer + 1] = { id, queued_at, try, job or false, token, verdict }
 end
 
 local function hold(id, token, verdict)
@@ -37,24 +37,24 @@ local function hold(id, token, verdict)
 end
 
 -- Leases a prediction to this worker; false if the answer is large enough without it.
-local function take(id, turn)
+local function take(id, queued_at)
   local job = get(JOB .. id)
   bytes = bytes + (job and #job or 0)
   if #answer > 2 and bytes > tonumber(most_bytes) then
     return false
   end
-  local verdict, try = verdict_of(id, tonumber(turn), job), tonumber(get(TRIES .. id)) or 0
+  local verdict, try = verdict_of(id, tonumber(queued_at), job), tonumber(get(TRIES .. id)) or 0
   try = verdict == '' and try + 1 or try
   local token = string.format('%s:%d:%d', worker, try, now)
   -- First what fails where somebody overwrote a key: the others are its own.
-  redis.call('HSET', TURNS, id, turn .. ' ' .. token)
+  redis.call('HSET', CLAIMED, id, queued_at .. ' ' .. token)
   redis.call('HSET', HELD .. worker, id, token)
   hold(id, token, verdict)
   if verdict == '' then
     redis.call('SET', TRIES .. id, try, 'EX', 86400)
     announce(id, 'status', string.format('{"status":"running","try":%d}', try))
   end
-  give(id, turn, token, verdict, job)
+  give(id, queued_at, token, verdict, job)
   return true
 end
 
@@ -62,9 +62,9 @@ end
 local function recover()
   local company = {}
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', '(' .. now, 'LIMIT', 0, 1000)) do
-    local turn, token, holder =
-      string.match(redis.call('HGET', TURNS, id) or '', '^(%S+) ((.-):%d+:%d+)$')
-    if turn then
+    local queued_at, token, holder =
+      string.match(redis.call('HGET', CLAIMED, id) or '', '^(%S+) ((.-):%d+:%d+)$')
+    if queued_at then
       local deaths = tonumber(get(TRIES .. id)) or 1
       if holder == worker then
         deaths = math.max(0, deaths - 1) -- it lives: it is the one that asks
@@ -72,7 +72,7 @@ local function recover()
       end
       company[holder] = company[holder] or redis.call('HLEN', HELD .. holder)
       local suspicious = math.max(1, max_tries - 1)
-      put_back(id, turn, token, now, deaths, max_tries, suspicious, company[holder])
+      put_back(id, queued_at, token, now, deaths, max_tries, suspicious, company[holder])
     else
       redis.call('ZREM', LEASES, id)
     end
@@ -102,7 +102,7 @@ local function serve_suspects()
   end
   for n, id in ipairs(redis.call('ZRANGE', SUSPECTS, 0, most - 1)) do
     most = math.min(most, tonumber(field(PREDICTION .. id, 'group')) or 1)
-    if n > most or not take(id, string.match(redis.call('HGET', TURNS, id) or '', '^%S+') or now) then
+    if n > most or not take(id, string.match(redis.call('HGET', CLAIMED, id) or '', '^%S+') or now) then
       break
     end
     redis.call('ZREM', SUSPECTS, id)
@@ -114,17 +114,17 @@ end
 local function serve_line()
   local due = redis.call('ZRANGEBYSCORE', QUEUE, '-inf', now, 'WITHSCORES', 'LIMIT', 0, most)
   for i = 1, #due, 2 do
-    local id, turn = due[i], due[i + 1]
+    local id, queued_at = due[i], due[i + 1]
     local held = redis.call('PTTL', IN_PROGRESS .. id)
     if #id > 64 or not string.find(id, '^[%w_-]+$') then
       redis.call('ZREM', QUEUE, id)
-      answer[#answer + 1] = { id, turn, 0, false, '', 'dropped' }
+      answer[#answer + 1] = { id, queued_at, 0, false, '', 'dropped' }
     elseif redis.call('ZSCORE', LEASES, id) then
       -- Its lease ran out, and it is not yet time to say that its worker died.
     elseif held >= 0 then
       -- Somebody else's, an arq worker's without leases: look again when it has let go.
       redis.call('ZADD', QUEUE, now + held + 1, id)
-    elseif not take(id, turn) then
+    elseif not take(id, queued_at) then
       return true
     end
   end
@@ -135,13 +135,13 @@ if is_repeat == '1' then -- the reply was lost
   local held = redis.call('HGETALL', HELD .. worker)
   for i = 1, #held, 2 do
     local id, token = held[i], held[i + 1]
-    local turn, holder = string.match(redis.call('HGET', TURNS, id) or '', '^(%S+) (.*)$')
+    local queued_at, holder = string.match(redis.call('HGET', CLAIMED, id) or '', '^(%S+) (.*)$')
     if holder == token and redis.call('ZSCORE', LEASES, id) then
       local job = get(JOB .. id)
-      local verdict = verdict_of(id, tonumber(turn), job)
+      local verdict = verdict_of(id, tonumber(queued_at), job)
       -- Its lease may have run out: the heartbeat renews it, though this worker does not know of it.
       hold(id, token, verdict)
-      give(id, turn, token, verdict, job)
+      give(id, queued_at, token, verdict, job)
       if (tonumber(field(PREDICTION .. id, 'group')) or 0) > 0 then
         answer[2] = 1
       end

@@ -21,16 +21,16 @@ local function webhook_of(id)
 end
 
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', DELIVERIES, '-inf', now, 'LIMIT', 0, most)) do
-  local hook, turn = webhook_of(id), turn_of(id)
-  if turn and is_late(id, turn, now) then
+  local hook, queued_at = webhook_of(id), submitted_at(id)
+  if queued_at and is_late(id, queued_at, now) then
     local why = get(TRIES .. id) and timed_out or expired
-    settle(id, unrun(id, why, turn), result_ttl, delivery_ttl)
+    settle(id, unrun(id, why, queued_at), result_ttl, delivery_ttl)
     hook = webhook_of(id)
   end
   bytes = bytes + (hook[2] and #hook[2] or 0)
   if hook[2] and #answer > 0 and bytes > tonumber(most_bytes) then
     break
-  elseif hook[1] and (hook[2] or turn) then
+  elseif hook[1] and (hook[2] or queued_at) then
     redis.call('ZADD', DELIVERIES, lease_end, id)
   else
     redis.call('ZREM', DELIVERIES, id)
@@ -42,6 +42,6 @@ end
 local next_due = redis.call('ZRANGE', DELIVERIES, 0, 0, 'WITHSCORES')[2]
 table.insert(answer, 1, next_due and math.ceil(math.max(0, next_due - now)) or -1)
 if next_due ~= nil and tonumber(next_due) > now or next_due == nil then
-  redis.call('DEL', DELIVER)
+  redis.call('DEL', DELIVERY_WAKE)
 end
 return answer

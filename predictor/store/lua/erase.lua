@@ -5,8 +5,8 @@
 --
 -- Answers 'erased', 'active', or nil for an unknown id.
 local id = ARGV[1]
-local turn = turn_of(id)
-if turn and not is_late(id, turn, now_ms()) then
+local queued_at = submitted_at(id)
+if queued_at and not is_late(id, queued_at, now_ms()) then
   return 'active'
 end
 local key = field(PREDICTION .. id, 'key')
@@ -16,4 +16,4 @@ end
 forget(id)
 redis.call('ZREM', DELIVERIES, id)
 local left = redis.call('DEL', RESULT .. id, EVENTS .. id, PREDICTION .. id, WEBHOOK .. id)
-return (turn or left > 0) and 'erased' or nil
+return (queued_at or left > 0) and 'erased' or nil

@@ -6,12 +6,12 @@
 --
 -- Answers 1; 0 if another had ended it; -1 if its time is over, and the result does not say so.
 local id, result, result_ttl, delivery_ttl, worker, started, says_late = unpack(ARGV)
-local turn = turn_of(id)
-if not turn then
+local queued_at = submitted_at(id)
+if not queued_at then
   return redis.pcall('GET', RESULT .. id) == result and 1 or 0
 end
 local now = now_ms()
-if says_late == '0' and is_late(id, turn, now) then
+if says_late == '0' and is_late(id, queued_at, now) then
   return -1
 end
 settle(id, result, result_ttl, delivery_ttl)
@@ -21,13 +21,13 @@ redis.call('HDEL', HELD .. worker, id)
 -- how many seconds a run takes, the last ten or so counting most.
 now = now / 1000
 local took = math.max(0, now - started / 1000)
-local pace = redis.pcall('HMGET', PACE, 'count', 'at', 'since', 'run')
+local throughput = redis.pcall('HMGET', THROUGHPUT, 'count', 'at', 'since', 'run')
 local count, at, since, run =
-  tonumber(pace[1]), tonumber(pace[2]), tonumber(pace[3]), tonumber(pace[4])
+  tonumber(throughput[1]), tonumber(throughput[2]), tonumber(throughput[3]), tonumber(throughput[4])
 if not (count and at and since and run) then
   count, at, since, run = 0, now, now, took
 end
 count, run = count * math.exp(math.min(at - now, 0) / 60) + 1, run + 0.1 * (took - run)
-redis.pcall('HSET', PACE, 'count', count, 'at', now, 'since', since, 'run', run)
-redis.pcall('PEXPIRE', PACE, 600000)
+redis.pcall('HSET', THROUGHPUT, 'count', count, 'at', now, 'since', since, 'run', run)
+redis.pcall('PEXPIRE', THROUGHPUT, 600000)
 return 1

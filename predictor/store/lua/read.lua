@@ -5,12 +5,12 @@
 --
 -- ARGV  id, how many bytes of a result are read (0: all)
 -- Answers { 'done', progress, result, its size }, or { 'running' | 'queued' | 'late', progress, now,
--- turn, place in the queue, tries, in-progress value, ms that are left, pace … }; nil for an unknown
+-- queued_at, place in the queue, tries, in-progress value, ms that are left, throughput … }; nil for an unknown
 -- id.
 local id, most = unpack(ARGV)
 local size = redis.pcall('STRLEN', RESULT .. id)
-local turn = size == 0 and turn_of(id)
-if not turn then
+local queued_at = size == 0 and submitted_at(id)
+if not queued_at then
   if size == 0 and redis.call('EXISTS', RESULT .. id) == 0 then
     return nil
   end
@@ -20,20 +20,20 @@ if not turn then
 end
 local record = redis.pcall('HMGET', PREDICTION .. id, 'progress', 'run')
 local now, holder = now_ms(), get(IN_PROGRESS .. id)
-local left = left_of(id, turn, now)
+local left = left_of(id, queued_at, now)
 local state = holder and 'running' or 'queued'
 if left <= 0 or not holder and redis.call('EXISTS', JOB .. id) == 0 then
   state = 'late'
 end
-local pace = redis.pcall('HMGET', PACE, 'count', 'at', 'since', 'run')
+local throughput = redis.pcall('HMGET', THROUGHPUT, 'count', 'at', 'since', 'run')
 return {
   state,
   holder and record[2] == holder and text(record[1]) or '',
   math.floor(now),
-  string.format('%.17g', turn),
+  string.format('%.17g', queued_at),
   redis.call('ZRANK', QUEUE, id),
   get(TRIES .. id) or '0',
   holder or '',
   left < math.huge and math.ceil(left) or -1,
-  pace[1], pace[2], pace[3], pace[4],
+  throughput[1], throughput[2], throughput[3], throughput[4],
 }

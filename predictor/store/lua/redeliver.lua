@@ -18,5 +18,5 @@ redis.call(
 raise_life(WEBHOOK .. id, delivery_ttl)
 redis.call('ZADD', DELIVERIES, now, id)
 raise_life(DELIVERIES, delivery_ttl)
-wake(DELIVER)
+wake(DELIVERY_WAKE)
 return 'due'

@@ -1,7 +1,7 @@
 -- renew: lengthens the leases that a living worker holds.
 --
 -- Guarantees: a lease that ran out is taken again if nobody else has claimed, or may claim, the
--- prediction; one that somebody else has, or that was given back, is left alone, and no longer
+-- prediction; one that somebody else has, or that was requeued, is left alone, and no longer
 -- counts as a death: its worker lives. A run that takes longer than any may is not renewed. One
 -- whose time is over stays with its worker, which lives, but does not read as running again.
 --
@@ -13,7 +13,7 @@ local held = redis.call('HGETALL', HELD .. worker)
 for i = 1, #held, 2 do
   local id, token = held[i], held[i + 1]
   local is_overdue = now - string.match(token, '%d+$') > tonumber(longest_run)
-  local kept = redis.call('HGET', TURNS, id)
+  local kept = redis.call('HGET', CLAIMED, id)
   local is_mine = (kept and string.match(kept, ' (.*)$') or get(IN_PROGRESS .. id)) == token
   if not redis.call('ZSCORE', QUEUE, id) then
     redis.call('HDEL', HELD .. worker, id)
@@ -27,7 +27,7 @@ for i = 1, #held, 2 do
       end
     end
   else
-    local late = is_late(id, turn_of(id), now)
+    local late = is_late(id, submitted_at(id), now)
     if not is_overdue then
       if not late then -- else it would read as running again
         redis.call('SET', IN_PROGRESS .. id, token, 'PX', lease)

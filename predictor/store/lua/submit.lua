@@ -1,4 +1,4 @@
--- submit: puts a prediction into the queue, or finds that it, or its idempotent twin, is there.
+-- submit: puts a prediction into the queue, or finds that it, or the one with the same idempotency key, is there.
 --
 -- Guarantees: all of it or nothing is written; repeating it with the same id, because a reply was
 -- lost, changes nothing and answers the same. One idempotency key belongs to one prediction, however
@@ -7,15 +7,15 @@
 -- ARGV  id, job as JSON, ms that it may take (or ''), ms that it may wait, how many may wait (0: any
 --       number), idempotency key (or ''), fingerprint of the request, webhook's URL (or ''), time to
 --       live of a delivery, ms
--- Answers { what, id, now, place in the queue, pace … }, what: 'accepted', 'replayed' with the id of
--- the twin, 'mismatch' (the key belongs to another request), or 'full'.
+-- Answers { what, id, now, place in the queue, throughput … }, what: 'accepted', 'replayed' with the id of
+-- the known one, 'mismatch' (the key belongs to another request), or 'full'.
 local id, job, cancel_after, queue_ttl, limit, key, fingerprint, webhook, delivery_ttl = unpack(ARGV)
 local now = clock()
 
 local function answer(what, known)
-  local pace = redis.pcall('HMGET', PACE, 'count', 'at', 'since', 'run')
+  local throughput = redis.pcall('HMGET', THROUGHPUT, 'count', 'at', 'since', 'run')
   local rank = redis.call('ZRANK', QUEUE, known)
-  return { what, known, math.floor(now), rank or 0, pace[1], pace[2], pace[3], pace[4] }
+  return { what, known, math.floor(now), rank or 0, throughput[1], throughput[2], throughput[3], throughput[4] }
 end
 
 local function is_known(known)
@@ -23,14 +23,14 @@ local function is_known(known)
 end
 
 if key ~= '' then
-  local twin = redis.pcall('HMGET', IDEMPOTENCY .. key, 'id', 'fingerprint')
-  if twin[1] and is_known(twin[1]) then
-    if twin[2] ~= fingerprint then
+  local found = redis.pcall('HMGET', IDEMPOTENCY .. key, 'id', 'fingerprint')
+  if found[1] and is_known(found[1]) then
+    if found[2] ~= fingerprint then
       return answer('mismatch', id)
     end
-    -- A write, so that who waits for replicas waits for the twin.
-    redis.call('HSET', IDEMPOTENCY .. key, 'id', twin[1])
-    return answer(twin[1] == id and 'accepted' or 'replayed', twin[1])
+    -- A write, so that who waits for replicas waits for that one.
+    redis.call('HSET', IDEMPOTENCY .. key, 'id', found[1])
+    return answer(found[1] == id and 'accepted' or 'replayed', found[1])
   end
 end
 if is_known(id) then

@@ -24,7 +24,7 @@ from predictor.store import claims, deliveries, heartbeat, predictions
 from predictor.store.claims import Claim, Claims, Terms
 from predictor.store.deliveries import Deliveries
 from predictor.store.heartbeat import Beat, Heartbeat
-from predictor.store.predictions import Policy, Predictions, Twin
+from predictor.store.predictions import IdempotencyKey, Policy, Predictions
 from predictor.store.retry import StoreRetry
 from tests.store.check.model import Model
 from tests.store.check.server import Server
@@ -102,7 +102,7 @@ class Worker:
             worker=name, lease=LEASE, result_ttl=RESULT_TTL, max_tries=max_tries, timeout=TIMEOUT
         )
         self.claims = Claims(Redis.from_url(url), _Waiting(model.server), terms, lambda: SLOTS)
-        beat = Beat(url, name, LEASE, terms.longest_run_ms, even_if_full=False)
+        beat = Beat(url, name, LEASE, terms.longest_run_ms, allow_oom=False)
         self._heartbeat = Heartbeat(beat, 0)
         model.server.take_over(self.claims)
         model.server.take_over(self._heartbeat)
@@ -155,14 +155,14 @@ class Worker:
         ]
         self._do(claim.id, self.claims.emit(claim.id, first, said))
 
-    def give_back(self, given: Iterable[Claim]) -> None:
+    def requeue(self, given: Iterable[Claim]) -> None:
         """Return some to the queue."""
         given = list(given)
         ids = [claim.id for claim in given]
         self._model.let_go.update(claim.token for claim in given)
         for id_ in ids:
             self._busy.add(id_)
-        self.tasks.start(self.claims.give_back(*ids), lambda _: self._busy.difference_update(ids))
+        self.tasks.start(self.claims.requeue(*ids), lambda _: self._busy.difference_update(ids))
 
     def beat(self) -> None:
         """Renew what it holds; what need not go on is ended."""
@@ -238,9 +238,9 @@ class Client:
     def __init__(self, model: Model, url: str, policy: Policy) -> None:
         self._predictions = Predictions(url, policy)
         model.server.take_over(self._predictions)
-        self._submitted: dict[PredictionId, tuple[Job, Twin | None]] = {}
+        self._submitted: dict[PredictionId, tuple[Job, IdempotencyKey | None]] = {}
 
-    def submit(self, id_: PredictionId, job: Job, twin: Twin | None) -> None:
+    def submit(self, id_: PredictionId, job: Job, twin: IdempotencyKey | None) -> None:
         """Submit one."""
         self._submitted[id_] = (job, twin)
         self._ask(self._predictions.submit(id_, job, twin))

@@ -11,11 +11,11 @@ from tests.store.check.model import Model, pairs
 _SHARED = {
     keys.QUEUE,
     keys.LEASES,
-    keys.TURNS,
+    keys.CLAIMED,
     keys.SUSPECTS,
     keys.CANCELS,
     keys.WAKE,
-    keys.DELIVER,
+    keys.DELIVERY_WAKE,
 }
 _OWN = (keys.JOB, keys.EVENTS, keys.PREDICTION, keys.WEBHOOK, keys.IDEMPOTENCY)
 
@@ -68,12 +68,12 @@ class Audit:
         leases = {fact.id: fact.run.lease.score for fact in facts if fact.run}
         _same("the leases", self._scores(keys.LEASES), leases)
         tokens = {fact.id: fact.run.token if fact.run else fact.last_token for fact in facts}
-        turns = {fact.id: (fact.turn.score, tokens[fact.id]) for fact in facts if tokens[fact.id]}
+        claimed = {fact.id: (fact.turn.score, tokens[fact.id]) for fact in facts if tokens[fact.id]}
         found = {
             id_: (float(kept.split(" ")[0]), kept.split(" ")[1])
-            for id_, kept in pairs(self._value(keys.TURNS) or [])
+            for id_, kept in pairs(self._value(keys.CLAIMED) or [])
         }
-        _same("the turns", found, turns)
+        _same("the claimed", found, claimed)
         suspects = {fact.id for fact in facts if fact.is_suspect}
         _same("the suspects", set(self._scores(keys.SUSPECTS)), suspects)
         marked = {fact.id: "1" for fact in facts if fact.is_marked}
@@ -143,7 +143,7 @@ class Audit:
             _same(f"what {worker} holds", found, held)
 
     def _check_pace(self) -> None:
-        pace = dict(pairs(self._value(keys.PACE) or []))
+        pace = dict(pairs(self._value(keys.THROUGHPUT) or []))
         ended = self._model.counts["finish"]
         demand(float(pace.get("count", 0)) <= ended, f"{ended} ended, but the pace is {pace}")
 

@@ -75,7 +75,7 @@ class Fact:
     last_token: str | None = None
     tries: int | None = None
     tries_until: int = 0
-    given_back: int = 0
+    requeued: int = 0
     #: somebody asked for it to end
     is_marked: bool = False
     is_suspect: bool = False

@@ -8,7 +8,7 @@ import redis
 
 from predictor.prediction import DeliveryState, Job, Json, PredictionId
 from predictor.store.claims import Claim
-from predictor.store.predictions import Policy, Twin
+from predictor.store.predictions import IdempotencyKey, Policy
 from tests.store.check.actors import (
     LEASE,
     QUEUE_TTL,
@@ -63,7 +63,7 @@ class History:
             self._claim: 14,
             self._finish: 7,
             self._emit: 3,
-            self._give_back: 1,
+            self._requeue: 1,
             self._stop: 0.6,
             self._kill: self._random.choice([0.3, 1.5, 4]),
             self._freeze: self._random.choice([0, 0.6, 2]),
@@ -131,7 +131,7 @@ class History:
         takes = source.choice([None, None, None, 0.05, 0.5, 3.0, 20.0])
         webhook = source.choice([None, None, "https://example.org/"])
         key, text = source.choice(["", "", "a", "b", "c"]), source.choice(["1", "1", "1", "2"])
-        twin = Twin(key, f"{key}{text}{takes}") if key else None
+        twin = IdempotencyKey(key, f"{key}{text}{takes}") if key else None
         self._client.submit(id_, Job(text, takes, webhook), twin)
 
     def _submit_again(self) -> None:
@@ -192,9 +192,9 @@ class History:
         if (found := self._one()) and not found[1].verdict:
             found[0].emit(found[1], self._random.randint(1, 3))
 
-    def _give_back(self) -> None:
+    def _requeue(self) -> None:
         if found := self._one():
-            found[0].give_back([found[1]])
+            found[0].requeue([found[1]])
 
     def _beat(self) -> None:
         if worker := self._worker():
@@ -211,7 +211,7 @@ class History:
         if worker := self._worker():
             self.model.note(f"{worker.name} is stopped")
             worker.claims.leave()
-            worker.give_back(worker.idle)
+            worker.requeue(worker.idle)
             self._replace(worker)
 
     def _kill(self) -> None:

@@ -339,7 +339,7 @@ class Model:
             fact.is_suspect, fact.last_token = True, token
             self.counts["set apart"] += 1
 
-    def _give_back(self, call: Call) -> None:
+    def _requeue(self, call: Call) -> None:
         back = 0
         for id_, token in zip(call.rest[::2], call.rest[1::2], strict=True):
             fact = self.fact(id_)
@@ -347,15 +347,15 @@ class Model:
             if not (fact.is_active and run and run.token == token):
                 continue
             back += 1
-            fact.given_back += int(call.company) > 0
-            strikes = fact.given_back if int(call.company) > 0 else 0
+            fact.requeued += int(call.company) > 0
+            strikes = fact.requeued if int(call.company) > 0 else 0
             self.held[call.worker].pop(id_, None)
             if strikes >= int(call.most):
                 fact.was_alone = call.company == "1"
             self._put_back(fact, strikes, int(call.most), int(call.suspicious), int(call.company))
             self._uncount(fact, 1)
             fact.events.append(("status", '{"status":"queued"}'))
-        demand(call.reply == back, f"give_back: {call.reply} went back, not {back}")
+        demand(call.reply == back, f"requeue: {call.reply} went back, not {back}")
 
     def _uncount(self, fact: Fact, least: int) -> None:
         tries = self._tries_or(fact, 0) - 1

@@ -1,7 +1,7 @@
 -- clock: the store's time; when that has stepped back, all that is kept of it moves back with it.
 --
 -- Guarantees: after a step back everything waits as long as if there had been none, and in the same
--- order. Steps of less than half a second are let be. Who writes a time that lies ahead, or a turn,
+-- order. Steps of less than half a second are let be. Who writes a time that lies ahead, or a queued_at,
 -- asks this clock first: else that would be moved with those from before the step.
 local function shorten(key, step)
   local left = redis.call('PTTL', key)
@@ -17,13 +17,13 @@ local function move_back(step)
       redis.call('ZADD', key, scores[i + 1] - step, scores[i])
     end
   end
-  local turns = redis.call('HGETALL', TURNS)
-  for i = 1, #turns, 2 do
-    local turn, token = string.match(turns[i + 1], '^(%S+) (.*)$')
-    if tonumber(turn) then
-      redis.call('HSET', TURNS, turns[i], string.format('%.17g %s', turn - step, token))
+  local claimed = redis.call('HGETALL', CLAIMED)
+  for i = 1, #claimed, 2 do
+    local queued_at, token = string.match(claimed[i + 1], '^(%S+) (.*)$')
+    if tonumber(queued_at) then
+      redis.call('HSET', CLAIMED, claimed[i], string.format('%.17g %s', queued_at - step, token))
     end
-    shorten(IN_PROGRESS .. turns[i], step)
+    shorten(IN_PROGRESS .. claimed[i], step)
   end
   shorten(QUARANTINE, step)
   shorten(LINE, step)

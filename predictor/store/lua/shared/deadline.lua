@@ -5,22 +5,22 @@
 --
 
 -- When an unfinished prediction was submitted, ms; nil for one that is unknown, or has ended.
-local function turn_of(id)
-  local kept = field(TURNS, id)
+local function submitted_at(id)
+  local kept = field(CLAIMED, id)
   return tonumber(kept and string.match(kept, '^%S+') or redis.call('ZSCORE', QUEUE, id))
 end
 
 -- Ms that are left of its time, or of that in the queue; infinite where it has no end.
-local function left_of(id, turn, now)
+local function left_of(id, queued_at, now)
   local terms = redis.pcall('HMGET', PREDICTION .. id, 'cancel_after', 'queue_ttl')
   local takes, waits = tonumber(terms[1]) or math.huge, tonumber(terms[2]) or math.huge
-  local left = turn + math.min(takes, waits) - now
+  local left = queued_at + math.min(takes, waits) - now
   if left <= 0 and waits < takes and redis.call('EXISTS', IN_PROGRESS .. id) == 1 then
-    left = turn + takes - now
+    left = queued_at + takes - now
   end
   return left
 end
 
-local function is_late(id, turn, now)
-  return left_of(id, turn, now) <= 0
+local function is_late(id, queued_at, now)
+  return left_of(id, queued_at, now) <= 0
 end

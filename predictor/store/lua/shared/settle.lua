@@ -12,7 +12,7 @@ local function forget(id)
   if redis.call('ZREM', LEASES, id) == 0 then
     redis.call('ZREM', SUSPECTS, id)
   end
-  redis.call('HDEL', TURNS, id)
+  redis.call('HDEL', CLAIMED, id)
   redis.call('HDEL', CANCELS, id)
 end
 
@@ -33,15 +33,15 @@ local function settle(id, result, result_ttl, delivery_ttl)
     redis.call('PEXPIRE', WEBHOOK .. id, delivery_ttl)
     redis.pcall('ZADD', DELIVERIES, now, id)
     raise_life(DELIVERIES, delivery_ttl)
-    wake(DELIVER)
+    wake(DELIVERY_WAKE)
   end
 end
 
 -- The result of a prediction that no worker ends: what only the store knows is filled in.
-local function unrun(id, result, turn)
+local function unrun(id, result, queued_at)
   local known = {
     t = tonumber(get(TRIES .. id)) or 0,
-    et = math.floor(math.max(0, math.min(turn, 253402300799000))),
+    et = math.floor(math.max(0, math.min(queued_at, 253402300799000))),
     ft = math.floor(now_ms()),
   }
   result = string.gsub(result, '"id":""', '"id":"' .. id .. '"', 1)

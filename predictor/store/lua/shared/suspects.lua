@@ -8,11 +8,11 @@
 -- Returns a prediction that its worker did not finish to its place in the queue, or sets it apart.
 -- `strikes` of `most`: how often that happened, and how often it may; `suspicious`: from how many on
 -- it is a suspect; `company`: how many its worker ran.
-local function put_back(id, turn, token, now, strikes, most, suspicious, company)
+local function put_back(id, queued_at, token, now, strikes, most, suspicious, company)
   redis.call('DEL', IN_PROGRESS .. id)
   redis.call('ZREM', LEASES, id)
-  redis.call('HDEL', TURNS, id)
-  redis.call('ZADD', QUEUE, 'XX', turn, id)
+  redis.call('HDEL', CLAIMED, id)
+  redis.call('ZADD', QUEUE, 'XX', queued_at, id)
   if strikes >= most and (company == 1 or most == 1) then
     redis.call('HSET', PREDICTION .. id, 'group', 0)
     return
@@ -24,7 +24,7 @@ local function put_back(id, turn, token, now, strikes, most, suspicious, company
   end
   -- Once a suspect it stays one until it ends, though its worker went in order, or lives.
   if group and group > 0 then
-    redis.call('HSET', TURNS, id, turn .. ' ' .. token)
+    redis.call('HSET', CLAIMED, id, queued_at .. ' ' .. token)
     redis.call('ZADD', SUSPECTS, now, id)
     redis.call('ZADD', QUEUE, 'XX', 'inf', id)
   end

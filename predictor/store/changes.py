@@ -30,7 +30,7 @@ _SILENCE = 2.0
 _NOBODY = keys.EVENTS + "-"
 
 
-class News:
+class Changes:
     """Word of changes, by id. A hint: who is woken, or was cut off, reads the prediction again."""
 
     def __init__(self, url: str) -> None:
@@ -42,7 +42,7 @@ class News:
         self._changed = asyncio.Event()
         self._connection: asyncio.Task[None] | None = None
         #: nobody should wait for more: the process is to end
-        self.is_over = False
+        self.is_closing = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -53,15 +53,15 @@ class News:
             await asyncio.wait({self._connection})
         await self._redis.aclose(close_connection_pool=True)
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Wake all who wait, to go."""
-        self.is_over = True
+        self.is_closing = True
         for waiting in self._waiting.values():
             for event in waiting:
                 event.set()
 
     @contextlib.asynccontextmanager
-    async def about(
+    async def subscribe(
         self, id_: PredictionId, *, only_end: bool = False
     ) -> AsyncIterator[asyncio.Event]:
         """An event that is set when something happens to the prediction, or may have.

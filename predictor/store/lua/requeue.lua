@@ -1,11 +1,11 @@
--- give_back: returns predictions that a worker will not finish, as if it had never claimed them.
+-- requeue: returns predictions that a worker will not finish, as if it had never claimed them.
 --
 -- Guarantees: each takes its old place in the queue, its try is not counted, and a worker is woken
--- for it. That it was given back is counted apart: what makes its worker stop again and again is
+-- for it. That it was requeued is counted apart: what makes its worker stop again and again is
 -- set apart, and given up. One that is no longer this worker's is left alone; repeating it changes
 -- nothing.
 --
--- ARGV  worker, how many times one may be given back, how many of them it may before it is set
+-- ARGV  worker, how many times one may be requeued, how many of them it may before it is set
 --       apart, how many the worker ran when it was told to stop (0: it was not), then id, token for
 --       each
 -- Answers how many went back.
@@ -13,11 +13,11 @@ local worker, most, suspicious, company = ARGV[1], tonumber(ARGV[2]), tonumber(A
 local back, now = 0, now_ms()
 for i = 5, #ARGV, 2 do
   local id, token = ARGV[i], ARGV[i + 1]
-  local turn, holder = string.match(redis.call('HGET', TURNS, id) or '', '^(%S+) (.*)$')
+  local queued_at, holder = string.match(redis.call('HGET', CLAIMED, id) or '', '^(%S+) (.*)$')
   -- A lease that ran out goes back, too: else the worker's heartbeat would take it again.
   if holder == token and redis.call('ZSCORE', LEASES, id) then
-    local strikes = company > 0 and redis.call('HINCRBY', PREDICTION .. id, 'given_back', 1) or 0
-    put_back(id, turn, token, now, strikes, most, suspicious, company)
+    local strikes = company > 0 and redis.call('HINCRBY', PREDICTION .. id, 'requeued', 1) or 0
+    put_back(id, queued_at, token, now, strikes, most, suspicious, company)
     redis.call('HDEL', HELD .. worker, id)
     if redis.call('DECR', TRIES .. id) <= 0 then
       redis.call('DEL', TRIES .. id)
