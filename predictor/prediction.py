@@ -27,7 +27,10 @@ def encode(value: str) -> Json:
 
 def splice(**members: Json) -> Json:
     """A JSON object of values that are already JSON."""
-    return Json(b"{%b}" % b",".join(b'"%b":%b' % (k.encode(), v) for k, v in members.items()))
+    pieces: list[bytes] = []  # joined once, as one may be large
+    for name, value in members.items():
+        pieces += b',"' if pieces else b'{"', name.encode(), b'":', value
+    return Json(b"".join([*pieces, b"}"]))
 
 
 def new_id() -> PredictionId:
