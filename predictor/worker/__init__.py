@@ -31,10 +31,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two polls of arq while there is work: claims are collected meanwhile.
 _POLL_DELAY = 0.005
-
 #: Seconds of silence of the store after which a command is sent again.
 _STORE_TIMEOUT = 5.0
-
 #: Seconds past the drain after which the process is ended by force.
 _GRACE = 0.5
 
