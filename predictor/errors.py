@@ -13,13 +13,8 @@ class PredictorError(Exception):
         super().__init__(message or type(self).__doc__)
 
     def __str__(self) -> str:
-        """The message, which may be a model's: truncated, and without what UTF-8 cannot encode."""
+        """The sentence that a client may read: truncated, and without what UTF-8 cannot encode."""
         return super().__str__()[:10_000].encode(errors="replace").decode()
-
-    @property
-    def message(self) -> str:
-        """The sentence that a client may read."""
-        return str(self)
 
 
 class ConfigError(PredictorError):
@@ -139,3 +134,8 @@ class GivenUp(PredictionError, code="given_up"):
 
 class Unreadable(PredictionError, code="unreadable"):
     """What is stored for this prediction cannot be read."""
+
+
+#: Every way in which a prediction can fail, by its code.
+BY_CODE = {PredictionError.code: PredictionError}
+BY_CODE |= {kind.code: kind for kind in PredictionError.__subclasses__()}

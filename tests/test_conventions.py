@@ -9,7 +9,6 @@ import pytest
 from predictor import errors
 from predictor.api.responses import status_of
 from predictor.config import Config
-from predictor.store import wire
 from tests.processes import ROOT
 
 MODULES = sorted((ROOT / "predictor").rglob("*.py"))
@@ -44,7 +43,7 @@ def test_every_error_has_a_message_and_a_status(kind: type[errors.PredictorError
 
 
 def test_the_store_can_name_every_failure() -> None:
-    known = set(wire._ERRORS.values())
+    known = set(errors.BY_CODE.values())
     assert known == set(_subclasses(errors.PredictionError))
     assert len({kind.code for kind in known}) == len(known)
 

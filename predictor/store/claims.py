@@ -80,6 +80,8 @@ class Claims:
         self.scripts = Scripts(retry.redis)
         #: what this worker holds now
         self.held: dict[PredictionId, Claim] = {}
+        #: how many were returned to the queue
+        self.requeued = 0
         self._config = config
         self._slots = slots
         #: whether it is kept for suspects, and whether what it holds are suspects
@@ -169,6 +171,7 @@ class Claims:
     async def requeue(self, *ids: PredictionId) -> None:
         """Return predictions to their places in the queue; the tries do not count."""
         claims = [self.held[id_] for id_ in ids if id_ in self.held]
+        self.requeued += len(claims)
         # Before the store knows: a claim that is under way may get one of them anew.
         for id_ in ids:
             self._release(id_)

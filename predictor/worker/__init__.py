@@ -103,14 +103,14 @@ class Worker:
 
     async def _stop(self, _ctx: dict[Any, Any]) -> None:
         """Return unfinished predictions to the queue."""
-        await self._executor.requeue(*self._claims.held)
+        await self._claims.requeue(*self._claims.held)
         await self._renewal.stop()
-        if count := self._executor.requeued:
+        if count := self._claims.requeued:
             logger.info("worker stopped; predictions requeued: %d", count)
 
     def _exit(self) -> None:
         """End the process by force, from a thread."""
-        count = self._executor.requeued + len(self._claims.held)
+        count = self._claims.requeued + len(self._claims.held)
         logger.warning("not drained in time; worker stopped; predictions requeued: %d", count)
         self._renewal.requeue_now(also_delete=_HEALTH_KEY)
         os._exit(0)
