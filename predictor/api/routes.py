@@ -122,9 +122,10 @@ async def read_prediction(
     """Read an accepted prediction: 200 done, 202 ask again, anything else will not succeed."""
     id_ = await path_id(request.path_params["prediction_id"])
     state, wait = app_state(request), headers.Preferences.parse(options.prefer).wait
-    prediction = await state["predictions"].read(id_)
-    if wait and prediction.is_active:
+    if wait:
         prediction = await while_connected(request, wait_for_end(state, id_, wait))
+    else:
+        prediction = await state["predictions"].read(id_)
     applied = headers.Preferences(wait=wait).applied()
     if prediction.is_active:
         return responses.pending(prediction, applied)

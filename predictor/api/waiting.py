@@ -9,7 +9,7 @@ from fastapi import Request
 
 from predictor.api.dependencies import AppState
 from predictor.errors import ClientDisconnected
-from predictor.prediction import Prediction, PredictionId
+from predictor.prediction import Prediction, PredictionId, State
 
 #: Seconds after which a waiter reads again though it was not woken.
 LOOK_EVERY = 5.0
@@ -47,8 +47,10 @@ async def wait_for_end(state: AppState, id_: PredictionId, seconds: float) -> Pr
             event.clear()
             prediction = await state["predictions"].look(id_)
             left = deadline - asyncio.get_running_loop().time()
-            if not prediction.is_active:
+            if prediction.state is State.SUCCEEDED:
                 return await state["predictions"].read(id_)
+            if not prediction.is_active:
+                return prediction
             if left <= 0 or state["changes"].is_closing:
                 return prediction
             with contextlib.suppress(TimeoutError):
