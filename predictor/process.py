@@ -20,7 +20,6 @@ from predictor import errors
 from predictor.config import Config, misspelled
 
 T = TypeVar("T")
-
 _CONSOLE = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 _JSON = "%(asctime)s %(levelname)s %(name)s %(message)s"
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -39,10 +38,7 @@ class _ExpectedFailures(logging.Filter):
 
 
 def configure_logging(config: Config) -> None:
-    """Send the logs of this process, arq and uvicorn to standard error, in one format.
-
-    arq logs each job's input at INFO, and inputs do not belong in a log: it logs from WARNING.
-    """
+    """Log to standard error in one format; arq only from WARNING, as its INFO has the inputs."""
     is_json = config.log_format == "json"
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter(_JSON) if is_json else logging.Formatter(_CONSOLE))
@@ -118,10 +114,9 @@ def _handle(call: Callable[[], object], before: Any, signum: int, frame: FrameTy
 
 @functools.cache
 def _disown_forks() -> None:
-    """Reset signal handling in every process that is forked from this one from now on.
+    """Reset signal handling in processes that are forked from this one; signals wait meanwhile.
 
-    A child would otherwise write its own signals to the wake-up descriptor that it shares with this
-    process's event loop. Signals are blocked until it has been reset.
+    A child would otherwise write its signals to the wake-up descriptor of this process's loop.
     """
     owner = os.getpid()
     hold = functools.partial(signal.pthread_sigmask, signal.SIG_BLOCK, _SIGNALS)

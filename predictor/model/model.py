@@ -1,7 +1,4 @@
-"""A model: a callable from a text to anything that JSON can represent, run within a time limit.
-
-Knows nothing of queues, Redis or HTTP.
-"""
+"""A model: a callable from a text to anything that JSON can represent, run within a time limit."""
 
 import asyncio
 import contextlib

@@ -29,13 +29,10 @@ from predictor.worker.execution import Executor
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two polls of arq while there is work: claims are collected meanwhile.
-_POLL_DELAY = 0.005
 #: Seconds of silence of the store after which a command is sent again.
 _STORE_TIMEOUT = 5.0
 #: Seconds past the drain after which the process is ended by force.
 _GRACE = 0.5
-
 _HEALTH_KEY = HEALTH + socket.gethostname()
 
 
@@ -67,9 +64,8 @@ class Worker:
             "redis_settings": arq_settings(self._config.store_url),
             "on_startup": self._start,
             "on_shutdown": self._stop,
-            "poll_delay": _POLL_DELAY,
-            # Slots, timeout, tries and results are ours, so arq's own limits must never be reached.
-            # Nor must its wait at exit: `_exit` ends it.
+            "poll_delay": 0.005,  # while there is work; claims are collected meanwhile
+            # Slots, timeout, tries, results and the end are ours: arq's limits are never reached.
             "max_jobs": 2 * self._config.concurrency + 10,
             "job_timeout": None,
             "max_tries": sys.maxsize,

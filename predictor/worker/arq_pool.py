@@ -69,7 +69,6 @@ class _Pipeline(contextlib.AsyncExitStack):
         self._commands: list[Callable[[], Awaitable[Any]]] = []
 
     # log_redis_info: INFO and DBSIZE, which go to the store.
-
     def info(self, section: str) -> None:
         self._commands.append(functools.partial(self._redis.info, section))
 
@@ -83,19 +82,16 @@ class _Pipeline(contextlib.AsyncExitStack):
         return [{} if reply is None else reply for reply in replies]
 
     # Worker.start_jobs: WATCH, EXISTS in-progress, ZSCORE of the queue, MULTI, PSETEX in-progress.
-
     async def watch(self, _key: str) -> None:
-        pass
+        """Nothing is in progress: what is offered was claimed."""
 
-    async def exists(self, _key: str) -> bool:
-        return False
+    exists = watch
 
     async def zscore(self, _queue: str, _id: str) -> float:
-        return 1.0
+        return 1.0  # due
 
     def psetex(self, key: str, _ms: int, _value: bytes) -> None:
         del self._offered[key.removeprefix(keys.IN_PROGRESS)]
 
     # Worker.run_job: GET job, INCR tries, EXPIRE tries. Worker.finish_job: ZREM, DEL.
-
     multi = get = incr = expire = zrem = delete = lambda *_: None
