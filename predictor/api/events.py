@@ -80,5 +80,5 @@ async def _completed(store: Predictions, id_: PredictionId) -> Json:
         return Json(b'{"status":"erased"}')
     if prediction.output:
         return splice(status=encode(prediction.state), output=prediction.output.to_json())
-    message = prediction.error.message if prediction.error else None
+    message = str(prediction.error) if prediction.error else None
     return Json(to_json({"status": prediction.state, "error": message}))

@@ -86,7 +86,7 @@ def failed(error: errors.PredictorError) -> Response:
     if isinstance(error, errors.ModelFailed):
         logger.error("the model failed", exc_info=error)
     headers = retry_after(error.retry_after) if isinstance(error, errors.Overloaded) else None
-    return error_response(status_of(type(error)), error.message, headers)
+    return error_response(status_of(type(error)), str(error), headers)
 
 
 def accepted(id_: PredictionId, headers: dict[str, str]) -> Response:
@@ -109,7 +109,7 @@ def ended(prediction: Prediction, headers: dict[str, str], *, with_id: bool) -> 
         return json(body, 200, headers)
     error = prediction.error or errors.Unreadable()
     status = status_of(type(error))
-    return error_response(status, error.message, headers, prediction_id=prediction.id)
+    return error_response(status, str(error), headers, prediction_id=prediction.id)
 
 
 def progress(prediction: Prediction) -> dict[str, str]:
@@ -150,7 +150,7 @@ def raises(*kinds: type[errors.PredictorError], ended: Sequence[ResponseHeader] 
     found: Described = {}
     for status in sorted(set(map(status_of, kinds))):
         here = [kind for kind in kinds if status_of(kind) == status]
-        examples = {kind.__name__: {"value": {"error": kind().message}} for kind in here}
+        examples = {kind.__name__: {"value": {"error": str(kind())}} for kind in here}
         is_end = any(issubclass(kind, errors.PredictionError) for kind in here)
         headers = (*_ALWAYS.get(status, ())[:1], *(ended if is_end else ()))
         content = {"application/json": {"examples": examples}}

@@ -94,7 +94,7 @@ class PredictionStatus(BaseModel):
     tries: int
     """How often it was started."""
     progress: Progress | None
-    error: Annotated[str | None, _with(lambda error: error.message)]
+    error: Annotated[str | None, _with(str)]
     """Why it ended without an output."""
 
 

@@ -80,6 +80,8 @@ class Claims:
         self.scripts = Scripts(retry.redis)
         #: what this worker holds now
         self.held: dict[PredictionId, Claim] = {}
+        #: how many were returned to the queue
+        self.requeued = 0
         #: tokens of what it released since its last call for claims
         self._released: set[str] = set()
         self._config = config
@@ -171,6 +173,7 @@ class Claims:
     async def requeue(self, *ids: PredictionId) -> None:
         """Return predictions to their places in the queue; the tries do not count."""
         claims = [self.held[id_] for id_ in ids if id_ in self.held]
+        self.requeued += len(claims)
         # Before the store knows: a claim that is under way may get one of them anew.
         for id_ in ids:
             self._release(id_)

@@ -82,20 +82,6 @@ _failure = TypeAdapter(_Failure)
 _progress = TypeAdapter(Progress)
 _attempt = TypeAdapter(Attempt)
 
-_ERRORS: Final = {
-    error.code: error
-    for error in (
-        errors.PredictionError,
-        errors.InvalidInput,
-        errors.ModelFailed,
-        errors.TimedOut,
-        errors.Canceled,
-        errors.Expired,
-        errors.GivenUp,
-        errors.Unreadable,
-    )
-}
-
 
 def encode_job(job: Job, submitted_ms: int) -> bytes:
     """The job as arq stores it."""
@@ -121,7 +107,7 @@ def encode_ended(ended: Prediction) -> bytes:
         arguments, outcome = to_json([output.input]), output.result
     else:
         error = ended.error or errors.Unreadable()
-        arguments, outcome = b"[]", Json(to_json({"code": error.code, "message": error.message}))
+        arguments, outcome = b"[]", Json(to_json({"code": error.code, "message": str(error)}))
     return b'%b%b%b,"r":%b}' % (to_json(head)[:-1], _INPUT, arguments, outcome)
 
 
@@ -158,7 +144,7 @@ def _outcome(result: _Result) -> Output | errors.PredictionError:
         (text,) = result.a
         return Output(text, Json(to_json(result.r)))
     failure = _failure.validate_python(result.r)
-    return _ERRORS.get(failure.code, errors.PredictionError)(failure.message)
+    return errors.BY_CODE.get(failure.code, errors.PredictionError)(failure.message)
 
 
 def decode_event(id_: bytes, fields: dict[bytes, bytes]) -> Event | None:

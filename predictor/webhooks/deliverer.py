@@ -126,7 +126,7 @@ def message(prediction: Prediction) -> bytes:
     if prediction.output:
         data["output"] = prediction.output.to_json()
     elif prediction.error:
-        data["error"] = encode(prediction.error.message)
+        data["error"] = encode(str(prediction.error))
     return splice(
         type=encode(f"prediction.{prediction.state}"),
         timestamp=encode(timestamp(prediction.finished or 0)),

@@ -127,7 +127,7 @@ def _retry_after(text: str, now: float) -> float | None:
 def _sentence(error: Exception, seconds: float) -> str:
     match error:
         case WebhookRefused():
-            return error.message
+            return str(error)
         case TimeoutError():
             return f"It did not answer within {seconds:.2g} s."
         case httpx.ConnectError() | httpx.ConnectTimeout():
