@@ -18,10 +18,12 @@ from predictor.errors import (
     Canceled,
     Expired,
     KeyReused,
+    NoWebhook,
     Overloaded,
     StillActive,
     StoreUnavailable,
     TimedOut,
+    UnknownPrediction,
 )
 from predictor.prediction import (
     Event,
@@ -102,7 +104,8 @@ class Submitted:
 class Predictions:
     """Predictions as clients see them. Every method is one round trip and safe to repeat.
 
-    They raise StoreUnavailable when the store did not confirm.
+    They raise StoreUnavailable when the store did not confirm, and UnknownPrediction where it does
+    not have the prediction.
     """
 
     def __init__(self, url: str, policy: Policy) -> None:
@@ -159,19 +162,19 @@ class Predictions:
         retry_after = until_end(place, 0, throughput)
         return Submitted(PredictionId(known_id.decode()), what == b"replayed", retry_after)
 
-    async def read(self, id_: PredictionId) -> Prediction | None:
-        """The prediction as it is now; None if the store does not know it."""
+    async def read(self, id_: PredictionId) -> Prediction:
+        """The prediction as it is now."""
         return await self._look(id_, 0)
 
-    async def look(self, id_: PredictionId) -> Prediction | None:
+    async def look(self, id_: PredictionId) -> Prediction:
         """As `read`, but without the output of one that succeeded, however large that is."""
         return await self._look(id_, _HEAD)
 
-    async def _look(self, id_: PredictionId, at_most: int) -> Prediction | None:
+    async def _look(self, id_: PredictionId, at_most: int) -> Prediction:
         reply = await self._run(self._read, [id_, at_most])
         match reply:
             case None:
-                return None
+                raise UnknownPrediction
             case [b"done", progress, bytes(data), size]:
                 ended = decode_ended(id_, data, is_head=len(data) < size)
                 return replace(ended, progress=decode_progress(progress))
@@ -186,48 +189,45 @@ class Predictions:
             found = await self._redis.xrange(keys.EVENTS + id_, since, "+", count=MOST_EVENTS)
         return [event for each in found if (event := decode_event(*each))]
 
-    async def cancel(self, id_: PredictionId) -> Cancellation | None:
-        """End a prediction, or ask its worker to; None if the store does not know it.
-
-        Raises AlreadyEnded. Canceling what was canceled is no error.
-        """
+    async def cancel(self, id_: PredictionId) -> Cancellation:
+        """End a prediction, or ask its worker to. Raises AlreadyEnded, unless it was canceled."""
         ends = [encode_unrun(why) for why in (Canceled(), Expired(), TimedOut())]
         args = [id_, *ends, *keys.lives(self._policy.result_ttl), _HEAD]
         match await self._run(self._cancel, args):
             case None:
-                return None
+                raise UnknownPrediction
             case [b"told"]:
                 return Cancellation.CANCELING
             case [b"done", bytes(data)] if decode_ended(id_, data).state is not State.CANCELED:
                 raise AlreadyEnded
         return Cancellation.CANCELED
 
-    async def erase(self, id_: PredictionId) -> bool:
-        """Remove the input and the result of a prediction that has ended; False if there is none.
+    async def erase(self, id_: PredictionId) -> None:
+        """Remove the input and the result of a prediction. Raises StillActive."""
+        match await self._run(self._erase, [id_]):
+            case None:
+                raise UnknownPrediction
+            case b"active":
+                raise StillActive
 
-        Raises StillActive.
-        """
-        outcome = await self._run(self._erase, [id_])
-        if outcome == b"active":
-            raise StillActive
-        return outcome is not None
-
-    async def webhook(self, id_: PredictionId) -> Webhook | None:
-        """Who is told of a prediction's end, and what came of it; None if nobody is."""
+    async def webhook(self, id_: PredictionId) -> Webhook:
+        """The webhook of a prediction, and its attempts. Raises NoWebhook."""
         with _confirmed():
             async with self._redis.pipeline(transaction=False) as pipe:
                 pipe.hgetall(keys.WEBHOOK + id_)
                 pipe.zscore(keys.DELIVERIES, id_)
                 fields, next_ms = await pipe.execute()
-        return decode_webhook(fields, next_ms)
+        if webhook := decode_webhook(fields, next_ms):
+            return webhook
+        raise NoWebhook
 
-    async def redeliver(self, id_: PredictionId) -> bool:
-        """Have its webhook sent again; False if there is none. Raises StillActive."""
-        kept = keys.lives(self._policy.result_ttl)[1]
-        outcome = await self._run(self._redeliver, [id_, kept])
-        if outcome == b"active":
-            raise StillActive("Prediction has not ended yet; its webhook is sent when it has.")
-        return outcome is not None
+    async def redeliver(self, id_: PredictionId) -> None:
+        """Have its webhook sent again. Raises NoWebhook, StillActive."""
+        match await self._run(self._redeliver, [id_, keys.lives(self._policy.result_ttl)[1]]):
+            case None:
+                raise NoWebhook
+            case b"active":
+                raise StillActive("Prediction has not ended yet; its webhook is sent when it has.")
 
     async def check(self) -> None:
         """Return if the store takes what is written. Raises UnsuitableStore if it would lose it.
@@ -252,7 +252,7 @@ class Predictions:
                 reply, replicas = await pipe.execute()
         if reply[0] in {b"accepted", b"replayed"} and replicas < wanted:
             if not is_repeatable:  # else its repetition finds it
-                with contextlib.suppress(AlreadyEnded):
+                with contextlib.suppress(AlreadyEnded, UnknownPrediction):
                     await self.cancel(id_)
             raise StoreUnavailable(f"Only {replicas} of {wanted} replicas confirmed; try again.")
         return reply

@@ -8,7 +8,7 @@ import pytest
 import redis
 from redis.asyncio import Redis
 
-from predictor.errors import Expired
+from predictor.errors import Expired, NoWebhook, UnknownPrediction
 from predictor.prediction import Job, Json, Output, PredictionId, State, new_id
 from predictor.store import keys
 from predictor.store.claims import Claim, Claims, Terms
@@ -87,7 +87,6 @@ async def test_its_life_as_clients_see_it(predictions: Predictions, worker: Work
 
     async def state() -> State:
         prediction = await predictions.read(id_)
-        assert prediction
         return prediction.state
 
     assert await state() is State.QUEUED
@@ -95,13 +94,17 @@ async def test_its_life_as_clients_see_it(predictions: Predictions, worker: Work
     assert await state() is State.RUNNING
     await claims.finish(claim, _output("text"))
     read = await predictions.read(id_)
-    assert read
     assert (read.state, read.output) == (State.SUCCEEDED, Output("text", Json(b'"out"')))
     assert not claims.held
 
 
-async def test_an_unknown_id_is_none(predictions: Predictions) -> None:
-    assert await predictions.read(new_id()) is None
+async def test_an_unknown_id_is_an_error(predictions: Predictions) -> None:
+    for name in ("read", "look", "cancel", "erase"):
+        with pytest.raises(UnknownPrediction):
+            await getattr(predictions, name)(new_id())
+    for name in ("webhook", "redeliver"):
+        with pytest.raises(NoWebhook):
+            await getattr(predictions, name)(new_id())
 
 
 async def test_submitting_again_changes_nothing_in_any_state(
@@ -186,7 +189,6 @@ async def test_the_first_finisher_wins(predictions: Predictions, worker: Workers
     await quick.finish(early, _output("quick"))
     await frozen.finish(late, _output("frozen"))
     read = await predictions.read(id_)
-    assert read
     assert read.output == Output("quick", Json(b'"out"'))
     assert not frozen.held
 
@@ -322,7 +324,6 @@ async def test_what_waited_too_long_is_expired_before_and_after_a_worker_saw_it(
     (id_,) = await _submit(predictions, 1)
     store.delete(keys.JOB + id_)
     read = await predictions.read(id_)
-    assert read
     assert isinstance(read.error, Expired)
     (claim,) = await worker().claim()
     assert claim.job is None
