@@ -14,8 +14,8 @@ from predictor.api import routes
 from predictor.api.concurrency import Slots
 from predictor.api.dependencies import AppState
 from predictor.api.drain import on_stop
-from predictor.api.exception_handlers import EXCEPTION_HANDLERS
 from predictor.api.request_id import RequestId
+from predictor.api.responses import EXCEPTION_HANDLERS
 from predictor.api.schemas import Bodies, Error
 from predictor.config import Config
 from predictor.model.loading import load_model

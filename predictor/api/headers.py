@@ -60,6 +60,14 @@ IDEMPOTENCY_REPLAYED = ResponseHeader(
 CONNECTION = ResponseHeader("Connection", "`close`: the body was not read.", "^close$")
 NO_STORE = CACHE_CONTROL("no-store")
 
+#: The header of every response with a status, and its value unless another is given.
+BY_STATUS = {
+    404: (CACHE_CONTROL, "no-store"),
+    408: (CONNECTION, "close"),
+    413: (CONNECTION, "close"),
+    503: (RETRY_AFTER, "1"),
+}
+
 
 class Preferences(NamedTuple):
     """The preferences in `Prefer` (RFC 7240) that are supported; others are ignored."""

@@ -15,12 +15,9 @@ class RequestId:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        given = [value for name, value in scope["headers"] if name == b"x-request-id"]
-        usable = len(given) == 1 and _ID.fullmatch(given[0])
-        request_id = given[0] if usable else os.urandom(16).hex().encode()
+        given = [value for name, value in scope.get("headers", ()) if name == b"x-request-id"]
+        is_usable = len(given) == 1 and _ID.fullmatch(given[0])
+        request_id = given[0] if is_usable else os.urandom(16).hex().encode()
         scope["request_id"] = request_id.decode()
 
         async def send_with_id(message: Message) -> None:

@@ -1,4 +1,4 @@
-"""Responses, of predictions and of errors, and their description in OpenAPI."""
+"""Responses to predictions and errors, and their description in OpenAPI."""
 
 import logging
 import math
@@ -6,18 +6,14 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import Response
+from fastapi import Request, Response
+from fastapi.routing import iter_route_contexts
 from pydantic_core import to_json
+from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 
 from predictor import errors
-from predictor.api.headers import (
-    CACHE_CONTROL,
-    CONNECTION,
-    NO_STORE,
-    RETRY_AFTER,
-    SERVER_TIMING,
-    ResponseHeader,
-)
+from predictor.api.headers import BY_STATUS, NO_STORE, RETRY_AFTER, SERVER_TIMING, ResponseHeader
 from predictor.api.schemas import Error
 from predictor.prediction import Prediction, PredictionId, encode, splice
 
@@ -25,14 +21,6 @@ logger = logging.getLogger(__name__)
 
 #: Responses by their status, as FastAPI's parameter `responses` takes them.
 Described = dict[int | str, dict[str, Any]]
-
-#: The header of every response with a status, unless it has another value.
-_ALWAYS = {
-    404: (CACHE_CONTROL, "no-store"),
-    408: (CONNECTION, "close"),
-    413: (CONNECTION, "close"),
-    503: (RETRY_AFTER, "1"),
-}
 
 #: The nearest base class in this table gives an error's status.
 STATUS: dict[type[errors.PredictorError], int] = {
@@ -62,31 +50,9 @@ def status_of(kind: type[errors.PredictorError]) -> int:
     return next(STATUS[base] for base in kind.__mro__ if base in STATUS)
 
 
-def retry_after(seconds: float) -> dict[str, str]:
-    return RETRY_AFTER(max(1, math.ceil(seconds)))
-
-
 def json(body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """A response whose body is JSON already."""
     return Response(body, status, headers, "application/json")
-
-
-def error_response(
-    status: int, message: str, headers: Mapping[str, str] | None = None, **more: str
-) -> Response:
-    """Every error has this shape."""
-    if status in _ALWAYS:
-        header, value = _ALWAYS[status]
-        headers = header(value) | dict(headers or {})
-    return json(to_json({"error": message} | more), status, headers)
-
-
-def failed(error: errors.PredictorError) -> Response:
-    """The response to a request that raised `error`."""
-    if isinstance(error, errors.ModelFailed):
-        logger.error("the model failed", exc_info=error)
-    headers = retry_after(error.retry_after) if isinstance(error, errors.Overloaded) else None
-    return error_response(status_of(type(error)), error.message, headers)
 
 
 def accepted(id_: PredictionId, headers: dict[str, str]) -> Response:
@@ -112,8 +78,68 @@ def ended(prediction: Prediction, headers: dict[str, str], *, with_id: bool) -> 
     return error_response(status, error.message, headers, prediction_id=prediction.id)
 
 
+def error_response(
+    status: int, message: str, headers: Mapping[str, str] | None = None, **more: str
+) -> Response:
+    """Every error has this shape."""
+    if status in BY_STATUS:
+        header, value = BY_STATUS[status]
+        headers = header(value) | dict(headers or {})
+    return json(to_json({"error": message} | more), status, headers)
+
+
+def failed(error: errors.PredictorError) -> Response:
+    """The response to a request that raised `error`."""
+    if isinstance(error, errors.ModelFailed):
+        logger.error("the model failed", exc_info=error)
+    headers = retry_after(error.retry_after) if isinstance(error, errors.Overloaded) else None
+    return error_response(status_of(type(error)), error.message, headers)
+
+
+async def _predictor_error(_: Request, error: errors.PredictorError) -> Response:
+    return failed(error)
+
+
+async def _http_exception(request: Request, error: HTTPException) -> Response:
+    match error.status_code:
+        case 404:
+            path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+            if request.method == "GET" and path.startswith("/predict/"):
+                return failed(errors.UnknownPrediction())  # its id has a slash or a line break
+            return error_response(404, "There is nothing at this path; see /docs.")
+        case 405:
+            allow = ", ".join(sorted(_methods(request)))
+            message = f"{request.method} is not allowed here; use {allow}."
+            return error_response(405, message, {"Allow": allow})
+    return error_response(error.status_code, error.detail, error.headers)
+
+
+def _methods(request: Request) -> set[str]:
+    """All methods of the path (RFC 9110, 15.5.6); the framework names those of its first route."""
+    routes = [context.original_route for context in iter_route_contexts(request.app.routes)]
+    matching = [
+        route.methods or set()
+        for route in routes
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
+    ]
+    return set().union(*matching)
+
+
+async def _bug(request: Request, _: Exception) -> Response:
+    # No middleware sees this response.
+    headers = {"X-Request-ID": request.scope.get("request_id", "")}
+    return error_response(500, "Something went wrong here; the log says what.", headers)
+
+
+EXCEPTION_HANDLERS: dict[Any, Any] = {
+    errors.PredictorError: _predictor_error,
+    HTTPException: _http_exception,
+    Exception: _bug,
+}
+
+
 def progress(prediction: Prediction) -> dict[str, str]:
-    """The headers that tell when to ask again; once it has ended, how long it took."""
+    """When to ask again; once the prediction has ended, how long it took."""
     if prediction.is_active:
         return retry_after(prediction.retry_after) | NO_STORE
     finished = prediction.finished or prediction.created
@@ -122,8 +148,12 @@ def progress(prediction: Prediction) -> dict[str, str]:
     return timing(queue, run) | NO_STORE
 
 
+def retry_after(seconds: float) -> dict[str, str]:
+    return RETRY_AFTER(max(1, math.ceil(seconds)))
+
+
 def timing(queue: float, run: float) -> dict[str, str]:
-    """The header that tells how many seconds a prediction waited and ran."""
+    """The seconds that a prediction waited and ran."""
     return SERVER_TIMING(f"queue;dur={queue * 1000:.1f}, run;dur={run * 1000:.1f}")
 
 
@@ -143,7 +173,7 @@ def described(
 
 
 def raises(*kinds: type[errors.PredictorError], ended: Sequence[ResponseHeader] = ()) -> Described:
-    """The responses of these errors: status from the table, example from the docstring.
+    """The responses to these errors: status from the table, example from the docstring.
 
     `ended`: headers where a prediction ended without a result.
     """
@@ -152,7 +182,7 @@ def raises(*kinds: type[errors.PredictorError], ended: Sequence[ResponseHeader] 
         here = [kind for kind in kinds if status_of(kind) == status]
         examples = {kind.__name__: {"value": {"error": kind().message}} for kind in here}
         is_end = any(issubclass(kind, errors.PredictionError) for kind in here)
-        headers = (*_ALWAYS.get(status, ())[:1], *(ended if is_end else ()))
+        headers = (*BY_STATUS.get(status, ())[:1], *(ended if is_end else ()))
         content = {"application/json": {"examples": examples}}
         phrase = f"{HTTPStatus(status).phrase}."
         found |= described(status, phrase, *headers, model=Error, content=content)
