@@ -1,31 +1,9 @@
-"""What can go wrong. Imports nothing of the package.
+"""What can go wrong, as one tree: a class's docstring is its default message.
 
-PredictorError
-├── ConfigError             a setting cannot be used: the process does not start
-│   └── ModelNotLoadable    PREDICTOR_MODEL does not name a model that can be loaded
-├── StoreUnavailable        the store did not confirm: nothing is known to be accepted
-│   └── UnsuitableStore     it is of a kind that would lose predictions
-├── Overloaded              not now: all slots are taken, or the queue is full
-├── RequestError            the request cannot be served as it was sent
-│   └── InvalidHeader, UnsupportedMediaType, BodyTooLarge, BodyTimeout, InvalidJson, InvalidBody,
-│       KeyReused, WebhookRefused
-├── UnknownPrediction, NoWebhook, AlreadyEnded, StillActive, ClientDisconnected
-└── PredictionError         a prediction ended without a result; stored as `code` and message
-    ├── InvalidInput        the model refused its input
-    ├── ModelFailed         the model raised, or returned what cannot be encoded as JSON
-    ├── TimedOut            it ran longer than it may
-    ├── Canceled            a client canceled it
-    ├── Expired             it waited longer in the queue than it may
-    ├── GivenUp             it ended its worker too often
-    └── Unreadable          its data in the store was overwritten
-
-A class's docstring is its default message.
+Imports nothing of the package.
 """
 
-from typing import ClassVar, Final
-
-#: Exit status of a process that cannot start as it is configured (EX_CONFIG of sysexits.h).
-CANNOT_START: Final = 78
+from typing import ClassVar
 
 
 class PredictorError(Exception):
@@ -131,44 +109,33 @@ class PredictionError(PredictorError):
     #: How the store names it; never changes once released.
     code: ClassVar[str] = "failed"
 
+    def __init_subclass__(cls, code: str = "") -> None:
+        cls.code = code or cls.code
 
-class InvalidInput(PredictionError):
+
+class InvalidInput(PredictionError, code="invalid_input"):
     """The model refused this input."""
 
-    code = "invalid_input"
 
-
-class ModelFailed(PredictionError):
+class ModelFailed(PredictionError, code="model_failed"):
     """The model failed on this input."""
 
-    code = "model_failed"
 
-
-class TimedOut(PredictionError):
+class TimedOut(PredictionError, code="timed_out"):
     """The prediction ran out of time."""
 
-    code = "timed_out"
 
-
-class Canceled(PredictionError):
+class Canceled(PredictionError, code="canceled"):
     """Prediction was canceled."""
 
-    code = "canceled"
 
-
-class Expired(PredictionError):
+class Expired(PredictionError, code="expired"):
     """The prediction waited too long in the queue and was not run."""
 
-    code = "expired"
 
-
-class GivenUp(PredictionError):
+class GivenUp(PredictionError, code="given_up"):
     """The prediction was given up: its worker died each time it ran."""
 
-    code = "given_up"
 
-
-class Unreadable(PredictionError):
+class Unreadable(PredictionError, code="unreadable"):
     """What is stored for this prediction cannot be read."""
-
-    code = "unreadable"

@@ -14,7 +14,7 @@ from predictor.store.claims import Claims, Terms
 from predictor.store.connection import connection_pool
 from predictor.store.predictions import Policy, Predictions
 from predictor.store.retry import StoreRetry
-from predictor.worker.arq_pool import ClaimingRedis, _JobPipeline
+from predictor.worker.arq_pool import ClaimingRedis
 
 
 class Recorder(ClaimingRedis):
@@ -29,7 +29,7 @@ class Recorder(ClaimingRedis):
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Any:
         conversation = super().pipeline(transaction, shard_hint)
-        if not isinstance(conversation, _JobPipeline):
+        if not transaction:
             return conversation
         asked: list[str] = []
         self.asked.append(asked)

@@ -3,12 +3,13 @@
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from predictor.errors import CANNOT_START, ConfigError
+from predictor.errors import ConfigError
 from predictor.supervisor.guardian import Guardian, signal_group
 
 logger = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ class Child:
             status = await self._run_once()
             if self._stopping:
                 return
-            if status == CANNOT_START or not self.ready.is_set():
+            if status == os.EX_CONFIG or not self.ready.is_set():
                 reason = f"(exit status {status}){self.why()}"
                 raise CannotStart(f"the {self.name} does not start {reason}")
             if time.monotonic() - started > _STABLE:
