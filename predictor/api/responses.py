@@ -22,33 +22,6 @@ logger = logging.getLogger(__name__)
 #: Responses by their status, as FastAPI's parameter `responses` takes them.
 Described = dict[int | str, dict[str, Any]]
 
-#: The nearest base class in this table gives an error's status.
-STATUS: dict[type[errors.PredictorError], int] = {
-    errors.RequestError: 400,
-    errors.UnknownPrediction: 404,
-    errors.NoWebhook: 404,
-    errors.BodyTimeout: 408,
-    errors.AlreadyEnded: 409,
-    errors.StillActive: 409,
-    errors.Canceled: 410,
-    errors.BodyTooLarge: 413,
-    errors.UnsupportedMediaType: 415,
-    errors.InvalidBody: 422,
-    errors.InvalidInput: 422,
-    errors.KeyReused: 422,
-    errors.ClientDisconnected: 499,
-    errors.PredictorError: 500,
-    errors.StoreUnavailable: 503,
-    errors.Overloaded: 503,
-    errors.TimedOut: 504,
-    errors.Expired: 504,
-}
-
-
-def status_of(kind: type[errors.PredictorError]) -> int:
-    """The status code of an error."""
-    return next(STATUS[base] for base in kind.__mro__ if base in STATUS)
-
 
 def json(body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """A response whose body is JSON already."""
@@ -74,8 +47,7 @@ def ended(prediction: Prediction, headers: dict[str, str], *, with_id: bool) -> 
             body = splice(prediction_id=encode(prediction.id), output=body)
         return json(body, 200, headers)
     error = prediction.error or errors.Unreadable()
-    status = status_of(type(error))
-    return error_response(status, error.message, headers, prediction_id=prediction.id)
+    return error_response(error.status, error.message, headers, prediction_id=prediction.id)
 
 
 def error_response(
@@ -93,7 +65,7 @@ def failed(error: errors.PredictorError) -> Response:
     if isinstance(error, errors.ModelFailed):
         logger.error("the model failed", exc_info=error)
     headers = retry_after(error.retry_after) if isinstance(error, errors.Overloaded) else None
-    return error_response(status_of(type(error)), error.message, headers)
+    return error_response(error.status, error.message, headers)
 
 
 async def _predictor_error(_: Request, error: errors.PredictorError) -> Response:
@@ -173,13 +145,13 @@ def described(
 
 
 def raises(*kinds: type[errors.PredictorError], ended: Sequence[ResponseHeader] = ()) -> Described:
-    """The responses to these errors: status from the table, example from the docstring.
+    """The responses to these errors: the message of each is an example.
 
     `ended`: headers where a prediction ended without a result.
     """
     found: Described = {}
-    for status in sorted(set(map(status_of, kinds))):
-        here = [kind for kind in kinds if status_of(kind) == status]
+    for status in sorted({kind.status for kind in kinds}):
+        here = [kind for kind in kinds if kind.status == status]
         examples = {kind.__name__: {"value": {"error": kind().message}} for kind in here}
         is_end = any(issubclass(kind, errors.PredictionError) for kind in here)
         headers = (*BY_STATUS.get(status, ())[:1], *(ended if is_end else ()))

@@ -82,19 +82,7 @@ _failure = TypeAdapter(_Failure)
 _progress = TypeAdapter(Progress)
 _attempt = TypeAdapter(Attempt)
 
-_ERRORS: Final = {
-    error.code: error
-    for error in (
-        errors.PredictionError,
-        errors.InvalidInput,
-        errors.ModelFailed,
-        errors.TimedOut,
-        errors.Canceled,
-        errors.Expired,
-        errors.GivenUp,
-        errors.Unreadable,
-    )
-}
+_ERRORS: Final = {kind.code: kind for kind in errors.PredictionError.__subclasses__()}
 
 
 def encode_job(job: Job, submitted_ms: int) -> bytes:
