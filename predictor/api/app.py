@@ -40,16 +40,15 @@ webhook. Every request can be repeated safely with an `Idempotency-Key`, and eve
 def create_app(config: Config) -> FastAPI:
     """The api as `config` says, its model loaded. Raises ConfigError."""
     model = load_model(config.model, config.max_result)
-    url = config.store_url
-    store = Predictions(url, _policy(config))
-    allowed, bodies = Allowed.parse(config.webhook_allow), Bodies.of(str, JsonValue)
+    store, bodies = Predictions(config.store_url, _policy(config)), Bodies.of(str, JsonValue)
+    allowed = Allowed.parse(config.webhook_allow)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[AppState]:
         with suppress(ValueError, OSError):  # each connection is a file
             most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-        async with store, Changes(url) as changes:
+        async with store, Changes(config.store_url) as changes:
             # The server waits for open requests; those that wait for a prediction would delay it.
             on_stop(partial(asyncio.get_running_loop().call_soon_threadsafe, changes.close))
             yield AppState(

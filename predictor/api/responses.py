@@ -33,14 +33,11 @@ def accepted(id_: PredictionId, headers: dict[str, str]) -> Response:
     return json(to_json({"message": message, "prediction_id": id_}), 202, headers)
 
 
-def pending(prediction: Prediction, headers: dict[str, str]) -> Response:
-    message = "Prediction is still being processed."
-    return error_response(202, message, progress(prediction) | headers)
-
-
-def ended(prediction: Prediction, headers: dict[str, str], *, with_id: bool) -> Response:
-    """The output of a prediction that succeeded, else why it did not."""
+def outcome(prediction: Prediction, headers: dict[str, str], *, with_id: bool) -> Response:
+    """The output of a prediction, else why there is none."""
     headers = progress(prediction) | headers
+    if prediction.is_active:
+        return error_response(202, "Prediction is still being processed.", headers)
     if prediction.output:
         body = prediction.output.to_json()
         if with_id:
@@ -60,7 +57,7 @@ def error_response(
     return json(to_json({"error": message} | more), status, headers)
 
 
-def failed(error: errors.PredictorError) -> Response:
+async def failed(_: Request, error: errors.PredictorError) -> Response:
     """The response to a request that raised `error`."""
     if isinstance(error, errors.ModelFailed):
         logger.error("the model failed", exc_info=error)
@@ -68,16 +65,12 @@ def failed(error: errors.PredictorError) -> Response:
     return error_response(error.status, error.message, headers)
 
 
-async def _predictor_error(_: Request, error: errors.PredictorError) -> Response:
-    return failed(error)
-
-
 async def _http_exception(request: Request, error: HTTPException) -> Response:
     match error.status_code:
         case 404:
             path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
             if request.method == "GET" and path.startswith("/predict/"):
-                return failed(errors.UnknownPrediction())  # its id has a slash or a line break
+                return await failed(request, errors.UnknownPrediction())  # an id with a slash
             return error_response(404, "There is nothing at this path; see /docs.")
         case 405:
             allow = ", ".join(sorted(_methods(request)))
@@ -104,7 +97,7 @@ async def _bug(request: Request, _: Exception) -> Response:
 
 
 EXCEPTION_HANDLERS: dict[Any, Any] = {
-    errors.PredictorError: _predictor_error,
+    errors.PredictorError: failed,
     HTTPException: _http_exception,
     Exception: _bug,
 }

@@ -12,7 +12,7 @@ from fastapi.sse import EventSourceResponse
 from predictor import errors
 from predictor.api import headers, responses, schemas
 from predictor.api.body import read_input
-from predictor.api.dependencies import PathId, Store, WebhookId, app_state, path_id
+from predictor.api.dependencies import AppState, PathId, Store, WebhookId, app_state, path_id
 from predictor.api.events import EXAMPLE, follow
 from predictor.api.responses import described, raises
 from predictor.api.waiting import wait_for_end, while_connected
@@ -64,7 +64,7 @@ async def _run(request: Request, text: str, cancel_after: float | None) -> Respo
             result = await state["model"].run(text, seconds)
         response = responses.json(Output(text, result).to_json())
     except errors.PredictionError as error:
-        response = responses.failed(error)
+        response = await responses.failed(request, error)
     response.headers.update(responses.timing(started - began, time.monotonic() - started))
     return response
 
@@ -72,29 +72,27 @@ async def _run(request: Request, text: str, cancel_after: float | None) -> Respo
 async def _queue(request: Request, text: str, options: headers.PredictHeaders) -> Response:
     """Accept the prediction; then wait for it, if asked to, and respond as a sync call would."""
     state, idempotency = app_state(request), None
-    webhook = await _webhook(request, options.webhook_url)
+    webhook = await _webhook(state, options.webhook_url)
     if key := options.idempotency_key:
         idempotency = IdempotencyKey(_digest(key), _digest(key, text, webhook or ""))
     job = Job(text, options.cancel_after, webhook)
     submitted = await state["predictions"].submit(new_id(), job, idempotency)
-    id_ = submitted.id
-    more = headers.LOCATION(f"{request.scope.get('root_path', '')}/predict/{id_}")
-    more |= options.preferences.applied()
+    id_, root_path = submitted.id, request.scope.get("root_path", "")
+    more = headers.LOCATION(f"{root_path}/predict/{id_}") | options.preferences.applied()
     if submitted.is_replay:
         more |= headers.IDEMPOTENCY_REPLAYED("true")
     prediction = None
     if seconds := options.wait(state["config"].timeout):
-        with suppress(errors.StoreUnavailable):  # it is accepted all the same: say under which id
+        with suppress(errors.StoreUnavailable):  # it is accepted all the same
             prediction = await while_connected(request, wait_for_end(state, id_, seconds))
     if prediction and not prediction.is_active:
-        return responses.ended(prediction, more, with_id=False)
-    seconds = prediction.retry_after if prediction else submitted.retry_after
-    return responses.accepted(id_, more | responses.retry_after(seconds))
+        return responses.outcome(prediction, more, with_id=False)
+    retry_after = responses.retry_after((prediction or submitted).retry_after)
+    return responses.accepted(id_, more | retry_after)
 
 
-async def _webhook(request: Request, url: str | None) -> str | None:
-    """The URL in its one spelling. Raises WebhookRefused."""
-    state = app_state(request)
+async def _webhook(state: AppState, url: str | None) -> str | None:
+    """The normalized URL. Raises WebhookRefused."""
     if url is None:
         return None
     if not state["config"].signing_secrets:
@@ -118,9 +116,7 @@ async def read_prediction(
     if wait and prediction.is_active:
         prediction = await while_connected(request, wait_for_end(state, id_, wait))
     applied = headers.Preferences(wait=wait).applied()
-    if prediction.is_active:
-        return responses.pending(prediction, applied)
-    return responses.ended(prediction, applied, with_id=True)
+    return responses.outcome(prediction, applied, with_id=True)
 
 
 @predictions.get(
