@@ -28,10 +28,10 @@ bad configuration, 130 Ctrl-C"""
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status. Exits with 78 if it is misconfigured."""
     options = _parser().parse_args(arguments)
-    given = vars(options)
+    given = vars(options).items()
     try:
         with ends_if_misconfigured():
-            config = Config(**{name: given[name] for name in Config.model_fields if name in given})
+            config = Config(**{name: value for name, value in given if name in Config.model_fields})
             if options.command not in {None, "serve"}:
                 from predictor.client import commands  # not at the top: it would delay the server
 

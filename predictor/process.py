@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, TypeVar
 
+from pythonjsonlogger.json import JsonFormatter
+
 from predictor import errors
 from predictor.config import Config, misspelled
 
@@ -41,13 +43,9 @@ def configure_logging(config: Config) -> None:
 
     arq logs each job's input at INFO, and inputs do not belong in a log: it logs from WARNING.
     """
-    formatter = logging.Formatter(_CONSOLE)
-    if config.log_format == "json":
-        from pythonjsonlogger.json import JsonFormatter
-
-        formatter = JsonFormatter(_JSON)
+    is_json = config.log_format == "json"
     handler = logging.StreamHandler()
-    handler.setFormatter(formatter)
+    handler.setFormatter(JsonFormatter(_JSON) if is_json else logging.Formatter(_CONSOLE))
     handler.addFilter(_ExpectedFailures())
     level = getattr(logging, config.log_level.upper())
     for name in ("predictor", "uvicorn", "uvicorn.access", "arq"):
@@ -66,7 +64,7 @@ def ends_if_misconfigured() -> Iterator[None]:
         yield
     except (errors.ConfigError, errors.UnsuitableStore) as error:
         logger = logging.getLogger("predictor")
-        if any(type(handler.formatter) is not logging.Formatter for handler in logger.handlers):
+        if any(isinstance(handler.formatter, JsonFormatter) for handler in logger.handlers):
             logger.error("%s", error)  # noqa: TRY400 (one line, as JSON)
         else:
             print(f"predictor: {error}", file=sys.stderr)  # noqa: T201

@@ -22,7 +22,7 @@ from predictor.config import Config
 from predictor.model.loading import load_model
 from predictor.process import on_stop
 from predictor.store.changes import Changes
-from predictor.store.predictions import Policy, Predictions
+from predictor.store.predictions import Predictions
 from predictor.webhooks.allowlist import Allowed
 
 _DESCRIPTION = """\
@@ -40,8 +40,8 @@ webhook. Every request can be repeated safely with an `Idempotency-Key`, and eve
 def create_app(config: Config) -> FastAPI:
     """The api as `config` says, its model loaded. Raises ConfigError."""
     model = load_model(config.model, config.max_result)
-    store, bodies = Predictions(config.store_url, _policy(config)), Bodies.of(str, JsonValue)
-    allowed = Allowed.parse(config.webhook_allow)
+    store, allowed = Predictions(config), Allowed.parse(config.webhook_allow)
+    bodies = Bodies.of(str, JsonValue)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[AppState]:
@@ -76,12 +76,3 @@ def create_app(config: Config) -> FastAPI:
     for router in (routes.create_router(bodies), routes.predictions, routes.health):
         app.include_router(router)
     return app
-
-
-def _policy(config: Config) -> Policy:
-    return Policy(
-        queue_ttl=config.queue_ttl,
-        result_ttl=config.result_ttl,
-        queue_limit=config.queue_limit,
-        wait_replicas=config.wait_replicas,
-    )

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationErr
 from starlette.datastructures import Headers
 
 from predictor.errors import InvalidHeader
-from predictor.prediction import parse_event_id
+from predictor.prediction import EVENT_ID
 
 _MAX_WAIT = 60  # seconds of `Prefer: wait=n`; proxies cut connections after a minute
 _MAX_CANCEL_AFTER = 30 * 86400  # seconds
@@ -112,7 +112,7 @@ def _key(value: str) -> str:
 
 def _event_id(value: str) -> str:
     value = value.strip()
-    if value and parse_event_id(value) is None:
+    if value and not EVENT_ID.fullmatch(value):
         raise ValueError("must be an id that this stream sent.")
     return value
 

@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 from predictor.config import Config
 from predictor.errors import ConfigError
 from predictor.process import configure_logging, ends_if_misconfigured, notify_ready, on_stop
-from predictor.store.claims import Claims, Terms
+from predictor.store.claims import Claims
 from predictor.store.connection import arq_settings, connection_pool
 from predictor.store.keys import HEALTH, QUEUE
 from predictor.store.renewal import Renewal
@@ -31,10 +31,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two polls of arq while there is work: claims are collected meanwhile.
 _POLL_DELAY = 0.005
-
 #: Seconds of silence of the store after which a command is sent again.
 _STORE_TIMEOUT = 5.0
-
 #: Seconds past the drain after which the process is ended by force.
 _GRACE = 0.5
 
@@ -46,26 +44,18 @@ class Worker:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._retry = StoreRetry()
         #: seconds that running predictions get to finish
         self._drain = config.drain
         pool = connection_pool(config.store_url, silence=_STORE_TIMEOUT, socket_connect_timeout=1)
-        terms = Terms(
-            worker=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
-            lease=config.lease,
-            result_ttl=config.result_ttl,
-            max_tries=config.max_tries,
-            timeout=config.timeout,
-        )
         self._claims = Claims(
-            Redis(connection_pool=pool),
-            self._retry,
-            terms,
+            config,
+            StoreRetry(Redis(connection_pool=pool)),
+            worker=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
             slots=lambda: config.concurrency - self._executor.model.abandoned,
         )
         self._executor = Executor(config, self._claims)
-        self._redis = ClaimingRedis(pool, self._retry, self._claims)
-        self._renewal = Renewal(config.store_url, self._claims, self._executor.cancel)
+        self._redis = ClaimingRedis(self._claims)
+        self._renewal = Renewal(config, self._claims, self._executor.cancel)
 
     def settings(self) -> dict[str, Any]:
         """arq's settings. Connects to nothing."""
@@ -95,17 +85,16 @@ class Worker:
         configure_logging(self._config)
         on_stop(functools.partial(self._on_signal, asyncio.get_running_loop()))
         with ends_if_misconfigured():
-            allow_oom = await self._claims.open()
+            await self._claims.open()
             _ = self._executor.model  # loaded now
-        await self._renewal.start(allow_oom=allow_oom)
+        await self._renewal.start()
         notify_ready()
         logger.info("worker ready: %s, %d at once", self._config.model, self._config.concurrency)
 
     def _on_signal(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start the drain; a second signal ends it at once."""
         drain, self._drain = self._drain, 0.0
-        loop.call_soon_threadsafe(self._claims.leave)
-        loop.call_soon_threadsafe(self._retry.give_up_after, drain + _GRACE / 2)
+        loop.call_soon_threadsafe(self._claims.stop_claiming, drain + _GRACE / 2)
         loop.call_soon_threadsafe(loop.call_later, drain, self._executor.interrupt)
         # A thread, because a model, or a wait that swallowed arq's cancel, can block the loop.
         watchdog = threading.Timer(drain + _GRACE, self._exit)

@@ -11,13 +11,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from arq.connections import ArqRedis
-from redis.asyncio import ConnectionPool
 from redis.exceptions import ResponseError
 
 from predictor.errors import StoreUnavailable
 from predictor.store import keys
 from predictor.store.claims import Claims
-from predictor.store.retry import StoreRetry, describe
+from predictor.store.retry import describe
 from predictor.store.wire import FUNCTION
 
 logger = logging.getLogger(__name__)
@@ -29,10 +28,10 @@ _CALL: Final[dict[str, Any]] = {"t": None, "f": FUNCTION, "a": (), "k": {}, "et"
 class ClaimingRedis(ArqRedis):
     """arq's client, on claims."""
 
-    def __init__(self, pool: ConnectionPool, retry: StoreRetry, claims: Claims) -> None:
+    def __init__(self, claims: Claims) -> None:
+        pool = claims.retry.redis.connection_pool
         super().__init__(pool, job_deserializer=lambda _: _CALL, default_queue_name=keys.QUEUE)
         self.claims = claims
-        self._retry = retry
         #: ids in their order, claimed and not yet started by arq: each must be started once
         self._offered: dict[str, None] = {}
 
@@ -51,7 +50,7 @@ class ClaimingRedis(ArqRedis):
         None if the store refuses it (a health check while its memory is full), and at shutdown.
         """
         with contextlib.suppress(StoreUnavailable):
-            return await self._retry.until_answered(self, lambda: self._send(*args, **options))
+            return await self.claims.retry.until_answered(lambda: self._send(*args, **options))
 
     async def _send(self, *args: Any, **options: Any) -> Any:
         try:

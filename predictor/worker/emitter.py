@@ -11,10 +11,8 @@ from predictor.prediction import EventKind, Json
 
 #: Seconds between two progress events.
 _INTERVAL = 0.1
-
 #: Outputs in one call, and bytes of them beyond the first: the store is blocked meanwhile.
 _AT_ONCE, _BYTES_AT_ONCE = 1000, 8 * 2**20
-
 #: Unsent bytes above which a model fails.
 _MOST_UNSENT = 64 * 2**20
 
@@ -73,8 +71,7 @@ class Emitter:
                 sent += len(events)
 
     def _take(self, *, with_progress: bool) -> Events:
-        events: Events = []
-        size = 0
+        events, size = Events(), 0
         with self._lock:
             while self._outputs and len(events) < _AT_ONCE and size <= _BYTES_AT_ONCE:
                 events.append((EventKind.OUTPUT, self._outputs.popleft()))
