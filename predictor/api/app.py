@@ -15,7 +15,7 @@ from predictor import __version__
 from predictor.api import routes
 from predictor.api.concurrency import Slots
 from predictor.api.dependencies import AppState
-from predictor.api.request_id import RequestId
+from predictor.api.headers import RequestId
 from predictor.api.responses import EXCEPTION_HANDLERS
 from predictor.api.schemas import Bodies, Error
 from predictor.config import Config

@@ -65,13 +65,10 @@ async def _read(request: Request, limit: int) -> bytes:
 
 def _sentence(problem: ErrorDetails) -> str:
     field = ".".join(map(str, problem["loc"]))[:100]
-    match problem["type"]:
-        case "missing":
-            return f"Field '{field}' is missing."
-        case "extra_forbidden":
-            return f"Field '{field}' is not known; send only 'input'."
-        case "string_type":
-            return f"Field '{field}' must be a string."
-        case "model_type":
-            return 'The body must be an object, like {"input": "…"}.'
-    return f"Field '{field}': {problem['msg']}."
+    sentences = {
+        "missing": f"Field '{field}' is missing.",
+        "extra_forbidden": f"Field '{field}' is not known; send only 'input'.",
+        "string_type": f"Field '{field}' must be a string.",
+        "model_type": 'The body must be an object, like {"input": "…"}.',
+    }
+    return sentences.get(problem["type"], f"Field '{field}': {problem['msg']}.")

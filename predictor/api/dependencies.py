@@ -35,7 +35,7 @@ async def _predictions(request: Request) -> Predictions:
     return app_state(request)["predictions"]
 
 
-PathText = Annotated[str, Path(description="As the 202 that accepted it says.")]
+PathText = Annotated[str, Path(description="The `prediction_id` of the 202 that accepted it.")]
 
 
 async def path_id(prediction_id: PathText) -> PredictionId:

@@ -120,8 +120,7 @@ class _Http(HttpToolsProtocol):
             raise ValueError
         super().on_headers_complete()
         self._size, self._is_idle = 0, False
-        if self._timer:
-            self._set_timer()
+        self._set_timer()
         for name, value in self.headers:
             if name == b"content-length":
                 self.left = int(value)
@@ -136,8 +135,7 @@ class _Http(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         if not self.parser.should_upgrade():
             self.left = self._size = 0
-            if self._timer:
-                self._set_timer()
+            self._set_timer()
             super().on_message_complete()
 
     def on_response_complete(self) -> None:

@@ -1,7 +1,6 @@
 """Responses to predictions and errors, and their description in OpenAPI."""
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -61,7 +60,7 @@ async def failed(_: Request, error: errors.PredictorError) -> Response:
     """The response to a request that raised `error`."""
     if isinstance(error, errors.ModelFailed):
         logger.error("the model failed", exc_info=error)
-    headers = retry_after(error.retry_after) if isinstance(error, errors.Overloaded) else None
+    headers = RETRY_AFTER(error.retry_after) if isinstance(error, errors.Overloaded) else None
     return error_response(error.status, error.message, headers)
 
 
@@ -81,13 +80,13 @@ async def _http_exception(request: Request, error: HTTPException) -> Response:
 
 def _methods(request: Request) -> set[str]:
     """All methods of the path (RFC 9110, 15.5.6); the framework names those of its first route."""
-    routes = [context.original_route for context in iter_route_contexts(request.app.routes)]
-    matching = [
-        route.methods or set()
+    routes = (context.original_route for context in iter_route_contexts(request.app.routes))
+    return {
+        method
         for route in routes
         if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
-    ]
-    return set().union(*matching)
+        for method in route.methods or ()
+    }
 
 
 async def _bug(request: Request, _: Exception) -> Response:
@@ -106,20 +105,11 @@ EXCEPTION_HANDLERS: dict[Any, Any] = {
 def progress(prediction: Prediction) -> dict[str, str]:
     """When to ask again; once the prediction has ended, how long it took."""
     if prediction.is_active:
-        return retry_after(prediction.retry_after) | NO_STORE
+        return RETRY_AFTER(prediction.retry_after) | NO_STORE
     finished = prediction.finished or prediction.created
     started = prediction.started or finished
     queue, run = max(0.0, started - prediction.created), max(0.0, finished - started)
-    return timing(queue, run) | NO_STORE
-
-
-def retry_after(seconds: float) -> dict[str, str]:
-    return RETRY_AFTER(max(1, math.ceil(seconds)))
-
-
-def timing(queue: float, run: float) -> dict[str, str]:
-    """The seconds that a prediction waited and ran."""
-    return SERVER_TIMING(f"queue;dur={queue * 1000:.1f}, run;dur={run * 1000:.1f}")
+    return SERVER_TIMING(queue, run) | NO_STORE
 
 
 def described(

@@ -65,7 +65,7 @@ async def _run(request: Request, text: str, cancel_after: float | None) -> Respo
         response = responses.json(Output(text, result).to_json())
     except errors.PredictionError as error:
         response = await responses.failed(request, error)
-    response.headers.update(responses.timing(started - began, time.monotonic() - started))
+    response.headers.update(headers.SERVER_TIMING(started - began, time.monotonic() - started))
     return response
 
 
@@ -87,8 +87,8 @@ async def _queue(request: Request, text: str, options: headers.PredictHeaders) -
             prediction = await while_connected(request, wait_for_end(state, id_, seconds))
     if prediction and not prediction.is_active:
         return responses.outcome(prediction, more, with_id=False)
-    retry_after = responses.retry_after((prediction or submitted).retry_after)
-    return responses.accepted(id_, more | retry_after)
+    more |= headers.RETRY_AFTER((prediction or submitted).retry_after)
+    return responses.accepted(id_, more)
 
 
 async def _webhook(state: AppState, url: str | None) -> str | None:
