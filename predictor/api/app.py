@@ -20,7 +20,7 @@ from predictor.api.schemas import Bodies, Error
 from predictor.config import Config
 from predictor.model.loading import load_model
 from predictor.store.changes import Changes
-from predictor.store.predictions import Policy, Predictions
+from predictor.store.predictions import Predictions
 from predictor.webhooks.allowlist import Allowed
 
 _DESCRIPTION = """\
@@ -39,7 +39,7 @@ def create_app(config: Config) -> FastAPI:
     """The api as `config` says, its model loaded. Raises ConfigError."""
     model = load_model(config.model, config.max_result)
     url = config.store_url
-    store = Predictions(url, _policy(config))
+    store = Predictions(config)
     allowed, bodies = Allowed.parse(config.webhook_allow), Bodies.of(str, JsonValue)
 
     @asynccontextmanager
@@ -74,12 +74,3 @@ def create_app(config: Config) -> FastAPI:
     for router in (routes.create_router(bodies), routes.predictions, routes.health):
         app.include_router(router)
     return app
-
-
-def _policy(config: Config) -> Policy:
-    return Policy(
-        queue_ttl=config.queue_ttl,
-        result_ttl=config.result_ttl,
-        queue_limit=config.queue_limit,
-        wait_replicas=config.wait_replicas,
-    )

@@ -1,6 +1,6 @@
 """Dependencies of routes."""
 
-from typing import Annotated, TypedDict, TypeVar, cast
+from typing import Annotated, TypedDict, cast
 
 from fastapi import Depends, Path, Request
 
@@ -13,8 +13,6 @@ from predictor.prediction import Prediction, PredictionId, parse_id
 from predictor.store.changes import Changes
 from predictor.store.predictions import Predictions
 from predictor.webhooks.allowlist import Allowed
-
-T = TypeVar("T")
 
 
 class AppState(TypedDict):
@@ -33,19 +31,14 @@ def app_state(request: Request) -> AppState:
     return cast("AppState", request.scope["state"])
 
 
-def known(found: T | None) -> T:
-    """What the store found. Raises UnknownPrediction where it found nothing."""
-    if found is None:
-        raise UnknownPrediction
-    return found
-
-
 PathText = Annotated[str, Path(description="As the 202 that accepted it says.")]
 
 
 async def path_id(prediction_id: PathText) -> PredictionId:
     """Raises UnknownPrediction where it cannot be an id: the store need not be asked."""
-    return known(parse_id(prediction_id))
+    if (id_ := parse_id(prediction_id)) is None:
+        raise UnknownPrediction
+    return id_
 
 
 PathId = Annotated[PredictionId, Depends(path_id)]
@@ -53,7 +46,7 @@ PathId = Annotated[PredictionId, Depends(path_id)]
 
 async def known_prediction(request: Request, id_: PathId) -> Prediction:
     """The prediction as it is now, without its output."""
-    return known(await app_state(request)["predictions"].look(id_))
+    return await app_state(request)["predictions"].look(id_)
 
 
 KnownPrediction = Annotated[Prediction, Depends(known_prediction)]

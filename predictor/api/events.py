@@ -3,14 +3,15 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 from fastapi.sse import format_sse_event
 from pydantic_core import to_json
 
 from predictor.api.dependencies import AppState
 from predictor.api.waiting import LOOK_EVERY
-from predictor.errors import StoreUnavailable
-from predictor.prediction import Event, EventKind, Json, Prediction, PredictionId, encode, splice
+from predictor.errors import StoreUnavailable, UnknownPrediction
+from predictor.prediction import Event, EventKind, Json, PredictionId, encode, splice
 from predictor.store.predictions import MOST_EVENTS, Predictions
 
 #: Milliseconds after which a disconnected browser reconnects.
@@ -56,20 +57,26 @@ async def _until_now(store: Predictions, id_: PredictionId, after: str) -> Async
     while events:
         for event in events:
             is_end = event.kind is EventKind.COMPLETED
-            data = _completed(await store.read(id_)) if is_end else event.data
-            yield Event(event.id, event.kind, data)
+            yield replace(event, data=await _completed(store, id_)) if is_end else event
             after = event.id
         if is_end or len(events) < MOST_EVENTS:
             return
         events = await store.events(id_, after)
-    prediction = await store.look(id_)
     # Past the end without a record of it: it expired in the queue, and no worker has come by.
-    if not (prediction and prediction.is_active) and not await store.events(id_, after):
-        yield Event("", EventKind.COMPLETED, _completed(prediction))
+    if not await _is_active(store, id_) and not await store.events(id_, after):
+        yield Event("", EventKind.COMPLETED, await _completed(store, id_))
 
 
-def _completed(prediction: Prediction | None) -> Json:
-    if prediction is None:
+async def _is_active(store: Predictions, id_: PredictionId) -> bool:
+    with contextlib.suppress(UnknownPrediction):
+        return (await store.look(id_)).is_active
+    return False
+
+
+async def _completed(store: Predictions, id_: PredictionId) -> Json:
+    try:
+        prediction = await store.read(id_)
+    except UnknownPrediction:
         return Json(b'{"status":"erased"}')
     if prediction.output:
         return splice(status=encode(prediction.state), output=prediction.output.to_json())

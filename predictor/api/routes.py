@@ -17,7 +17,6 @@ from predictor.api.dependencies import (
     PathText,
     Store,
     app_state,
-    known,
     known_prediction,
     path_id,
 )
@@ -123,7 +122,7 @@ async def read_prediction(
     """Read an accepted prediction: 200 done, 202 ask again, anything else will not succeed."""
     id_ = await path_id(request.path_params["prediction_id"])
     state, wait = app_state(request), headers.Preferences.parse(options.prefer).wait
-    prediction = known(await state["predictions"].read(id_))
+    prediction = await state["predictions"].read(id_)
     if wait and prediction.is_active:
         prediction = await while_connected(request, wait_for_end(state, id_, wait))
     applied = headers.Preferences(wait=wait).applied()
@@ -155,8 +154,7 @@ async def read_status(prediction: KnownPrediction, response: Response) -> Predic
 )
 async def erase_prediction(id_: PathId, store: Store) -> None:
     """Remove the input, the result and the events of a prediction that has ended."""
-    if not await store.erase(id_):
-        raise errors.UnknownPrediction
+    await store.erase(id_)
 
 
 @predictions.post(
@@ -174,7 +172,7 @@ async def cancel_prediction(
     request: Request, id_: PathId, store: Store, response: Response
 ) -> schemas.PredictionCancellation:
     """End a prediction that waits or runs; then `GET /predict/{prediction_id}` responds 410."""
-    outcome = known(await store.cancel(id_))
+    outcome = await store.cancel(id_)
     is_told = outcome is Cancellation.CANCELING
     response.status_code = 202 if is_told else 200
     is_stuck = is_told and not app_state(request)["model"].can_be_stopped
@@ -218,9 +216,9 @@ async def read_events(
 async def read_webhook(prediction_id: PathText, store: Store, response: Response) -> Webhook:
     """The attempts to deliver the webhook of a prediction, and the responses to them."""
     id_ = parse_id(prediction_id)
-    webhook = await store.webhook(id_) if id_ else None
-    if webhook is None:
+    if id_ is None:
         raise errors.NoWebhook
+    webhook = await store.webhook(id_)
     response.headers.update(headers.NO_STORE)
     return webhook
 
@@ -234,8 +232,9 @@ async def read_webhook(prediction_id: PathText, store: Store, response: Response
 async def send_webhook_again(prediction_id: PathText, store: Store) -> schemas.PredictionRedelivery:
     """Send the webhook of a prediction that has ended once more, delivered or not."""
     id_ = parse_id(prediction_id)
-    if id_ is None or not await store.redeliver(id_):
+    if id_ is None:
         raise errors.NoWebhook
+    await store.redeliver(id_)
     return schemas.PredictionRedelivery(prediction_id=id_)
 
 

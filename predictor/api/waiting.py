@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from fastapi import Request
 
-from predictor.api.dependencies import AppState, known
+from predictor.api.dependencies import AppState
 from predictor.errors import ClientDisconnected
 from predictor.prediction import Prediction, PredictionId
 
@@ -45,10 +45,10 @@ async def wait_for_end(state: AppState, id_: PredictionId, seconds: float) -> Pr
     async with state["changes"].subscribe(id_, only_end=True) as event:
         while True:
             event.clear()
-            prediction = known(await state["predictions"].look(id_))
+            prediction = await state["predictions"].look(id_)
             left = deadline - asyncio.get_running_loop().time()
             if not prediction.is_active:
-                return known(await state["predictions"].read(id_))
+                return await state["predictions"].read(id_)
             if left <= 0 or state["changes"].is_closing:
                 return prediction
             with contextlib.suppress(TimeoutError):

@@ -72,22 +72,6 @@ DELIVERY_WAKE = "predictor:delivery-wake"
 #: Seconds after which what was to be delivered is given up.
 DELIVERY_TTL = 86400.0
 
-#: What each of our shared keys, and the queue, must be.
-TYPES = {
-    QUEUE: "zset",
-    LEASES: "zset",
-    CLAIMED: "hash",
-    SUSPECTS: "zset",
-    QUARANTINE: "string",
-    LINE: "string",
-    CLOCK: "string",
-    CANCELS: "hash",
-    WAKE: "list",
-    THROUGHPUT: "hash",
-    DELIVERIES: "zset",
-    DELIVERY_WAKE: "list",
-}
-
 
 def lives(result_ttl: float) -> tuple[int, int]:
     """How long settle.lua keeps a result, and what is to be delivered; ms."""

@@ -23,7 +23,7 @@ async def _serve(config: Config) -> None:
         )
         await stop.wait()
         return
-    deliveries = Deliveries(config.store_url, lease=config.lease, result_ttl=config.result_ttl)
+    deliveries = Deliveries(config)
     async with Sender(Allowed.parse(config.webhook_allow), config.signing_secrets) as sender:
         await Deliverer(deliveries, sender).run(stop, config.drain)
     await deliveries.close()

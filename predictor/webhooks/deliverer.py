@@ -46,7 +46,7 @@ class Deliverer:
     async def run(self, stop: asyncio.Event, drain: float) -> None:
         """Deliver until `stop`; running attempts then get `drain` seconds."""
         stopping = asyncio.create_task(stop.wait())
-        stopping.add_done_callback(lambda _: self._deliveries.leave(drain))
+        stopping.add_done_callback(lambda _: self._deliveries.give_up_after(drain))
         while not stopping.done():
             room = self._room()
             claimed = await self._deliveries.claim(room, self._running)

@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 from predictor.config import Config
 from predictor.errors import ConfigError
 from predictor.process import configure_logging, ends_if_misconfigured, notify_ready
-from predictor.store.claims import Claims, Terms
+from predictor.store.claims import Claims
 from predictor.store.connection import arq_settings, connection_pool
 from predictor.store.keys import HEALTH, QUEUE
 from predictor.store.renewal import Renewal
@@ -44,34 +44,26 @@ class Worker:
     def __init__(self, config: Config) -> None:
         url = config.store_url
         self._config = config
-        self._retry = StoreRetry()
         pool = connection_pool(url, silence=_STORE_TIMEOUT, socket_connect_timeout=1)
-        terms = Terms(
-            worker=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
-            lease=config.lease,
-            result_ttl=config.result_ttl,
-            max_tries=config.max_tries,
-            timeout=config.timeout,
-        )
         self._claims = Claims(
-            Redis(connection_pool=pool),
-            self._retry,
-            terms,
+            config,
+            StoreRetry(Redis(connection_pool=pool)),
+            worker=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
             slots=lambda: config.concurrency - self.executor.model.abandoned,
         )
         self.executor = Executor(config, self._claims)
-        self.redis = ClaimingRedis(pool, self._retry, self._claims)
-        self._renewal = Renewal(url, self._claims, self.executor.cancel)
+        self.redis = ClaimingRedis(pool, self._claims)
+        self._renewal = Renewal(config, self._claims, self.executor.cancel)
 
     async def start(self, _ctx: dict[Any, Any]) -> None:
         """Check the store and load the model, then notify that this worker is ready."""
         configure_logging(self._config)
         requeue = functools.partial(self._renewal.requeue_now, also_delete=_HEALTH_KEY)
-        Shutdown(self._config.drain, self._retry, self._claims, self.executor, requeue)
+        Shutdown(self._config.drain, self._claims, self.executor, requeue)
         with ends_if_misconfigured():
-            allow_oom = await self._claims.open()
+            await self._claims.open()
             _ = self.executor.model  # loaded now
-        await self._renewal.start(allow_oom=allow_oom)
+        await self._renewal.start()
         notify_ready()
         logger.info("worker ready: %s, %d at once", self._config.model, self._config.concurrency)
 

@@ -19,7 +19,7 @@ from predictor.errors import StoreUnavailable
 from predictor.prediction import PredictionId
 from predictor.store import keys
 from predictor.store.claims import Claim, Claims
-from predictor.store.retry import StoreRetry, describe
+from predictor.store.retry import describe
 from predictor.store.wire import FUNCTION
 
 logger = logging.getLogger(__name__)
@@ -31,10 +31,9 @@ _CALL: Final[dict[str, Any]] = {"t": None, "f": FUNCTION, "a": (), "k": {}, "et"
 class ClaimingRedis(ArqRedis):
     """arq's client, on claims."""
 
-    def __init__(self, pool: ConnectionPool, retry: StoreRetry, claims: Claims) -> None:
+    def __init__(self, pool: ConnectionPool, claims: Claims) -> None:
         super().__init__(pool, job_deserializer=lambda _: _CALL, default_queue_name=keys.QUEUE)
         self.claims = claims
-        self._retry = retry
         #: claimed, and not yet started by arq: each must be started once
         self._offered: dict[PredictionId, Claim] = {}
 
@@ -63,7 +62,7 @@ class ClaimingRedis(ArqRedis):
                 return None
 
         with contextlib.suppress(StoreUnavailable):
-            return await self._retry.until_answered(self, call)
+            return await self.claims.retry.until_answered(call)
 
 
 class _InfoPipeline(contextlib.AsyncExitStack):

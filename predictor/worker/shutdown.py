@@ -11,7 +11,6 @@ from types import FrameType
 
 from predictor.process import disown_forks
 from predictor.store.claims import Claims
-from predictor.store.retry import StoreRetry
 from predictor.worker.execution import Executor
 
 logger = logging.getLogger(__name__)
@@ -25,7 +24,6 @@ class Shutdown:
     """Handles signals from now on. The first starts the drain, the second ends it at once."""
 
     drain: float
-    retry: StoreRetry
     claims: Claims
     executor: Executor
     #: returns all claims to the queue, from a thread
@@ -48,8 +46,7 @@ class Shutdown:
         watchdog.start()
 
     def _start(self, drain: float) -> None:
-        self.claims.leave()
-        self.retry.give_up_after(drain + _GRACE / 2)
+        self.claims.stop_claiming(drain + _GRACE / 2)
         self._loop.call_later(drain, self.executor.interrupt)
 
     def _exit(self) -> None:

@@ -4,7 +4,7 @@
 -- ends it, even if its worker never hears of it. The mark goes with the prediction: nothing is left
 -- that could touch another.
 --
--- Answers 'gone', 'told', 'done' with the first bytes of the result, or nil for an unknown id.
+-- Returns 'canceled', 'canceling', 'done' with the first bytes of the result, or nil for an unknown id.
 local id, canceled, expired, timed_out, result_ttl, delivery_ttl, head = unpack(ARGV)
 local queued_at = submitted_at(id)
 if not queued_at then
@@ -19,10 +19,10 @@ end
 local holder = get(IN_PROGRESS .. id)
 if not holder then
   settle(id, unrun(id, canceled, queued_at), result_ttl, delivery_ttl)
-  return { 'gone' }
+  return { 'canceled' }
 end
 redis.call('HSET', CANCELS, id, 1)
-local told = CANCEL_REQUESTS .. string.gsub(holder, ':%d+:%d+$', '')
-redis.pcall('LPUSH', told, id)
-redis.pcall('PEXPIRE', told, 60000)
-return { 'told' }
+local requests = CANCEL_REQUESTS .. string.gsub(holder, ':%d+:%d+$', '')
+redis.pcall('LPUSH', requests, id)
+redis.pcall('PEXPIRE', requests, 60000)
+return { 'canceling' }

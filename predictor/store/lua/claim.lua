@@ -10,7 +10,7 @@ lease, most, max_tries, holds = tonumber(lease), tonumber(most), tonumber(max_tr
 local now = clock()
 local lease_end = now + lease
 
--- Answers { now, 1 if this worker is kept for suspects, { id, queued_at, try, job or false, in-progress
+-- Returns { now, 1 if this worker is kept for suspects, { id, queued_at, try, job or false, in-progress
 -- value, verdict }, … }. The verdict is empty for what is to be run, or says why it is not.
 local answer, bytes = { math.floor(now), 0 }, 0
 

@@ -7,7 +7,7 @@
 -- ARGV  lease, how many at most, bytes of results at most (one is always given), result that says it
 --       has expired, that it has run out of time, times to live of a result, of a delivery,
 --       then the ids that it holds
--- Answers { ms until the next may be due, { id, url, result, tries, tries before it was last asked
+-- Returns { ms until the next may be due, { id, url, result, tries, tries before it was last asked
 -- for, when that was }, … }.
 local lease, most, most_bytes, expired, timed_out, result_ttl, delivery_ttl = unpack(ARGV)
 local now = clock()

@@ -4,7 +4,7 @@
 -- another has replaced, and none after the end.
 --
 -- ARGV  id, in-progress value of the run, number of the first event, then kind, data for each
--- Answers how many were written.
+-- Returns how many were written.
 local id, run, number = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local record, written = PREDICTION .. id, 0
 local holder, speaker = get(IN_PROGRESS .. id), field(PREDICTION .. id, 'run')

@@ -2,7 +2,7 @@
 --
 -- Guarantees: it is due at once, and tried as a new one would be. Not before its prediction has ended.
 --
--- Answers 'due', 'active' if the prediction has not ended, or nil where there is no webhook.
+-- Returns 'due', 'active' if the prediction has not ended, or nil where there is no webhook.
 local id, delivery_ttl = unpack(ARGV)
 local hook = redis.pcall('HMGET', WEBHOOK .. id, 'url', 'result', 'tries')
 if not hook[1] then

@@ -5,7 +5,7 @@
 -- counts as a death: its worker lives. A run that takes longer than any may is not renewed. One
 -- whose time is over stays with its worker, which lives, but does not read as running again.
 --
--- Answers the ids that this worker need not go on with: canceled, late, or ended by another.
+-- Returns the ids that this worker need not go on with: canceled, late, or ended by another.
 local worker, lease, longest_run = unpack(ARGV)
 local now = clock()
 local lease_end, over = now + lease, {}

@@ -8,7 +8,7 @@
 -- ARGV  worker, how many times one may be requeued, how many of them it may before it is set
 --       apart, how many the worker ran when it was told to stop (0: it was not), then id, token for
 --       each
--- Answers how many went back.
+-- Returns how many went back.
 local worker, most, suspicious, company = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local back, now = 0, now_ms()
 for i = 5, #ARGV, 2 do

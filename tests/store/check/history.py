@@ -8,7 +8,7 @@ import redis
 
 from predictor.prediction import DeliveryState, Job, Json, PredictionId
 from predictor.store.claims import Claim
-from predictor.store.predictions import IdempotencyKey, Policy
+from predictor.store.predictions import IdempotencyKey
 from tests.store.check.actors import (
     LEASE,
     QUEUE_TTL,
@@ -17,6 +17,7 @@ from tests.store.check.actors import (
     Client,
     Deliverer,
     Worker,
+    configured,
     failure,
     set_clocks,
 )
@@ -52,7 +53,7 @@ class History:
         set_clocks(monkeypatch, self._server)
         self._max_tries = self._random.choice([1, 2, 3, 3, 3, 4])
         limit = self._random.choice([0, 0, 3])
-        self._client = Client(self.model, url, Policy(QUEUE_TTL, RESULT_TTL, limit))
+        self._client = Client(self.model, configured(url, queue_limit=limit))
         self._names = iter(range(10**9))
         self._workers = [self._new_worker() for _ in range(3)]
         self._deliverers = [Deliverer(self.model, url) for _ in range(2)]
@@ -210,7 +211,7 @@ class History:
         """In order: what it holds goes back."""
         if worker := self._worker():
             self.model.note(f"{worker.name} is stopped")
-            worker.claims.leave()
+            worker.claims.stop_claiming(1)
             worker.requeue(worker.idle)
             self._replace(worker)
 

@@ -456,10 +456,10 @@ class Model:
             demand(what == "done", f"cancel: {what} of {fact.id}, whose time is over")
             self._end(fact, call, None)
         elif fact.run and fact.run.is_alive(self.now_ms):
-            demand(what == "told", f"cancel: {what} of the running {fact.id}")
+            demand(what == "canceling", f"cancel: {what} of the running {fact.id}")
             fact.is_marked = True
         else:
-            demand(what == "gone", f"cancel: {what} of the waiting {fact.id}")
+            demand(what == "canceled", f"cancel: {what} of the waiting {fact.id}")
             self._end(fact, call, None)
 
     def _erase(self, call: Call) -> None:
