@@ -6,20 +6,12 @@ import random
 import time
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from urllib.parse import urlsplit
 
-from predictor.prediction import (
-    Attempt,
-    Delivery,
-    DeliveryState,
-    Prediction,
-    PredictionId,
-    encode,
-    splice,
-    timestamp,
-)
+from predictor.prediction import Attempt, Delivery, DeliveryState, PredictionId
 from predictor.store.deliveries import Deliveries
-from predictor.webhooks.sender import Sender
+from predictor.webhooks.sender import Sender, message
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +44,9 @@ class Deliverer:
             claimed = await self._deliveries.claim(room, self._running)
             if claimed:
                 for id_ in list(claimed):
-                    self._start(id_, claimed.pop(id_))
+                    task = self._running[id_] = asyncio.create_task(self._deliver(claimed.pop(id_)))
+                    task.add_done_callback(partial(self._running.pop, id_))
+                await asyncio.sleep(0)  # they start to send
                 self._make_room()
             else:
                 due = asyncio.create_task(self._deliveries.wait() if room else asyncio.sleep(0.05))
@@ -88,25 +82,16 @@ class Deliverer:
             if len(self._sending) > _AT_ONCE or self._held(self._sending) > _BYTES_AT_ONCE:
                 self._sending.pop(id_)[2].reschedule(0)
 
-    def _start(self, id_: PredictionId, delivery: Delivery) -> None:
-        host = urlsplit(delivery.url).hostname or ""
-        if [other for other, *_ in self._sending.values()].count(host) < _AT_ONE_HOST:
-            body, limit = message(delivery.prediction), asyncio.timeout(_LIMIT)
-            self._sending[id_] = host, len(body), limit
-            # The body has the output: do not hold it twice.
-            delivery = replace(delivery, prediction=replace(delivery.prediction, output=None))
-            work = self._deliver(delivery, body, limit)
-        else:
-            work = self._put_off(id_)
-        task = self._running[id_] = asyncio.create_task(work)
-        task.add_done_callback(lambda _: self._running.pop(id_, None))
-
-    async def _put_off(self, id_: PredictionId) -> None:
-        async with self._recording:
-            await self._deliveries.put_off(id_, random.uniform(1, 5))  # noqa: S311
-
-    async def _deliver(self, delivery: Delivery, body: bytes, limit: asyncio.Timeout) -> None:
-        id_ = delivery.prediction.id
+    async def _deliver(self, delivery: Delivery) -> None:
+        id_, host = delivery.prediction.id, urlsplit(delivery.url).hostname or ""
+        if [other for other, *_ in self._sending.values()].count(host) >= _AT_ONE_HOST:
+            async with self._recording:
+                await self._deliveries.put_off(id_, random.uniform(1, 5))  # noqa: S311
+            return
+        body, limit = message(delivery.prediction), asyncio.timeout(_LIMIT)
+        self._sending[id_] = host, len(body), limit
+        # The body has the output: do not hold it twice.
+        delivery = replace(delivery, prediction=replace(delivery.prediction, output=None))
         try:
             attempt = await self._sender.send(delivery.url, f"msg_{id_}", body, limit)
         finally:
@@ -116,20 +101,6 @@ class Deliverer:
             logger.warning("the webhook of %s is given up: %s", id_, attempt.error)
         async with self._recording:
             await self._deliveries.record(delivery, attempt, state, pause)
-
-
-def message(prediction: Prediction) -> bytes:
-    """The body, as Standard Webhooks advises; the same at each attempt."""
-    data = {"prediction_id": encode(prediction.id), "status": encode(prediction.state)}
-    if prediction.output:
-        data["output"] = prediction.output.to_json()
-    elif prediction.error:
-        data["error"] = encode(prediction.error.message)
-    return splice(
-        type=encode(f"prediction.{prediction.state}"),
-        timestamp=encode(timestamp(prediction.finished or 0)),
-        data=splice(**data),
-    )
 
 
 def next_attempt(tries: int, ended: float, now: float, retry_after: float | None) -> float | None:

@@ -15,7 +15,7 @@ from standardwebhooks import Webhook
 
 from predictor import __version__
 from predictor.errors import WebhookRefused
-from predictor.prediction import Attempt
+from predictor.prediction import Attempt, Prediction, encode, splice, timestamp
 from predictor.webhooks.allowlist import Allowed
 from predictor.webhooks.target import parse_target, permitted_addresses
 
@@ -92,6 +92,20 @@ class Sender(AbstractAsyncContextManager["Sender"]):
                 await response.aclose()
                 return response
         raise failure
+
+
+def message(prediction: Prediction) -> bytes:
+    """The body, as Standard Webhooks advises; the same at each attempt."""
+    data = {"prediction_id": encode(prediction.id), "status": encode(prediction.state)}
+    if prediction.output:
+        data["output"] = prediction.output.to_json()
+    elif prediction.error:
+        data["error"] = encode(prediction.error.message)
+    return splice(
+        type=encode(f"prediction.{prediction.state}"),
+        timestamp=encode(timestamp(prediction.finished or 0)),
+        data=splice(**data),
+    )
 
 
 async def _pieces(body: bytes) -> AsyncIterator[bytes]:
