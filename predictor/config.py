@@ -38,7 +38,7 @@ def _signing_secrets(secrets: SecretStr) -> SecretStr:
 
 
 class Config(settings.BaseSettings):
-    """The settings of one process. Raises ConfigError, which names the variables to mend."""
+    """The settings of one process. Raises ConfigError, which names the variables to fix."""
 
     model_config = settings.SettingsConfigDict(
         env_prefix=PREFIX,
@@ -54,11 +54,11 @@ class Config(settings.BaseSettings):
     port: int = Field(8080, ge=0, le=65535)
     """Port of the api; 0 takes a free one."""
     url: HttpUrl | None = None
-    """The api that `predictor predict`, `status` and `cancel` ask. Unset: the one at
+    """The api that `predictor predict`, `status` and `cancel` call. Unset: the one at
     PREDICTOR_HOST and PREDICTOR_PORT."""
     redis_url: _Secret | None = None
     """Store to use: redis://, rediss://, unix:// or redis+sentinel://. Unset: `predictor` starts an
-    embedded one; a process started by hand looks at redis://localhost:6379."""
+    embedded one; a process started by hand uses redis://localhost:6379."""
     wait_replicas: int = Field(0, ge=0, le=100)
     """Replicas that must have a prediction before it is accepted."""
     data_dir: Path = Path(".predictor")

@@ -1,4 +1,4 @@
-"""Loads the model that PREDICTOR_MODEL names, or says in one line why that is impossible."""
+"""Loads the model that PREDICTOR_MODEL names, or explains in one line why it cannot be."""
 
 import importlib
 import inspect
@@ -78,7 +78,7 @@ def _import(module_name: str) -> Any:
 
 
 def _place(error: BaseException) -> str:
-    """The innermost frame outside of the import machinery: the line to mend."""
+    """The innermost frame outside of the import machinery: the line to fix."""
     ours = ("<frozen importlib", importlib.__file__, __file__)
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if not frame.filename.startswith(ours):

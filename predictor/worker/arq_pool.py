@@ -21,7 +21,7 @@ from predictor.store.wire import FUNCTION
 
 logger = logging.getLogger(__name__)
 
-#: What arq takes for the job: a call without arguments, which looks its claim up.
+#: arq's job: a call without arguments, which looks up its claim.
 _CALL: Final[dict[str, Any]] = {"t": None, "f": FUNCTION, "a": (), "k": {}, "et": 0}
 
 
