@@ -9,6 +9,12 @@ from typing import ClassVar
 class PredictorError(Exception):
     """Something went wrong."""
 
+    #: status code of the HTTP response
+    status: ClassVar[int] = 500
+
+    def __init_subclass__(cls, status: int = 0) -> None:
+        cls.status = status or cls.status
+
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message or type(self).__doc__)
 
@@ -25,7 +31,7 @@ class ModelNotLoadable(ConfigError):
     """The model cannot be loaded."""
 
 
-class StoreUnavailable(PredictorError):
+class StoreUnavailable(PredictorError, status=503):
     """The store cannot be reached; try again."""
 
 
@@ -33,7 +39,7 @@ class UnsuitableStore(StoreUnavailable):
     """The store would lose predictions."""
 
 
-class Overloaded(PredictorError):
+class Overloaded(PredictorError, status=503):
     """Too much to do; try again later."""
 
     def __init__(self, message: str | None = None, *, retry_after: float = 1) -> None:
@@ -42,7 +48,7 @@ class Overloaded(PredictorError):
         self.retry_after = retry_after
 
 
-class RequestError(PredictorError):
+class RequestError(PredictorError, status=400):
     """The request cannot be served as it was sent."""
 
 
@@ -54,23 +60,23 @@ class InvalidJson(RequestError):
     """The body is not valid JSON."""
 
 
-class InvalidBody(RequestError):
+class InvalidBody(RequestError, status=422):
     """The body does not have the fields that it must have."""
 
 
-class UnsupportedMediaType(RequestError):
+class UnsupportedMediaType(RequestError, status=415):
     """Send the body as JSON, with the header Content-Type: application/json."""
 
 
-class BodyTooLarge(RequestError):
+class BodyTooLarge(RequestError, status=413):
     """The body is larger than PREDICTOR_MAX_BODY."""
 
 
-class BodyTimeout(RequestError):
+class BodyTimeout(RequestError, status=408):
     """The body did not arrive in time; send it again."""
 
 
-class KeyReused(RequestError):
+class KeyReused(RequestError, status=422):
     """Header Idempotency-Key was used with another request before; use a new key."""
 
 
@@ -78,23 +84,23 @@ class WebhookRefused(RequestError):
     """Webhook-Url cannot be called, or must not be."""
 
 
-class ClientDisconnected(PredictorError):
+class ClientDisconnected(PredictorError, status=499):
     """The client left before the response."""
 
 
-class UnknownPrediction(PredictorError):
+class UnknownPrediction(PredictorError, status=404):
     """Prediction ID not found."""
 
 
-class NoWebhook(PredictorError):
+class NoWebhook(PredictorError, status=404):
     """There is no webhook for this prediction ID."""
 
 
-class AlreadyEnded(PredictorError):
+class AlreadyEnded(PredictorError, status=409):
     """Prediction has already ended."""
 
 
-class StillActive(PredictorError):
+class StillActive(PredictorError, status=409):
     """Prediction has not ended yet; cancel it first."""
 
 
@@ -104,11 +110,12 @@ class PredictionError(PredictorError):
     #: How the store names it; never changes once released.
     code: ClassVar[str] = "failed"
 
-    def __init_subclass__(cls, code: str = "") -> None:
+    def __init_subclass__(cls, status: int = 0, code: str = "") -> None:
+        super().__init_subclass__(status)
         cls.code = code or cls.code
 
 
-class InvalidInput(PredictionError, code="invalid_input"):
+class InvalidInput(PredictionError, status=422, code="invalid_input"):
     """The model refused this input."""
 
 
@@ -116,15 +123,15 @@ class ModelFailed(PredictionError, code="model_failed"):
     """The model failed on this input."""
 
 
-class TimedOut(PredictionError, code="timed_out"):
+class TimedOut(PredictionError, status=504, code="timed_out"):
     """The prediction ran out of time."""
 
 
-class Canceled(PredictionError, code="canceled"):
+class Canceled(PredictionError, status=410, code="canceled"):
     """Prediction was canceled."""
 
 
-class Expired(PredictionError, code="expired"):
+class Expired(PredictionError, status=504, code="expired"):
     """The prediction waited too long in the queue and was not run."""
 
 

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Literal, NewType
+from typing import NewType
 
 from pydantic_core import to_json
 
@@ -141,8 +141,8 @@ class Attempt:
 
     at: float
     seconds: float
-    outcome: Literal["delivered", "gone", "failed"]
     status: int | None = None
+    #: why it does not count as delivered
     error: str | None = None
     retry_after: float | None = None
 

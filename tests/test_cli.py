@@ -124,10 +124,11 @@ def test_start_errors_name_the_reason(
     assert "Traceback" not in process.output
 
 
-def test_port_in_use(command: Processes) -> None:
+@pytest.mark.parametrize("settings", [{}, {"redis_url": "redis://127.0.0.1:1"}])
+def test_port_in_use(command: Processes, settings: dict[str, Any]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        process = command.start("predictor", port=port)
+        process = command.start("predictor", port=port, **settings)
         assert process.wait() == os.EX_CONFIG
     assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in process.output
 

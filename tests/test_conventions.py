@@ -7,7 +7,6 @@ import subprocess
 import pytest
 
 from predictor import errors
-from predictor.api.responses import status_of
 from predictor.config import Config
 from tests.processes import ROOT
 
@@ -39,7 +38,7 @@ def test_modules_and_the_package_stay_small() -> None:
 @pytest.mark.parametrize("kind", _subclasses(errors.PredictorError))
 def test_every_error_has_a_message_and_a_status(kind: type[errors.PredictorError]) -> None:
     assert str(kind()) == kind.__doc__
-    assert 400 <= status_of(kind) < 600
+    assert 400 <= kind.status < 600
 
 
 def test_the_store_can_name_every_failure() -> None:

@@ -11,8 +11,6 @@ from predictor.webhooks.allowlist import Allowed
 from predictor.webhooks.deliverer import Deliverer
 from predictor.webhooks.sender import Sender
 
-logger = logging.getLogger("predictor.webhooks")
-
 
 async def _serve(config: Config) -> None:
     stop = asyncio.Event()
@@ -20,7 +18,9 @@ async def _serve(config: Config) -> None:
         asyncio.get_running_loop().add_signal_handler(signum, stop.set)
     notify_ready()
     if not config.signing_secrets:
-        logger.warning("PREDICTOR_WEBHOOK_SECRETS is unset: no webhooks are delivered")
+        logging.getLogger("predictor.webhooks").warning(
+            "PREDICTOR_WEBHOOK_SECRETS is unset: no webhooks are delivered"
+        )
         await stop.wait()
         return
     deliveries = Deliveries(config)

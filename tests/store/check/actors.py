@@ -218,7 +218,7 @@ class Deliverer:
     def record(self, id_: PredictionId, state: DeliveryState, pause: float | None) -> None:
         """Write down what came of an attempt."""
         began = self._model.server.time()
-        attempt = Attempt(began, 0.1, "failed" if pause else "delivered")
+        attempt = Attempt(began, 0.1, 503 if pause else 200)
         self.tasks.start(self._deliveries.record(self.held.pop(id_), attempt, state, pause))
 
     def put_off(self, id_: PredictionId, seconds: float) -> None:
