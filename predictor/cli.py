@@ -1,4 +1,4 @@
-"""The `predictor` command: serves, or asks an api. Its options override the environment."""
+"""The `predictor` command: serves, or calls an api. Its options override the environment."""
 
 import argparse
 import contextlib
@@ -14,7 +14,7 @@ _SERVE = """Serve a model over HTTP: the api, its workers and, unless PREDICTOR_
 embedded store. Ctrl-C stops all of them"""
 _JSONL = """each line of FILE (-: standard input) is {"input": "…"} or a JSON string; empty ones are
 skipped. For each, in order: {"input": …, "result": …} or {"input": …, "error": …}. A line that is
-neither stops the command before anything is run; in a pipe, it is answered by an error"""
+neither stops the command before anything is run; in a pipe, it gets an error"""
 _OUTPUT = """where the lines of --jsonl go. The same command goes on where it was stopped: there is
 FILE.run until FILE is complete. A complete FILE is never written to"""
 _EXIT = """exit status: 0 succeeded, 1 ended without a result (--jsonl: one line did), 2 bad usage,
@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_setting(settings, name)
     parser = argparse.ArgumentParser(
         prog="predictor",
-        description=f"{_SERVE}. With a command other than serve: ask an api.",
+        description=f"{_SERVE}. With a command other than serve: call an api.",
         epilog="Every option is an environment variable, too; .env is read.",
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=28),
         parents=[settings],
@@ -57,13 +57,12 @@ def _parser() -> argparse.ArgumentParser:
     def add(name: str, text: str) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text, epilog=_EXIT)
         _add_setting(command, "url")
-        command.add_argument("--json", action="store_true", help="print the whole answer, as JSON")
+        command.add_argument("--json", action="store_true", help="print the response as JSON")
         return command
 
-    commands.add_parser(
-        "serve", parents=[settings], help="the same as no command", description=f"{_SERVE}."
-    )
-    _add_predict(add("predict", "ask an api for one prediction, or for many"))
+    text = "the same as no command"
+    commands.add_parser("serve", parents=[settings], help=text, description=f"{_SERVE}.")
+    _add_predict(add("predict", "request one prediction of an api, or many"))
     status = add("status", "show the status of a prediction")
     status.add_argument("id")
     _add_wait(status, "wait for its end, and print the result")
