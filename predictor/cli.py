@@ -12,14 +12,11 @@ from predictor.supervisor.supervisor import supervise
 
 _SERVE = """Serve a model over HTTP: the api, its workers and, unless PREDICTOR_REDIS_URL is set, an
 embedded store. Ctrl-C stops all of them"""
-
 _JSONL = """each line of FILE (-: standard input) is {"input": "…"} or a JSON string; empty ones are
 skipped. For each, in order: {"input": …, "result": …} or {"input": …, "error": …}. A line that is
 neither stops the command before anything is run; in a pipe, it is answered by an error"""
-
 _OUTPUT = """where the lines of --jsonl go. The same command goes on where it was stopped: there is
 FILE.run until FILE is complete. A complete FILE is never written to"""
-
 _EXIT = """exit status: 0 succeeded, 1 ended without a result (--jsonl: one line did), 2 bad usage,
 or refused by the api, 66 no such prediction, 69 the api cannot be reached, 75 not ended in time, 78
 bad configuration, 130 Ctrl-C"""
@@ -28,10 +25,10 @@ bad configuration, 130 Ctrl-C"""
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status. Exits with 78 if it is misconfigured."""
     options = _parser().parse_args(arguments)
-    given = vars(options)
+    given = vars(options).items()
     try:
         with ends_if_misconfigured():
-            config = Config(**{name: given[name] for name in Config.model_fields if name in given})
+            config = Config(**{name: value for name, value in given if name in Config.model_fields})
             if options.command not in {None, "serve"}:
                 from predictor.client import commands  # not at the top: it would delay the server
 
@@ -83,8 +80,7 @@ def _add_setting(parser: argparse.ArgumentParser, name: str) -> None:
 
 
 def _add_predict(predict: argparse.ArgumentParser) -> None:
-    text = "the input of the model; -: all of standard input"
-    predict.add_argument("text", nargs="?", help=text)
+    predict.add_argument("text", nargs="?", help="the input of the model; -: all of standard input")
     text = "print its id as soon as it is accepted, without --wait"
     predict.add_argument("--async", dest="is_async", action="store_true", help=text)
     modes = predict.add_mutually_exclusive_group()

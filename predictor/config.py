@@ -6,13 +6,8 @@ import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, HttpUrl, SecretStr, ValidationError
-from pydantic_settings import (
-    BaseSettings,
-    DotEnvSettingsSource,
-    EnvSettingsSource,
-    SettingsConfigDict,
-)
+import pydantic_settings as settings
+from pydantic import AfterValidator, Field, HttpUrl, PlainSerializer, SecretStr, ValidationError
 
 from predictor.errors import ConfigError
 
@@ -20,6 +15,7 @@ PREFIX = "PREDICTOR_"
 
 _Seconds = Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)]
 _UpToADay = Annotated[float, Field(ge=0, le=86400, allow_inf_nan=False)]
+_Secret = Annotated[SecretStr, PlainSerializer(SecretStr.get_secret_value)]
 
 
 def entries(text: str) -> list[str]:
@@ -41,10 +37,10 @@ def _signing_secrets(secrets: SecretStr) -> SecretStr:
     return secrets
 
 
-class Config(BaseSettings):
+class Config(settings.BaseSettings):
     """The settings of one process. Raises ConfigError, which names the variables to mend."""
 
-    model_config = SettingsConfigDict(
+    model_config = settings.SettingsConfigDict(
         env_prefix=PREFIX,
         env_file=".env",
         env_ignore_empty=True,
@@ -60,7 +56,7 @@ class Config(BaseSettings):
     url: HttpUrl | None = None
     """The api that `predictor predict`, `status` and `cancel` ask. Unset: the one at
     PREDICTOR_HOST and PREDICTOR_PORT."""
-    redis_url: SecretStr | None = None
+    redis_url: _Secret | None = None
     """Store to use: redis://, rediss://, unix:// or redis+sentinel://. Unset: `predictor` starts an
     embedded one; a process started by hand looks at redis://localhost:6379."""
     wait_replicas: int = Field(0, ge=0, le=100)
@@ -93,7 +89,7 @@ class Config(BaseSettings):
     """Largest result, or piece of output, in bytes."""
     max_body: int = Field(1048576, ge=1)
     """Largest request body, in bytes."""
-    webhook_secrets: Annotated[SecretStr, AfterValidator(_signing_secrets)] = SecretStr("")
+    webhook_secrets: Annotated[_Secret, AfterValidator(_signing_secrets)] = SecretStr("")
     """Secrets, whsec_…, comma-separated; each signs every webhook."""
     webhook_allow: str = ""
     """Hosts and networks, comma-separated, that webhooks may call by plain http and where they
@@ -128,16 +124,13 @@ class Config(BaseSettings):
     @property
     def local_url(self) -> str:
         """The api of these settings, from this machine."""
-        host = self.local_host
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+        host = f"[{self.local_host}]" if ":" in self.local_host else self.local_host
+        return f"http://{host}:{self.port}"
 
     def environment(self) -> dict[str, str]:
         """The same settings as environment variables."""
-        values = {name: getattr(self, name) for name in type(self).model_fields}
-        for name, value in values.items():
-            if isinstance(value, SecretStr):
-                values[name] = value.get_secret_value()
-        return {f"{PREFIX}{k.upper()}": str(v) for k, v in values.items() if v is not None}
+        values = self.model_dump(exclude_none=True)
+        return {PREFIX + name.upper(): str(value) for name, value in values.items()}
 
     def with_redis_url(self, url: str) -> Self:
         return self.model_copy(update={"redis_url": SecretStr(url)})
@@ -145,7 +138,7 @@ class Config(BaseSettings):
 
 def misspelled() -> list[tuple[str, str]]:
     """Variables of the environment and .env that are no settings, and the settings meant."""
-    sources = (EnvSettingsSource(Config), DotEnvSettingsSource(Config))
+    sources = settings.EnvSettingsSource(Config), settings.DotEnvSettingsSource(Config)
     given = {name.upper() for source in sources for name in source.env_vars}
     known = {PREFIX + name.upper(): name.upper() for name in Config.model_fields}
     pairs = []
@@ -159,8 +152,7 @@ def misspelled() -> list[tuple[str, str]]:
 
 def _explain(error: ValidationError) -> str:
     # Without the values, which may be secrets.
-    problems = []
-    for problem in error.errors(include_url=False):
-        name = PREFIX + "_".join(str(part) for part in problem["loc"]).upper()
-        problems.append(f"{name}: {problem['msg'].removeprefix('Value error, ')}")
-    return "; ".join(problems)
+    return "; ".join(
+        f"{PREFIX}{str(problem['loc'][0]).upper()}: {problem['msg'].removeprefix('Value error, ')}"
+        for problem in error.errors(include_url=False)
+    )

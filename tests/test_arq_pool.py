@@ -15,21 +15,20 @@ from predictor.store.claims import Claims
 from predictor.store.connection import connection_pool
 from predictor.store.predictions import Predictions
 from predictor.store.retry import StoreRetry
-from predictor.worker.arq_pool import ClaimingRedis, _JobPipeline
+from predictor.worker.arq_pool import ClaimingRedis
 
 
 class Recorder(ClaimingRedis):
     """Writes down what arq asks."""
 
     def __init__(self, url: str) -> None:
-        pool = connection_pool(url)
-        retry = StoreRetry(Redis(connection_pool=pool))
-        super().__init__(pool, Claims(Config(result_ttl=100), retry, "w", lambda: 10))
+        retry = StoreRetry(Redis(connection_pool=connection_pool(url)))
+        super().__init__(Claims(Config(result_ttl=100), retry, "w", lambda: 10))
         self.asked: list[list[str]] = []
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Any:
         conversation = super().pipeline(transaction, shard_hint)
-        if not isinstance(conversation, _JobPipeline):
+        if not transaction:
             return conversation
         asked: list[str] = []
         self.asked.append(asked)

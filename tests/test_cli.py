@@ -13,7 +13,6 @@ import httpx
 import pytest
 
 from predictor.config import Config
-from predictor.errors import CANNOT_START
 from tests.command import MEASURED, children, running, serve
 from tests.processes import BIN, UNMEASURED, Api, Process, Processes, eventually, free_port
 
@@ -30,7 +29,7 @@ def test_one_command_serves_both_modes_and_resumes_after_ctrl_c(
     assert len(children(api.process, "arq predictor.worker")) == 2
     assert (tmp_path / ".predictor").stat().st_mode & 0o077 == 0
     second = command.start("predictor", port=free_port(), **UNMEASURED)
-    assert second.wait() == CANNOT_START
+    assert second.wait() == os.EX_CONFIG
     assert "is in use by another predictor" in second.output
     queued = [api.submit(f"queued {number}") for number in range(6)]
     api.process.signal(signal.SIGINT)
@@ -122,7 +121,7 @@ def test_start_errors_name_the_reason(
     command: Processes, settings: dict[str, Any], says: str
 ) -> None:
     process = command.start("predictor", **{"port": free_port()} | UNMEASURED | settings)
-    assert process.wait(30) == CANNOT_START
+    assert process.wait(30) == os.EX_CONFIG
     assert says in process.output
     assert "Traceback" not in process.output
 
@@ -132,7 +131,7 @@ def test_port_in_use(command: Processes, settings: dict[str, Any]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         process = command.start("predictor", port=port, **settings)
-        assert process.wait() == CANNOT_START
+        assert process.wait() == os.EX_CONFIG
     assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in process.output
 
 
@@ -183,7 +182,7 @@ def test_serve_is_the_same_command(command: Processes) -> None:
     assert "worker ready: predictor.mock:predict, 7 at once" in api.process.output
     warning = "PREDICTOR_CONCURENCY is no setting; did you mean PREDICTOR_CONCURRENCY?"
     assert api.process.output.count(warning) == 1
-    assert command.start("predictor", "--port", "-1", "serve").wait() == CANNOT_START
+    assert command.start("predictor", "--port", "-1", "serve").wait() == os.EX_CONFIG
 
 
 def test_python_m_is_the_same_command(command: Processes) -> None:

@@ -16,7 +16,7 @@ from redis.exceptions import BusyLoadingError, OutOfMemoryError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from predictor.config import Config
-from predictor.errors import CANNOT_START, ConfigError
+from predictor.errors import ConfigError
 from predictor.store.retry import describe
 from predictor.supervisor.embedded import EmbeddedStore
 from predictor.supervisor.supervisor import supervise
@@ -149,7 +149,7 @@ def test_power_loss_in_a_folder_with_an_odd_name(folder: Path) -> None:
             stream.seek(size // 2)
             stream.write(bytes(512))
         failed = command.start("predictor", port=free_port(), **UNMEASURED)
-        assert failed.wait() == CANNOT_START
+        assert failed.wait() == os.EX_CONFIG
         (line,) = failed.output.splitlines()
         assert f"(exit status 1): {file} is damaged; " in line
         advice = line[line.index("bash -c") :]

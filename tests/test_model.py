@@ -64,8 +64,8 @@ async def test_any_callable_of_a_text_is_a_model(path: str, answer: bytes) -> No
 def test_load_errors_say_what_to_mend(path: str, says: str) -> None:
     with pytest.raises(ModelNotLoadable, match=says) as caught:
         load_model(path)
-    assert "\n" not in caught.value.message
-    assert repr(path) in caught.value.message
+    assert "\n" not in str(caught.value)
+    assert repr(path) in str(caught.value)
 
 
 def test_syntax_errors_have_file_and_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +157,7 @@ async def test_slow_encoding_can_be_canceled(way: str) -> None:
 async def test_generator_may_raise_invalid_input(way: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         await Model(getattr(endless, way)).run("refuse", 5)
-    assert caught.value.message == str(caught.value) == "Not ? this."
+    assert str(caught.value) == "Not ? this."
 
 
 @pytest.mark.parametrize("size", [8, 998, 20_000])
@@ -173,7 +173,7 @@ async def test_everything_that_a_model_raises_is_a_failure(way: str, name: str) 
     expected = InvalidInput if name == "refused" else ModelFailed
     with pytest.raises(expected) as caught:
         await Model(getattr(raises, way)).run(name, 5)
-    assert "secret" not in caught.value.message
+    assert "secret" not in str(caught.value)
 
 
 async def test_timeout_cancels_a_coroutine() -> None:

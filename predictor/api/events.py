@@ -1,15 +1,15 @@
 """The events of a prediction as Server-Sent Events, resumable, from the stream in the store."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import replace
 
 from fastapi.sse import format_sse_event
 from pydantic_core import to_json
 
 from predictor.api.dependencies import AppState
-from predictor.api.waiting import LOOK_EVERY
+from predictor.api.waiting import MAX_PAUSE
 from predictor.errors import StoreUnavailable, UnknownPrediction
 from predictor.prediction import Event, EventKind, Json, PredictionId, encode, splice
 from predictor.store.predictions import MOST_EVENTS, Predictions
@@ -26,18 +26,17 @@ EXAMPLE = (
 
 
 async def follow(state: AppState, id_: PredictionId, after: str) -> AsyncIterator[bytes]:
-    """The events after `after`, until the prediction has ended or the server is to stop."""
-    pause = LOOK_EVERY / 16
+    """The events after the event `after`, until the prediction has ended or the server stops."""
+    pause = MAX_PAUSE / 16
     async with state["changes"].subscribe(id_) as changed:
         while not state["changes"].is_closing:
             changed.clear()
             try:
                 async for event in _until_now(state["predictions"], id_, after):
+                    retry = None if after else _RETRY
+                    data, event_id = event.data.decode(), event.id or None
                     yield format_sse_event(
-                        data_str=event.data.decode(),
-                        event=event.kind,
-                        id=event.id or None,
-                        retry=None if after else _RETRY,
+                        data_str=data, event=event.kind, id=event_id, retry=retry
                     )
                     after = event.id or after
                     if event.kind is EventKind.COMPLETED:
@@ -45,32 +44,27 @@ async def follow(state: AppState, id_: PredictionId, after: str) -> AsyncIterato
             except StoreUnavailable:
                 changed.set()
                 await asyncio.sleep(1)
-            with contextlib.suppress(TimeoutError):
+            with suppress(TimeoutError):
                 await asyncio.wait_for(changed.wait(), pause)
             if not changed.is_set():
                 yield _PING
-            pause = min(2 * pause, LOOK_EVERY)
+            pause = min(2 * pause, MAX_PAUSE)
 
 
 async def _until_now(store: Predictions, id_: PredictionId, after: str) -> AsyncIterator[Event]:
-    events = await store.events(id_, after)
-    while events:
+    while events := await store.events(id_, after):
         for event in events:
             is_end = event.kind is EventKind.COMPLETED
             yield replace(event, data=await _completed(store, id_)) if is_end else event
             after = event.id
         if is_end or len(events) < MOST_EVENTS:
             return
-        events = await store.events(id_, after)
-    # Past the end without a record of it: it expired in the queue, and no worker has come by.
-    if not await _is_active(store, id_) and not await store.events(id_, after):
+    with suppress(UnknownPrediction):
+        if (await store.look(id_)).is_active:
+            return
+    # It expired in the queue, and no worker has recorded it.
+    if not await store.events(id_, after):
         yield Event("", EventKind.COMPLETED, await _completed(store, id_))
-
-
-async def _is_active(store: Predictions, id_: PredictionId) -> bool:
-    with contextlib.suppress(UnknownPrediction):
-        return (await store.look(id_)).is_active
-    return False
 
 
 async def _completed(store: Predictions, id_: PredictionId) -> Json:
@@ -80,5 +74,5 @@ async def _completed(store: Predictions, id_: PredictionId) -> Json:
         return Json(b'{"status":"erased"}')
     if prediction.output:
         return splice(status=encode(prediction.state), output=prediction.output.to_json())
-    message = prediction.error.message if prediction.error else None
+    message = str(prediction.error) if prediction.error else None
     return Json(to_json({"status": prediction.state, "error": message}))

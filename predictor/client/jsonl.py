@@ -153,5 +153,5 @@ async def _predict(client: Client, line: Body, key: str, slots: asyncio.Semaphor
             id_ = {"prediction_id": (await client.submit(line["input"], key))["prediction_id"]}
             body = await client.wait(id_["prediction_id"])
         except (PredictionError, RequestError, UnknownPrediction) as error:
-            return line | {"error": error.message} | id_
+            return line | {"error": str(error)} | id_
     return line | {"result": body["output"]["result"]}

@@ -80,6 +80,10 @@ class Claims:
         self.scripts = Scripts(retry.redis)
         #: what this worker holds now
         self.held: dict[PredictionId, Claim] = {}
+        #: how many were returned to the queue
+        self.requeued = 0
+        #: tokens of what it released since its last call for claims
+        self._released: set[str] = set()
         self._config = config
         self._slots = slots
         #: whether it is kept for suspects, and whether what it holds are suspects
@@ -169,6 +173,7 @@ class Claims:
     async def requeue(self, *ids: PredictionId) -> None:
         """Return predictions to their places in the queue; the tries do not count."""
         claims = [self.held[id_] for id_ in ids if id_ in self.held]
+        self.requeued += len(claims)
         # Before the store knows: a claim that is under way may get one of them anew.
         for id_ in ids:
             self._release(id_)
@@ -189,7 +194,8 @@ class Claims:
         return self._slots() - len(self.held)
 
     def _release(self, id_: PredictionId) -> None:
-        self.held.pop(id_, None)
+        if claim := self.held.pop(id_, None):
+            self._released.add(claim.token)
         self._has_suspects = self._has_suspects and bool(self.held)
         self._freed.set()
 
@@ -230,6 +236,7 @@ class Claims:
 
     async def _claim(self, free: int, *, is_repeat: bool) -> list[Any]:
         config, began = self._config, time.monotonic()
+        self._released.clear()
         # After trouble, workers that outlived it get half a lease to renew what is theirs.
         quiet = began - max(self._started, self.retry.last_failure)
         expected_ms = self.now_ms if self._clock_ms else 0
@@ -254,6 +261,8 @@ class Claims:
                 continue
             name = PredictionId(id_.decode())
             claim = Claim(name, float(queued_at), tries, job, token.decode(), verdict.decode())
+            if claim.token in self._released:
+                continue  # a repeated call, and another overtook its reply
             # What it holds already is its own: the lease ran out, and nobody else came.
             if name not in self.held:
                 claims.append(claim)

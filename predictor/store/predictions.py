@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -74,7 +74,7 @@ class Submitted:
     retry_after: float
 
 
-class Predictions:
+class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
     """Predictions as clients see them. Every method is one round trip and safe to repeat.
 
     They raise StoreUnavailable when the store did not confirm, and UnknownPrediction where it does
@@ -96,9 +96,6 @@ class Predictions:
         self._outage = Outage(self._redis)
         self._scripts = Scripts(self._redis)
         self._looking = asyncio.Semaphore(_LOOKING)
-
-    async def __aenter__(self) -> Self:
-        return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._redis.aclose(close_connection_pool=True)

@@ -7,7 +7,7 @@ import json
 import logging
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from predictor.config import Config
 from predictor.prediction import PredictionId
@@ -31,9 +31,9 @@ class Renewal:
     """
 
     def __init__(
-        self, config: Config, claims: Claims, on_over: Callable[[Iterable[PredictionId]], None]
+        self, config: Config, claims: Claims, on_over: Callable[[PredictionId], None]
     ) -> None:
-        """`on_over` is called with ids that need not go on."""
+        """`on_over` is called with each id that need not go on."""
         self._config = config
         self._claims = claims
         self._on_over = on_over
@@ -79,7 +79,7 @@ class Renewal:
     async def _keep(self, output: asyncio.StreamReader) -> None:
         while True:
             async for line in output:
-                self._on_over([PredictionId(line.decode().strip())])
+                self._on_over(PredictionId(line.decode().strip()))
             logger.warning("the heartbeat process ended; it is started again")
             await asyncio.sleep(_PAUSE)
             output = await self._spawn()

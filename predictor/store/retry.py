@@ -39,7 +39,7 @@ _MEANINGS = {
     "OutOfMemoryError": "its memory is full",
     "ReadOnlyError": "it takes no writes",
     "BusyLoadingError": "it is loading its data",
-    "TimeoutError": "it did not reply in time",
+    "TimeoutError": "it did not answer in time",
 }
 
 

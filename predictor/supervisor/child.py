@@ -3,12 +3,13 @@
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from predictor.errors import CANNOT_START, ConfigError
+from predictor.errors import ConfigError
 from predictor.supervisor.guardian import Guardian, signal_group
 
 logger = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ class Child:
             self.guardian.forget(process.pid)
             if self._stopping:
                 return
-            if status == CANNOT_START or not self.was_ready:
+            if status == os.EX_CONFIG or not self.was_ready:
                 reason = f"(exit status {status}){self.why()}"
                 raise ConfigError(f"the {self.name} does not start {reason}")
             if time.monotonic() - started > _STABLE:

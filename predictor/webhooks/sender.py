@@ -100,7 +100,7 @@ def message(prediction: Prediction) -> bytes:
     if prediction.output:
         data["output"] = prediction.output.to_json()
     elif prediction.error:
-        data["error"] = encode(prediction.error.message)
+        data["error"] = encode(str(prediction.error))
     return splice(
         type=encode(f"prediction.{prediction.state}"),
         timestamp=encode(timestamp(prediction.finished or 0)),
@@ -140,7 +140,7 @@ def _retry_after(text: str, now: float) -> float | None:
 def _sentence(error: Exception, seconds: float) -> str:
     match error:
         case WebhookRefused():
-            return error.message
+            return str(error)
         case TimeoutError():
             return f"It did not answer within {seconds:.2g} s."
         case httpx.ConnectError() | httpx.ConnectTimeout():

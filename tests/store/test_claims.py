@@ -229,6 +229,21 @@ async def test_what_is_given_back_can_be_claimed_anew_at_once(
     assert list(claims.held) == [id_]
 
 
+async def test_what_was_finished_while_a_call_was_repeated_is_not_claimed_anew(
+    predictions: Predictions, worker: Workers
+) -> None:
+    """The reply to a repeated call names all that is held, and may come after that of a finish."""
+    done, returned, kept = await _submit(predictions, 3)
+    claims = worker()
+    claim, *_ = await claims.claim()
+    late = await claims._claim(5, is_repeat=True)
+    await claims.finish(claim, _output("text"))
+    await claims.requeue(returned)
+    assert claims._hold(late) == []
+    assert claim.id == done
+    assert list(claims.held) == [kept]
+
+
 async def test_what_was_given_back_is_not_renewed(
     predictions: Predictions, worker: Workers, redis_url: str, store: "redis.Redis"
 ) -> None:

@@ -1,8 +1,7 @@
 -- cancel: ends a prediction that waits, or asks the worker that runs it to end it.
 --
--- Guarantees: one that waits will not be run; one that runs is marked, so that whoever holds it next
--- ends it, even if its worker never hears of it. The mark goes with the prediction: nothing is left
--- that could touch another.
+-- Guarantees: one that is queued will not be run; one that runs is marked, so that its next worker
+-- ends it, even if this one does not. The mark goes with the prediction.
 --
 -- Returns 'canceled', 'canceling', 'done' with the first bytes of the result, or nil for an unknown id.
 local id, canceled, expired, timed_out, result_ttl, delivery_ttl, head = unpack(ARGV)
@@ -22,7 +21,7 @@ if not holder then
   return { 'canceled' }
 end
 redis.call('HSET', CANCELS, id, 1)
-local requests = CANCEL_REQUESTS .. string.gsub(holder, ':%d+:%d+$', '')
+local requests = CANCEL_REQUESTS .. (worker_of(holder) or holder)
 redis.pcall('LPUSH', requests, id)
 redis.pcall('PEXPIRE', requests, 60000)
 return { 'canceling' }

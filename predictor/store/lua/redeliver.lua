@@ -12,9 +12,8 @@ if not hook[2] then
   return 'active'
 end
 local now = now_ms()
-redis.call(
-  'HSET', WEBHOOK .. id, 'state', 'pending', 'before', hook[3] or '0', 'since', math.floor(now)
-)
+redis.call('HSET', WEBHOOK .. id, 'state', 'pending', 'before', hook[3] or '0')
+redis.call('HSET', WEBHOOK .. id, 'since', math.floor(now))
 raise_life(WEBHOOK .. id, delivery_ttl)
 redis.call('ZADD', DELIVERIES, now, id)
 raise_life(DELIVERIES, delivery_ttl)
