@@ -83,6 +83,8 @@ class Job:
     input: str
     cancel_after: float | None = None  # timeout of queue and run together, in seconds
     webhook: str | None = None  # URL to call when it has ended
+    key: str = ""  # digest of the client's idempotency key
+    fingerprint: str = ""  # digest of the request that it was used with
 
 
 @dataclass(frozen=True, slots=True)
