@@ -16,8 +16,8 @@ from redis.exceptions import BusyLoadingError, OutOfMemoryError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from predictor.config import Config
+from predictor.errors import ConfigError
 from predictor.store.retry import describe
-from predictor.supervisor.child import CannotStart
 from predictor.supervisor.embedded import EmbeddedStore
 from predictor.supervisor.supervisor import supervise
 from tests.command import children, serve
@@ -186,7 +186,7 @@ async def test_ready_only_after_loading(folder: Path) -> None:
 
 def test_no_folder_for_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
-    with pytest.raises(CannotStart, match=r"TMPDIR: .*No such file .*'/nowhere/"):
+    with pytest.raises(ConfigError, match=r"TMPDIR: .*No such file .*'/nowhere/"):
         supervise(Config())
 
 

@@ -16,7 +16,7 @@ from predictor.api.events import EXAMPLE, follow, wait_for_end
 from predictor.api.request import read_input, while_connected
 from predictor.api.responses import described, raises
 from predictor.prediction import Job, Output, Prediction, Webhook, new_id
-from predictor.store.predictions import Cancellation, IdempotencyKey
+from predictor.store.predictions import Cancellation
 from predictor.webhooks.target import check_target
 
 _CANNOT_BE_STOPPED = (
@@ -70,12 +70,11 @@ async def _run(request: Request, text: str, cancel_after: float | None) -> Respo
 
 async def _queue(request: Request, text: str, options: headers.PredictHeaders) -> Response:
     """Accept the prediction; then wait for it, if asked to, and respond as a sync call would."""
-    state, idempotency = app_state(request), None
+    state, key = app_state(request), options.idempotency_key
     webhook = await _webhook(state, options.webhook_url)
-    if key := options.idempotency_key:
-        idempotency = IdempotencyKey(_digest(key), _digest(key, text, webhook or ""))
-    job = Job(text, options.cancel_after, webhook)
-    submitted = await state["predictions"].submit(new_id(), job, idempotency)
+    digests = (_digest(key), _digest(key, text, webhook or "")) if key else ()
+    job = Job(text, options.cancel_after, webhook, *digests)
+    submitted = await state["predictions"].submit(new_id(), job)
     id_, root_path = submitted.id, request.scope.get("root_path", "")
     more = headers.LOCATION(f"{root_path}/predict/{id_}") | options.preferences.applied()
     if submitted.is_replay:

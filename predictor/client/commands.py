@@ -77,12 +77,10 @@ async def _predict_one(client: Client, options: Namespace) -> int:
 
 
 async def _status_or_cancel(client: Client, options: Namespace) -> int:
-    if options.command == "cancel":
-        body = await client.cancel(options.id)
-    elif options.wait:
+    if options.command == "status" and options.wait:
         return await _wait(client, options.id, options)
-    else:
-        body = await client.status(options.id)
+    ask = client.cancel if options.command == "cancel" else client.status
+    body = await ask(options.id)
     shown = dict(body)
     if progress := body.get("progress"):
         shown["progress"] = f"{progress['fraction']:.0%} {progress['message']}"

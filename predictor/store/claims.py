@@ -85,6 +85,7 @@ class Claims:
         #: tokens of what it released since its last call for claims
         self._released: set[str] = set()
         self._config = config
+        self._result_ttl = round(1000 * config.result_ttl)
         self._slots = slots
         #: whether it is kept for suspects, and whether what it holds are suspects
         self._is_quarantined = self._has_suspects = False
@@ -147,11 +148,8 @@ class Claims:
 
     async def _finish(self, claim: Claim, outcome: Output | PredictionError) -> int:
         result = encode_ended(claim.ended(outcome, self.now_ms))
-        lives, is_late = (
-            keys.lives(self._config.result_ttl),
-            isinstance(outcome, TimedOut | Expired),
-        )
-        args = (claim.id, result, *lives, self.worker, claim.started, int(is_late))
+        ttl, is_late = self._result_ttl, isinstance(outcome, TimedOut | Expired)
+        args = (claim.id, result, ttl, self.worker, claim.started, int(is_late))
         write = functools.partial(self.scripts.run, "finish", *args)
         return int(await self.retry.until_answered(write, size=len(result)))
 

@@ -10,13 +10,13 @@ from typing import Any
 from redis.asyncio import Redis
 
 from predictor.config import Config
-from predictor.errors import Expired, StoreUnavailable, TimedOut
+from predictor.errors import StoreUnavailable
 from predictor.prediction import Attempt, Delivery, DeliveryState, PredictionId
 from predictor.store import keys
 from predictor.store.connection import connection_pool
 from predictor.store.retry import StoreRetry
 from predictor.store.scripts import Scripts
-from predictor.store.wire import decode_ended, encode_attempt, encode_unrun
+from predictor.store.wire import decode_ended, encode_attempt
 
 #: Seconds of silence of the store after which a command is sent again.
 _TIMEOUT = 5.0
@@ -51,10 +51,8 @@ class Deliveries:
         self, at_most: int, held: Iterable[PredictionId]
     ) -> dict[PredictionId, Delivery]:
         """What is due, leased to this deliverer; the leases of `held` are renewed."""
-        ends = [encode_unrun(error) for error in (Expired(), TimedOut())]
-        args: list[Any] = [round(self._config.lease * 1000), at_most, _CLAIM_BYTES, *ends]
-        args += [*keys.lives(self._config.result_ttl), *held]
-        next_ms, *due = await self._run("deliver", *args) or [-1]
+        lease, ttl = (round(1000 * s) for s in (self._config.lease, self._config.result_ttl))
+        next_ms, *due = await self._run("deliver", lease, at_most, _CLAIM_BYTES, ttl, *held) or [-1]
         self._next_due = self._poll_every if next_ms < 0 else min(next_ms / 1000, self._poll_every)
         claimed = {}
         for name, url, result, *counts in due:

@@ -19,7 +19,7 @@ from predictor.config import Config
 from predictor.prediction import Event, Job, Prediction, PredictionId, State, Webhook
 from predictor.store import keys
 from predictor.store.connection import connection_pool
-from predictor.store.retry import STORE_ERRORS, Outage, describe
+from predictor.store.retry import STORE_ERRORS, StoreRetry, describe
 from predictor.store.scripts import Scripts, script
 from predictor.store.server import check_room, check_server
 from predictor.store.throughput import Throughput, until_end, until_place, until_start
@@ -29,7 +29,6 @@ from predictor.store.wire import (
     decode_progress,
     decode_webhook,
     encode_job,
-    encode_unrun,
 )
 
 #: Seconds of silence of the store after which a call fails.
@@ -53,14 +52,6 @@ class Cancellation(StrEnum):
     CANCELED = "canceled"
     #: it runs: its worker is asked to end it
     CANCELING = "canceling"
-
-
-@dataclass(frozen=True, slots=True)
-class IdempotencyKey:
-    """A client's idempotency key, and the request that it was used with."""
-
-    digest: str
-    fingerprint: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,17 +83,16 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
             retry_on_error=[RedisConnectionError],
         )
         self._config = config
+        self._result_ttl = round(1000 * config.result_ttl)
         self._redis: Redis = Redis(connection_pool=pool)
-        self._outage = Outage(self._redis)
+        self._retry = StoreRetry(self._redis)
         self._scripts = Scripts(self._redis)
         self._looking = asyncio.Semaphore(_LOOKING)
 
     async def __aexit__(self, *_: object) -> None:
         await self._redis.aclose(close_connection_pool=True)
 
-    async def submit(
-        self, id_: PredictionId, job: Job, key: IdempotencyKey | None = None
-    ) -> Submitted:
+    async def submit(self, id_: PredictionId, job: Job) -> Submitted:
         """Put a prediction into the queue, or find the one that has its idempotency key.
 
         Raises Overloaded for a full queue, KeyReused when the key belongs to another request.
@@ -110,10 +100,10 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
         config, takes = self._config, job.cancel_after
         args: list[Any] = [id_, encode_job(job, round(time.time() * 1000))]
         args += [max(1, round(takes * 1000)) if takes else "", round(config.queue_ttl * 1000)]
-        args += [config.queue_limit, *((key.digest, key.fingerprint) if key else ("", ""))]
-        args += [job.webhook or "", keys.lives(config.result_ttl)[1]]
+        args += [config.queue_limit, job.key, job.fingerprint]
+        args += [job.webhook or "", self._result_ttl]
         if config.wait_replicas:
-            reply = await self._submit_to_replicas(id_, args, is_repeatable=bool(key))
+            reply = await self._submit_to_replicas(id_, args, is_repeatable=bool(job.key))
         else:
             reply = await self._run("submit", *args)
         outcome, known_id, now_ms, place, counts = reply
@@ -159,9 +149,7 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
 
     async def cancel(self, id_: PredictionId) -> Cancellation:
         """End a prediction, or ask its worker to. Raises AlreadyEnded, unless it was canceled."""
-        kinds = (errors.Canceled, errors.Expired, errors.TimedOut)
-        ends, lives = [encode_unrun(kind()) for kind in kinds], keys.lives(self._config.result_ttl)
-        match await self._run("cancel", id_, *ends, *lives, _HEAD):
+        match await self._run("cancel", id_, self._result_ttl, _HEAD):
             case None:
                 raise errors.UnknownPrediction
             case [b"canceling"]:
@@ -191,7 +179,7 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
 
     async def redeliver(self, id_: PredictionId) -> None:
         """Have its webhook sent again. Raises NoWebhook, and StillActive."""
-        match await self._run("redeliver", id_, keys.lives(self._config.result_ttl)[1]):
+        match await self._run("redeliver", id_, self._result_ttl):
             case None:
                 raise errors.NoWebhook
             case b"active":
@@ -237,10 +225,10 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
         try:
             yield
         except STORE_ERRORS as error:
-            self._outage.failed(error)
+            self._retry.failed(error)
             message = f"The store cannot be used ({describe(error)}); try again."
             raise errors.StoreUnavailable(message) from error
-        self._outage.recovered()
+        self._retry.recovered()
 
 
 def _active(id_: PredictionId, reply: list[Any]) -> Prediction:

@@ -39,12 +39,12 @@ _MEANINGS = {
     "OutOfMemoryError": "its memory is full",
     "ReadOnlyError": "it takes no writes",
     "BusyLoadingError": "it is loading its data",
-    "TimeoutError": "it did not reply in time",
+    "TimeoutError": "it did not answer in time",
 }
 
 
-class Outage:
-    """Whether the store fails just now, by the calls of one process; logs when that changes."""
+class StoreRetry:
+    """The retries of one process: all its calls to the store share them. Logs each outage."""
 
     def __init__(self, redis: Redis) -> None:
         self.redis = redis
@@ -52,6 +52,8 @@ class Outage:
         self.last_failure = -math.inf
         self._since: float | None = None
         self._next_line = 0.0
+        self._pause = _PAUSE[0]
+        self._deadline = math.inf
 
     def failed(self, error: Exception) -> None:
         """A call failed."""
@@ -67,16 +69,7 @@ class Outage:
         """A call succeeded."""
         if self._since is not None:
             logger.warning("store available again after %.1f s", time.monotonic() - self._since)
-            self._since = None
-
-
-class StoreRetry(Outage):
-    """The retries of one process; all its calls to the store share them."""
-
-    def __init__(self, redis: Redis) -> None:
-        super().__init__(redis)
-        self._pause = _PAUSE[0]
-        self._deadline = math.inf
+            self._since, self._pause = None, _PAUSE[0]
 
     def give_up_after(self, seconds: float) -> None:
         """Retry for no longer than that, from now on: the process is to end."""
@@ -86,10 +79,6 @@ class StoreRetry(Outage):
         """A call took that long: much longer than usual is a failure, too (a frozen store)."""
         if seconds > usual:
             self.last_failure = time.monotonic()
-
-    def recovered(self) -> None:
-        super().recovered()
-        self._pause = _PAUSE[0]
 
     async def wait(self, error: BaseException) -> None:
         """Return when it is time to retry. Raises StoreUnavailable past the deadline."""

@@ -1,7 +1,7 @@
 """The Lua scripts, one atomic step each; a file's header says what it guarantees.
 
-Scripts may use the functions of `lua/shared` and the names of keys.py. Only what a script uses goes
-with it: each call makes all of that anew.
+Scripts may use the functions of `lua/shared`, the names of keys.py, and the results of predictions
+that no worker ends. Only what a script uses goes with it: each call makes all of that anew.
 """
 
 import re
@@ -9,9 +9,11 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+from predictor import errors
 from predictor.store import keys
 
 _SHARED = [f"shared/{part}" for part in ("basics", "clock", "deadline", "settle", "suspects")]
+_UNRUN = {kind.code.upper(): kind for kind in (errors.Canceled, errors.Expired, errors.TimedOut)}
 _FUNCTION = re.compile(r"^local (function (\w+)\(.*?^end)$", re.MULTILINE | re.DOTALL)
 _WORD = re.compile(r"\w+")
 
@@ -45,6 +47,10 @@ def script(name: str, *, allow_oom: bool = False) -> str:
         used |= new
         words.update(*(_WORD.findall(body) for body in new.values()))
     known = {name: value for name, value in vars(keys).items() if name.isupper() and name in words}
+    if unrun := _UNRUN.keys() & words:
+        from predictor.store.wire import encode_unrun  # the heartbeat does without pydantic
+
+        known |= {name: encode_unrun(_UNRUN[name]()) for name in unrun}
     names = [f"local {name} = {value!r}" for name, value in known.items()]
     forward = [f"local {', '.join(used)}"] if used else []
     whole = "\n".join([*names, *forward, *used.values(), text])

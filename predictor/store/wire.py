@@ -111,12 +111,9 @@ def encode_ended(ended: Prediction) -> bytes:
     return b'%b%b%b,"r":%b}' % (to_json(head)[:-1], _INPUT, arguments, outcome)
 
 
-def encode_unrun(error: errors.PredictionError) -> bytes:
-    """The result of a prediction that no worker ends.
-
-    The scripts fill in its id, its times, and how often it was started.
-    """
-    return encode_ended(Prediction(PredictionId(""), State.of(error), 0, error=error))
+def encode_unrun(error: errors.PredictionError) -> str:
+    """The result of a prediction that no worker ends; scripts fill in id, times and tries."""
+    return encode_ended(Prediction(PredictionId(""), State.of(error), 0, error=error)).decode()
 
 
 def decode_ended(id_: PredictionId, data: bytes, *, is_head: bool = False) -> Prediction:

@@ -18,10 +18,6 @@ _BACK_OFF = (0.2, 10.0)  # seconds until a restart: the first, and the longest; 
 _STABLE = 10.0  # seconds of uptime after which the back-off starts anew
 
 
-class CannotStart(ConfigError):
-    """A process cannot start."""
-
-
 @dataclass(eq=False)
 class Child:
     """A process that is started, watched, and restarted when it ends."""
@@ -44,16 +40,25 @@ class Child:
         return self._process.pid if self._process else None
 
     async def run(self) -> None:
-        """Keep it running until `stop`. Raises CannotStart if it ends before it was ever ready."""
+        """Keep it running until `stop`. Raises ConfigError if it ends before it was ever ready."""
         pause = _BACK_OFF[0]
         while not self._stopping:
             started = time.monotonic()
-            status = await self._run_once()
+            # A session of its own: Ctrl-C in the terminal is for the command, which stops in order.
+            self._process = process = await asyncio.create_subprocess_exec(
+                *self.command, env=self.environment, start_new_session=True
+            )
+            self.guardian.watch(process.pid, last=self.ends_last)
+            if self._stopping:
+                self.end(signal.SIGTERM)
+            status = await process.wait()
+            signal_group(process.pid, signal.SIGKILL)  # what it has left behind
+            self.guardian.forget(process.pid)
             if self._stopping:
                 return
             if status == os.EX_CONFIG or not self.was_ready:
                 reason = f"(exit status {status}){self.why()}"
-                raise CannotStart(f"the {self.name} does not start {reason}")
+                raise ConfigError(f"the {self.name} does not start {reason}")
             if time.monotonic() - started > _STABLE:
                 pause = _BACK_OFF[0]
             logger.error("the %s ended (exit status %s): started again", self.name, status)
@@ -74,16 +79,3 @@ class Child:
         self._stopping = True
         if self._process and self._process.returncode is None:
             signal_group(self._process.pid, signum)
-
-    async def _run_once(self) -> int:
-        # A session of its own: Ctrl-C in the terminal is for the command, which stops in order.
-        self._process = process = await asyncio.create_subprocess_exec(
-            *self.command, env=self.environment, start_new_session=True
-        )
-        self.guardian.watch(process.pid, last=self.ends_last)
-        if self._stopping:
-            self.end(signal.SIGTERM)
-        status = await process.wait()
-        signal_group(process.pid, signal.SIGKILL)  # what it has left behind
-        self.guardian.forget(process.pid)
-        return status

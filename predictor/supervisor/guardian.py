@@ -17,28 +17,28 @@ _GRACE = 3.0  # seconds between SIGTERM and SIGKILL
 
 
 class Guardian:
-    """The command's end of the guardian."""
+    """The command's end of the guardian, and of its standard input."""
 
     def __init__(self, lock: IO[str] | None) -> None:
         """`lock` stays locked until the guardian has ended all that it watches."""
         self._lock = lock
         self._watched: dict[int, str] = {}
-        self._process: asyncio.subprocess.Process | None = None
-
-    async def start(self) -> None:
-        self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "predictor.supervisor.guardian"),
-            stdin=asyncio.subprocess.PIPE,
-            start_new_session=True,
-            pass_fds=[self._lock.fileno()] if self._lock else [],
-        )
-        for group, sign in self._watched.items():
-            self._send(sign, group)
+        self._input, self._output = os.pipe()
+        os.set_blocking(self._output, False)
 
     async def run(self) -> None:
-        """Keep it running until `close`."""
-        while self._process and await self._process.wait() != 0:
-            await self.start()
+        """Keep a guardian running until `close`."""
+        while True:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "predictor.supervisor.guardian"),
+                stdin=self._input,
+                start_new_session=True,
+                pass_fds=[self._lock.fileno()] if self._lock else [],
+            )
+            if await process.wait() == 0:
+                return
+            for group, sign in self._watched.items():
+                self._send(sign, group)
 
     def watch(self, group: int, *, last: bool) -> None:
         """End this process group if this process is killed."""
@@ -50,13 +50,11 @@ class Guardian:
         self._send("-", group)
 
     def close(self) -> None:
-        if self._process and self._process.stdin:
-            self._process.stdin.close()
+        os.close(self._output)
 
     def _send(self, sign: str, group: int) -> None:
-        if self._process and self._process.stdin:
-            with contextlib.suppress(OSError, RuntimeError):
-                self._process.stdin.write(f"{sign}{group}\n".encode())
+        with contextlib.suppress(BlockingIOError):  # many lines that no guardian has read
+            os.write(self._output, f"{sign}{group}\n".encode())
 
 
 def signal_group(group: int, signum: int) -> bool:

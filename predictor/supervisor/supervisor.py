@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from predictor.config import Config
+from predictor.errors import ConfigError
 from predictor.store.connection import check_url
-from predictor.supervisor.child import CannotStart, Child
+from predictor.supervisor.child import Child
 from predictor.supervisor.embedded import EmbeddedStore, is_address
 from predictor.supervisor.guardian import Guardian
 from predictor.webhooks.allowlist import Allowed
@@ -37,11 +38,10 @@ class Supervisor:
         self._stop = asyncio.Event()
 
     async def run(self) -> None:
-        """Serve until a signal. Raises CannotStart if a process does not start."""
+        """Serve until a signal. Raises ConfigError if a process does not start."""
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(signum, self._on_signal)
-        await self._guardian.start()
         guardian = asyncio.create_task(self._guardian.run())
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
             notify.bind(str(self._scratch / "notify"))
@@ -138,7 +138,7 @@ def supervise(config: Config) -> None:
         is_short = is_address(Path(tempfile.gettempdir(), "predictor-12345678", "store.sock"))
         folder = tempfile.TemporaryDirectory(prefix="predictor-", dir=None if is_short else "/tmp")  # noqa: S108
     except OSError as error:
-        raise CannotStart(f"TMPDIR: cannot make a folder with a short path: {error}") from None
+        raise ConfigError(f"TMPDIR: cannot make a folder with a short path: {error}") from None
     with folder as scratch:
         asyncio.run(Supervisor(config, Path(scratch)).run())
 
@@ -155,25 +155,24 @@ def _lock(data_dir: Path) -> IO[str]:
         lock = (data_dir / "lock").open("w")
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise CannotStart(
+        raise ConfigError(
             f"PREDICTOR_DATA_DIR: {data_dir} is in use by another predictor"
         ) from None
     except OSError as error:
-        raise CannotStart(f"PREDICTOR_DATA_DIR: {data_dir}: {error.strerror}") from None
+        raise ConfigError(f"PREDICTOR_DATA_DIR: {data_dir}: {error.strerror}") from None
     return lock
 
 
 def _free_port(config: Config) -> int:
-    """The port of the api. Raises CannotStart if it cannot be listened on."""
+    """The port of the api. Raises ConfigError if it cannot be listened on."""
     try:
         family, _, _, _, address = socket.getaddrinfo(
             config.host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         with socket.create_server(address[:2], family=family) as probe:
-            port: int = probe.getsockname()[1]
-            return port
+            return int(probe.getsockname()[1])
     except OSError as error:
-        raise CannotStart(
+        raise ConfigError(
             f"PREDICTOR_HOST, PREDICTOR_PORT: cannot listen on {config.host}:{config.port}: "
             f"{error.strerror}"
         ) from None

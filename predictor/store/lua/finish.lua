@@ -5,7 +5,7 @@
 -- succeed any more: who has asked meanwhile was told so.
 --
 -- Returns 1; 0 if another had ended it; -1 if its time is over, and the result does not say so.
-local id, result, result_ttl, delivery_ttl, worker, started, says_late = unpack(ARGV)
+local id, result, result_ttl, worker, started, says_late = unpack(ARGV)
 local queued_at = submitted_at(id)
 if not queued_at then
   return redis.pcall('GET', RESULT .. id) == result and 1 or 0
@@ -14,7 +14,7 @@ local now = now_ms()
 if says_late == '0' and is_late(id, queued_at, now) then
   return -1
 end
-settle(id, result, result_ttl, delivery_ttl)
+settle(id, result, result_ttl)
 redis.call('HDEL', HELD .. worker, id)
 
 -- How many end per second, the last minute counting most: a decaying count, and for how long. And

@@ -4,12 +4,10 @@
 -- lost, changes nothing and returns the same. One idempotency key belongs to one prediction, however
 -- many submit it at once, for as long as that one is known. One waiting worker is woken.
 --
--- ARGV  id, job as JSON, ms that it may take (or ''), ms that it may wait, how many may wait (0: any
---       number), idempotency key (or ''), fingerprint of the request, webhook's URL (or ''), time to
---       live of a delivery, ms
+-- Times in ms; without cancel_after, key or webhook: ''. limit: how many may be queued, 0: any number.
 -- Returns { outcome, id, now, place in the queue, throughput }; outcome: 'accepted', 'replayed' with
 -- the id of the known one, 'mismatch' (the key belongs to another request), or 'full'.
-local id, job, cancel_after, queue_ttl, limit, key, fingerprint, webhook, delivery_ttl = unpack(ARGV)
+local id, job, cancel_after, queue_ttl, limit, key, fingerprint, webhook, result_ttl = unpack(ARGV)
 local now = clock()
 
 local function answer(outcome, known)
@@ -53,7 +51,7 @@ if webhook ~= '' then
   -- a worker that ends it then comes first.
   local time = math.min(tonumber(cancel_after) or math.huge, tonumber(queue_ttl))
   redis.call('ZADD', DELIVERIES, now + time + 100, id)
-  raise_life(DELIVERIES, time + delivery_ttl)
+  raise_life(DELIVERIES, time + result_ttl + DELIVERY_TTL)
 end
 wake(WAKE)
 return answer('accepted', id)

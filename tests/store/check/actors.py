@@ -25,7 +25,7 @@ from predictor.store import claims, deliveries, heartbeat, predictions
 from predictor.store.claims import Claim, Claims
 from predictor.store.deliveries import Deliveries
 from predictor.store.heartbeat import Beat, Heartbeat
-from predictor.store.predictions import IdempotencyKey, Predictions
+from predictor.store.predictions import Predictions
 from predictor.store.retry import STORE_ERRORS, StoreRetry
 from tests.store.check.model import Model
 from tests.store.check.server import Server
@@ -245,16 +245,16 @@ class Client:
     def __init__(self, model: Model, config: Config) -> None:
         self._predictions = Predictions(config)
         model.server.take_over(self._predictions)
-        self._submitted: dict[PredictionId, tuple[Job, IdempotencyKey | None]] = {}
+        self._submitted: dict[PredictionId, Job] = {}
 
-    def submit(self, id_: PredictionId, job: Job, twin: IdempotencyKey | None) -> None:
+    def submit(self, id_: PredictionId, job: Job) -> None:
         """Submit one."""
-        self._submitted[id_] = (job, twin)
-        self._ask(self._predictions.submit(id_, job, twin))
+        self._submitted[id_] = job
+        self._ask(self._predictions.submit(id_, job))
 
     def submit_again(self, id_: PredictionId) -> None:
         """As one does whose reply was lost."""
-        self._ask(self._predictions.submit(id_, *self._submitted[id_]))
+        self._ask(self._predictions.submit(id_, self._submitted[id_]))
 
     def do(self, what: str, id_: PredictionId) -> None:
         """Call a method that takes an id."""

@@ -8,7 +8,6 @@ import redis
 
 from predictor.prediction import DeliveryState, Job, Json, PredictionId
 from predictor.store.claims import Claim
-from predictor.store.predictions import IdempotencyKey
 from tests.store.check.actors import (
     LEASE,
     QUEUE_TTL,
@@ -132,8 +131,8 @@ class History:
         takes = source.choice([None, None, None, 0.05, 0.5, 3.0, 20.0])
         webhook = source.choice([None, None, "https://example.org/"])
         key, text = source.choice(["", "", "a", "b", "c"]), source.choice(["1", "1", "1", "2"])
-        twin = IdempotencyKey(key, f"{key}{text}{takes}") if key else None
-        self._client.submit(id_, Job(text, takes, webhook), twin)
+        fingerprint = f"{key}{text}{takes}" if key else ""
+        self._client.submit(id_, Job(text, takes, webhook, key, fingerprint))
 
     def _submit_again(self) -> None:
         if fact := self._any(is_active=True):

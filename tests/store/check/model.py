@@ -423,7 +423,7 @@ class Model:
         fact.events.append(("completed", ""))
         if fact.has_webhook:
             fact.webhook_state, fact.since = "pending", str(int(self.now))
-            fact.webhook_until = self.now_ms + int(call.delivery_ttl)
+            fact.webhook_until = self.now_ms + int(call.result_ttl) + keys.DELIVERY_TTL
             fact.due = self.mark(0)
 
     def _emit(self, call: Call) -> None:
@@ -541,7 +541,9 @@ class Model:
         else:
             expected = b"due"
             fact.webhook_state, fact.since = "pending", str(int(self.now))
-            fact.webhook_until = max(fact.webhook_until, self.now_ms + int(call.delivery_ttl))
+            fact.webhook_until = max(
+                fact.webhook_until, self.now_ms + int(call.result_ttl) + keys.DELIVERY_TTL
+            )
             fact.due = self.mark(0)
         demand(call.reply == expected, f"redeliver: {call.reply} of {fact.id}, not {expected!r}")
 
