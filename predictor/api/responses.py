@@ -55,11 +55,14 @@ def error_response(
     return json(to_json({"error": message} | more), status, headers)
 
 
-async def failed(_: Request, error: errors.PredictorError) -> Response:
+async def failed(
+    _: Request, error: errors.PredictorError, headers: Mapping[str, str] | None = None
+) -> Response:
     """The response to a request that raised `error`."""
     if isinstance(error, errors.ModelFailed):
         logger.error("the model failed", exc_info=error)
-    headers = RETRY_AFTER(error.retry_after) if isinstance(error, errors.Overloaded) else None
+    if isinstance(error, errors.Overloaded):
+        headers = RETRY_AFTER(error.retry_after)
     return error_response(error.status, str(error), headers)
 
 

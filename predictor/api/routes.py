@@ -51,7 +51,7 @@ async def predict(
 
 
 async def _run(request: Request, text: str, cancel_after: float | None) -> Response:
-    state, began = app_state(request), time.monotonic()
+    state, failure, began = app_state(request), None, time.monotonic()
     started = began
     try:
         async with state["slots"].take():
@@ -61,11 +61,12 @@ async def _run(request: Request, text: str, cancel_after: float | None) -> Respo
             if seconds <= 0:
                 raise errors.TimedOut
             result = await state["model"].run(text, seconds)
-        response = responses.json(Output(text, result).to_json())
     except errors.PredictionError as error:
-        response = await responses.failed(request, error)
-    response.headers.update(headers.SERVER_TIMING(started - began, time.monotonic() - started))
-    return response
+        failure = error
+    timing = headers.SERVER_TIMING(started - began, time.monotonic() - started)
+    if failure:
+        return await responses.failed(request, failure, timing)
+    return responses.json(Output(text, result).to_json(), 200, timing)
 
 
 async def _queue(request: Request, text: str, options: headers.PredictHeaders) -> Response:
