@@ -6,13 +6,8 @@ import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, HttpUrl, SecretStr, ValidationError
-from pydantic_settings import (
-    BaseSettings,
-    DotEnvSettingsSource,
-    EnvSettingsSource,
-    SettingsConfigDict,
-)
+import pydantic_settings as settings
+from pydantic import AfterValidator, Field, HttpUrl, PlainSerializer, SecretStr, ValidationError
 
 from predictor.errors import ConfigError
 
@@ -20,6 +15,7 @@ PREFIX = "PREDICTOR_"
 
 _Seconds = Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)]
 _UpToADay = Annotated[float, Field(ge=0, le=86400, allow_inf_nan=False)]
+_Secret = Annotated[SecretStr, PlainSerializer(SecretStr.get_secret_value)]
 
 
 def entries(text: str) -> list[str]:
@@ -41,10 +37,10 @@ def _signing_secrets(secrets: SecretStr) -> SecretStr:
     return secrets
 
 
-class Config(BaseSettings):
-    """The settings of one process. Raises ConfigError, which names the variables to mend."""
+class Config(settings.BaseSettings):
+    """The settings of one process. Raises ConfigError, which names the variables to fix."""
 
-    model_config = SettingsConfigDict(
+    model_config = settings.SettingsConfigDict(
         env_prefix=PREFIX,
         env_file=".env",
         env_ignore_empty=True,
@@ -58,11 +54,11 @@ class Config(BaseSettings):
     port: int = Field(8080, ge=0, le=65535)
     """Port of the api; 0 takes a free one."""
     url: HttpUrl | None = None
-    """The api that `predictor predict`, `status` and `cancel` ask. Unset: the one at
+    """The api that `predictor predict`, `status` and `cancel` call. Unset: the one at
     PREDICTOR_HOST and PREDICTOR_PORT."""
-    redis_url: SecretStr | None = None
+    redis_url: _Secret | None = None
     """Store to use: redis://, rediss://, unix:// or redis+sentinel://. Unset: `predictor` starts an
-    embedded one; a process started by hand looks at redis://localhost:6379."""
+    embedded one; a process started by hand uses redis://localhost:6379."""
     wait_replicas: int = Field(0, ge=0, le=100)
     """Replicas that must have a prediction before it is accepted."""
     data_dir: Path = Path(".predictor")
@@ -93,7 +89,7 @@ class Config(BaseSettings):
     """Largest result, or piece of output, in bytes."""
     max_body: int = Field(1048576, ge=1)
     """Largest request body, in bytes."""
-    webhook_secrets: Annotated[SecretStr, AfterValidator(_signing_secrets)] = SecretStr("")
+    webhook_secrets: Annotated[_Secret, AfterValidator(_signing_secrets)] = SecretStr("")
     """Secrets, whsec_…, comma-separated; each signs every webhook."""
     webhook_allow: str = ""
     """Hosts and networks, comma-separated, that webhooks may call by plain http and where they
@@ -109,7 +105,11 @@ class Config(BaseSettings):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise ConfigError(_explain(error)) from None
+            problems = []  # without the values, which may be secrets
+            for problem in error.errors(include_url=False):
+                name = str(problem["loc"][0]).upper()
+                problems.append(f"{PREFIX}{name}: {problem['msg'].removeprefix('Value error, ')}")
+            raise ConfigError("; ".join(problems)) from None
 
     @property
     def store_url(self) -> str:
@@ -128,16 +128,13 @@ class Config(BaseSettings):
     @property
     def local_url(self) -> str:
         """The api of these settings, from this machine."""
-        host = self.local_host
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+        host = f"[{self.local_host}]" if ":" in self.local_host else self.local_host
+        return f"http://{host}:{self.port}"
 
     def environment(self) -> dict[str, str]:
         """The same settings as environment variables."""
-        values = {name: getattr(self, name) for name in type(self).model_fields}
-        for name, value in values.items():
-            if isinstance(value, SecretStr):
-                values[name] = value.get_secret_value()
-        return {f"{PREFIX}{k.upper()}": str(v) for k, v in values.items() if v is not None}
+        values = self.model_dump(exclude_none=True)
+        return {PREFIX + name.upper(): str(value) for name, value in values.items()}
 
     def with_redis_url(self, url: str) -> Self:
         return self.model_copy(update={"redis_url": SecretStr(url)})
@@ -145,22 +142,14 @@ class Config(BaseSettings):
 
 def misspelled() -> list[tuple[str, str]]:
     """Variables of the environment and .env that are no settings, and the settings meant."""
-    sources = (EnvSettingsSource(Config), DotEnvSettingsSource(Config))
-    given = {name.upper() for source in sources for name in source.env_vars}
-    known = {PREFIX + name.upper(): name.upper() for name in Config.model_fields}
-    pairs = []
-    for name in sorted(given - known.keys()):
-        meant = difflib.get_close_matches(name.removeprefix(PREFIX), known.values(), 1)
-        # A setting that is given itself was not meant; nor is it by what started this process.
-        if name.startswith(PREFIX) and meant and PREFIX + meant[0] not in given:
-            pairs.append((name, PREFIX + meant[0]))
-    return pairs
-
-
-def _explain(error: ValidationError) -> str:
-    # Without the values, which may be secrets.
-    problems = []
-    for problem in error.errors(include_url=False):
-        name = PREFIX + "_".join(str(part) for part in problem["loc"]).upper()
-        problems.append(f"{name}: {problem['msg'].removeprefix('Value error, ')}")
-    return "; ".join(problems)
+    sources = settings.EnvSettingsSource(Config), settings.DotEnvSettingsSource(Config)
+    variables = {name.upper() for source in sources for name in source.env_vars}
+    given = {name.removeprefix(PREFIX) for name in variables if name.startswith(PREFIX)}
+    known = {name.upper() for name in Config.model_fields}
+    # A setting that is given itself was not meant; nor is it by what started this process.
+    return [
+        (PREFIX + name, PREFIX + meant)
+        for name in sorted(given - known)
+        for meant in difflib.get_close_matches(name, known, 1)
+        if meant not in given
+    ]

@@ -1,47 +1,26 @@
-"""What can go wrong. Imports nothing of the package.
+"""What can go wrong, as one tree: a class's docstring is its default message.
 
-PredictorError
-├── ConfigError             a setting cannot be used: the process does not start
-│   └── ModelNotLoadable    PREDICTOR_MODEL does not name a model that can be loaded
-├── StoreUnavailable        the store did not confirm: nothing is known to be accepted
-│   └── UnsuitableStore     it is of a kind that would lose predictions
-├── Overloaded              not now: all slots are taken, or the queue is full
-├── RequestError            the request cannot be served as it was sent
-│   └── InvalidHeader, UnsupportedMediaType, BodyTooLarge, BodyTimeout, InvalidJson, InvalidBody,
-│       KeyReused, WebhookRefused
-├── UnknownPrediction, NoWebhook, AlreadyEnded, StillActive, ClientDisconnected
-└── PredictionError         a prediction ended without a result; stored as `code` and message
-    ├── InvalidInput        the model refused its input
-    ├── ModelFailed         the model raised, or returned what cannot be encoded as JSON
-    ├── TimedOut            it ran longer than it may
-    ├── Canceled            a client canceled it
-    ├── Expired             it waited longer in the queue than it may
-    ├── GivenUp             it ended its worker too often
-    └── Unreadable          its data in the store was overwritten
-
-A class's docstring is its default message.
+Imports nothing of the package.
 """
 
-from typing import ClassVar, Final
-
-#: Exit status of a process that cannot start as it is configured (EX_CONFIG of sysexits.h).
-CANNOT_START: Final = 78
+from typing import ClassVar
 
 
 class PredictorError(Exception):
     """Something went wrong."""
 
+    #: status code of the HTTP response
+    status: ClassVar[int] = 500
+
+    def __init_subclass__(cls, status: int = 0) -> None:
+        cls.status = status or cls.status
+
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message or type(self).__doc__)
 
     def __str__(self) -> str:
-        """The message, which may be a model's: truncated, and without what UTF-8 cannot encode."""
+        """The sentence that a client may read: truncated, and without what UTF-8 cannot encode."""
         return super().__str__()[:10_000].encode(errors="replace").decode()
-
-    @property
-    def message(self) -> str:
-        """The sentence that a client may read."""
-        return str(self)
 
 
 class ConfigError(PredictorError):
@@ -52,7 +31,7 @@ class ModelNotLoadable(ConfigError):
     """The model cannot be loaded."""
 
 
-class StoreUnavailable(PredictorError):
+class StoreUnavailable(PredictorError, status=503):
     """The store cannot be reached; try again."""
 
 
@@ -60,7 +39,7 @@ class UnsuitableStore(StoreUnavailable):
     """The store would lose predictions."""
 
 
-class Overloaded(PredictorError):
+class Overloaded(PredictorError, status=503):
     """Too much to do; try again later."""
 
     def __init__(self, message: str | None = None, *, retry_after: float = 1) -> None:
@@ -69,7 +48,7 @@ class Overloaded(PredictorError):
         self.retry_after = retry_after
 
 
-class RequestError(PredictorError):
+class RequestError(PredictorError, status=400):
     """The request cannot be served as it was sent."""
 
 
@@ -81,23 +60,23 @@ class InvalidJson(RequestError):
     """The body is not valid JSON."""
 
 
-class InvalidBody(RequestError):
+class InvalidBody(RequestError, status=422):
     """The body does not have the fields that it must have."""
 
 
-class UnsupportedMediaType(RequestError):
+class UnsupportedMediaType(RequestError, status=415):
     """Send the body as JSON, with the header Content-Type: application/json."""
 
 
-class BodyTooLarge(RequestError):
+class BodyTooLarge(RequestError, status=413):
     """The body is larger than PREDICTOR_MAX_BODY."""
 
 
-class BodyTimeout(RequestError):
+class BodyTimeout(RequestError, status=408):
     """The body did not arrive in time; send it again."""
 
 
-class KeyReused(RequestError):
+class KeyReused(RequestError, status=422):
     """Header Idempotency-Key was used with another request before; use a new key."""
 
 
@@ -105,23 +84,23 @@ class WebhookRefused(RequestError):
     """Webhook-Url cannot be called, or must not be."""
 
 
-class ClientDisconnected(PredictorError):
+class ClientDisconnected(PredictorError, status=499):
     """The client left before the response."""
 
 
-class UnknownPrediction(PredictorError):
+class UnknownPrediction(PredictorError, status=404):
     """Prediction ID not found."""
 
 
-class NoWebhook(PredictorError):
+class NoWebhook(PredictorError, status=404):
     """There is no webhook for this prediction ID."""
 
 
-class AlreadyEnded(PredictorError):
+class AlreadyEnded(PredictorError, status=409):
     """Prediction has already ended."""
 
 
-class StillActive(PredictorError):
+class StillActive(PredictorError, status=409):
     """Prediction has not ended yet; cancel it first."""
 
 
@@ -131,44 +110,39 @@ class PredictionError(PredictorError):
     #: How the store names it; never changes once released.
     code: ClassVar[str] = "failed"
 
+    def __init_subclass__(cls, status: int = 0, code: str = "") -> None:
+        super().__init_subclass__(status)
+        cls.code = code or cls.code
 
-class InvalidInput(PredictionError):
+
+class InvalidInput(PredictionError, status=422, code="invalid_input"):
     """The model refused this input."""
 
-    code = "invalid_input"
 
-
-class ModelFailed(PredictionError):
+class ModelFailed(PredictionError, code="model_failed"):
     """The model failed on this input."""
 
-    code = "model_failed"
 
-
-class TimedOut(PredictionError):
+class TimedOut(PredictionError, status=504, code="timed_out"):
     """The prediction ran out of time."""
 
-    code = "timed_out"
 
-
-class Canceled(PredictionError):
+class Canceled(PredictionError, status=410, code="canceled"):
     """Prediction was canceled."""
 
-    code = "canceled"
 
-
-class Expired(PredictionError):
+class Expired(PredictionError, status=504, code="expired"):
     """The prediction waited too long in the queue and was not run."""
 
-    code = "expired"
 
-
-class GivenUp(PredictionError):
+class GivenUp(PredictionError, code="given_up"):
     """The prediction was given up: its worker died each time it ran."""
 
-    code = "given_up"
 
-
-class Unreadable(PredictionError):
+class Unreadable(PredictionError, code="unreadable"):
     """What is stored for this prediction cannot be read."""
 
-    code = "unreadable"
+
+#: Every way in which a prediction can fail, by its code.
+BY_CODE = {PredictionError.code: PredictionError}
+BY_CODE |= {kind.code: kind for kind in PredictionError.__subclasses__()}

@@ -5,11 +5,11 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Literal, NewType
+from typing import NewType
 
 from pydantic_core import to_json
 
-from predictor.errors import Canceled, Expired, PredictionError, TimedOut
+from predictor import errors
 
 PredictionId = NewType("PredictionId", str)
 
@@ -17,7 +17,9 @@ PredictionId = NewType("PredictionId", str)
 Json = NewType("Json", bytes)
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
-_EVENT_ID = re.compile(r"[0-9]{1,16}-[0-9]{1,16}", re.ASCII)
+
+#: The id of an event, which defines its order.
+EVENT_ID = re.compile(r"[0-9]{1,16}-[0-9]{1,16}", re.ASCII)
 
 
 def encode(value: str) -> Json:
@@ -46,36 +48,26 @@ def timestamp(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
-def parse_event_id(text: str) -> str | None:
-    """`text`, if it can be the id of an event."""
-    return text if _EVENT_ID.fullmatch(text) else None
-
-
 class State(StrEnum):
     """The state of a prediction; the last four are final."""
 
-    #: accepted, waiting for a worker
     QUEUED = "queued"
-    #: leased by a worker
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELED = "canceled"
-    #: in its run, or in the queue
-    TIMED_OUT = "timed_out"
+    TIMED_OUT = "timed_out"  # in its run, or in the queue
 
     @classmethod
-    def of(cls, error: PredictionError) -> "State":
+    def of(cls, error: errors.PredictionError) -> "State":
         """The state of a prediction that ended with `error`."""
-        if isinstance(error, Canceled):
+        if isinstance(error, errors.Canceled):
             return cls.CANCELED
-        return cls.TIMED_OUT if isinstance(error, TimedOut | Expired) else cls.FAILED
+        return cls.TIMED_OUT if isinstance(error, errors.TimedOut | errors.Expired) else cls.FAILED
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """The input of a prediction, and the result of its model."""
-
     input: str
     result: Json
 
@@ -89,10 +81,10 @@ class Job:
     """A request for an async prediction."""
 
     input: str
-    #: timeout of queue and run together, in seconds
-    cancel_after: float | None = None
-    #: URL to call when it has ended
-    webhook: str | None = None
+    cancel_after: float | None = None  # timeout of queue and run together, in seconds
+    webhook: str | None = None  # URL to call when it has ended
+    key: str = ""  # digest of the client's idempotency key
+    fingerprint: str = ""  # digest of the request that it was used with
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,63 +96,45 @@ class Prediction:
     created: float
     started: float | None = None
     finished: float | None = None
-    #: how often it was started
     tries: int = 0
-    #: position in the queue, from 0; None unless queued
-    position: int | None = None
-    #: estimated seconds until it starts; None if unknown, or not queued
-    estimated_wait: float | None = None
-    #: seconds after which to ask again
-    retry_after: float = 1.0
-    #: seconds until it expires; None unless queued
-    expires_in: float | None = None
-    #: set if it succeeded and the output was read, too
-    output: Output | None = None
-    #: set if it ended otherwise
-    error: PredictionError | None = None
-    #: the latest that its model reported
+    position: int | None = None  # in the queue, from 0; None unless queued
+    estimated_wait: float | None = None  # seconds until it starts; None if unknown, or not queued
+    retry_after: float = 1.0  # seconds until it should be read again
+    expires_in: float | None = None  # seconds until it expires; None unless queued
+    output: Output | None = None  # set if it succeeded and the output was read, too
+    error: errors.PredictionError | None = None  # set if it ended otherwise
     progress: "Progress | None" = None
 
     @property
     def is_active(self) -> bool:
-        """Whether it is queued or running."""
         return self.state in {State.QUEUED, State.RUNNING}
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    #: from 0 to 1
-    fraction: float
+    fraction: float  # from 0 to 1
     message: str
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    #: defines its order; see `parse_event_id`
     id: str
     kind: "EventKind"
     data: Json
 
 
 class EventKind(StrEnum):
-    #: queued, or running: `{"status": "running", "try": 1}`
-    STATUS = "status"
-    #: `{"fraction": 0.4, "message": "…"}`
-    PROGRESS = "progress"
-    #: a part of the output: any JSON value
-    OUTPUT = "output"
-    #: the output, or the error
-    COMPLETED = "completed"
+    STATUS = "status"  # queued, or running: `{"status": "running", "try": 1}`
+    PROGRESS = "progress"  # `{"fraction": 0.4, "message": "…"}`
+    OUTPUT = "output"  # a part of the output: any JSON value
+    COMPLETED = "completed"  # the output, or the error
 
 
 class DeliveryState(StrEnum):
-    #: for the end of its prediction
-    WAITING = "waiting"
-    #: due, or between two attempts
-    PENDING = "pending"
+    WAITING = "waiting"  # for the end of its prediction
+    PENDING = "pending"  # due, or between two attempts
     DELIVERED = "delivered"
-    #: given up: after a day, or a 410
-    FAILED = "failed"
+    FAILED = "failed"  # after a day, or a 410
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,8 +143,8 @@ class Attempt:
 
     at: float
     seconds: float
-    outcome: Literal["delivered", "gone", "failed"]
     status: int | None = None
+    #: why it does not count as delivered
     error: str | None = None
     retry_after: float | None = None
 
@@ -180,7 +154,6 @@ class Webhook:
     url: str
     state: DeliveryState
     attempts: list[Attempt]
-    #: when it is tried next
     next_at: float | None
 
 
@@ -190,7 +163,5 @@ class Delivery:
 
     url: str
     prediction: Prediction
-    #: attempts since `since`
-    recent_tries: int
-    #: when the prediction ended, or the delivery was requested again
-    since: float
+    recent_tries: int  # attempts since `since`
+    since: float  # when the prediction ended, or the delivery was requested again

@@ -1,4 +1,4 @@
-"""What all processes share: logging, the ready signal, exit status 78, threads and forks."""
+"""What all processes share: logging, exit status 78, threads, the ready signal, stop signals."""
 
 import asyncio
 import contextlib
@@ -11,15 +11,18 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from types import FrameType
+from typing import Any, TypeVar
+
+from pythonjsonlogger.json import JsonFormatter
 
 from predictor import errors
 from predictor.config import Config, misspelled
 
 T = TypeVar("T")
-
 _CONSOLE = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 _JSON = "%(asctime)s %(levelname)s %(name)s %(message)s"
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class _ExpectedFailures(logging.Filter):
@@ -35,18 +38,11 @@ class _ExpectedFailures(logging.Filter):
 
 
 def configure_logging(config: Config) -> None:
-    """Send the logs of this process, arq and uvicorn to standard error, in one format.
-
-    arq logs each job's input at INFO, and inputs do not belong in a log: it logs from WARNING.
-    """
+    """Log to standard error in one format; arq only from WARNING, as its INFO has the inputs."""
+    is_json = config.log_format == "json"
     handler = logging.StreamHandler()
+    handler.setFormatter(JsonFormatter(_JSON) if is_json else logging.Formatter(_CONSOLE))
     handler.addFilter(_ExpectedFailures())
-    if config.log_format == "json":
-        from pythonjsonlogger.json import JsonFormatter
-
-        handler.setFormatter(JsonFormatter(_JSON))
-    else:
-        handler.setFormatter(logging.Formatter(_CONSOLE))
     level = getattr(logging, config.log_level.upper())
     for name in ("predictor", "uvicorn", "uvicorn.access", "arq"):
         logger = logging.getLogger(name)
@@ -64,11 +60,11 @@ def ends_if_misconfigured() -> Iterator[None]:
         yield
     except (errors.ConfigError, errors.UnsuitableStore) as error:
         logger = logging.getLogger("predictor")
-        if any(type(handler.formatter) is not logging.Formatter for handler in logger.handlers):
+        if any(isinstance(handler.formatter, JsonFormatter) for handler in logger.handlers):
             logger.error("%s", error)  # noqa: TRY400 (one line, as JSON)
         else:
             print(f"predictor: {error}", file=sys.stderr)  # noqa: T201
-        sys.exit(errors.CANNOT_START)
+        sys.exit(os.EX_CONFIG)
 
 
 def call_in_thread(call: Callable[[], T]) -> asyncio.Future[T]:
@@ -93,27 +89,37 @@ def call_in_thread(call: Callable[[], T]) -> asyncio.Future[T]:
 
 def notify_ready() -> None:
     """Send READY=1 to the socket that NOTIFY_SOCKET names, if it does."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
-        return
-    if address.startswith("@"):
-        address = "\0" + address[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as to, contextlib.suppress(OSError):
-        to.connect(address)
-        to.send(f"READY=1\nMAINPID={os.getpid()}".encode())
+    if address := os.environ.get("NOTIFY_SOCKET"):
+        path = "\0" + address[1:] if address.startswith("@") else address
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as to, contextlib.suppress(OSError):
+            to.sendto(f"READY=1\nMAINPID={os.getpid()}".encode(), path)
 
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+def on_stop(call: Callable[[], object]) -> None:
+    """Call `call` in the handler of SIGTERM and SIGINT, before the one that is set now.
+
+    Outside of the main thread, where no signal arrives, this does nothing.
+    """
+    if threading.current_thread() is threading.main_thread():
+        for signum in _SIGNALS:
+            signal.signal(signum, functools.partial(_handle, call, signal.getsignal(signum)))
+        _disown_forks()
+
+
+def _handle(call: Callable[[], object], before: Any, signum: int, frame: FrameType | None) -> None:
+    call()
+    if callable(before):
+        before(signum, frame)
 
 
 @functools.cache
-def disown_forks() -> None:
-    """Reset signal handling in every process that is forked from this one from now on.
+def _disown_forks() -> None:
+    """Reset signal handling in processes that are forked from this one; signals wait meanwhile.
 
-    A child would otherwise write its own signals to the wake-up descriptor that it shares with this
-    process's event loop. Signals are blocked until it has been reset.
+    A child would otherwise write its signals to the wake-up descriptor of this process's loop.
     """
     owner = os.getpid()
+    hold = functools.partial(signal.pthread_sigmask, signal.SIG_BLOCK, _SIGNALS)
     release = functools.partial(signal.pthread_sigmask, signal.SIG_UNBLOCK, _SIGNALS)
 
     def disown() -> None:
@@ -123,5 +129,4 @@ def disown_forks() -> None:
                 signal.signal(signum, signal.SIG_DFL)
         release()
 
-    hold = functools.partial(signal.pthread_sigmask, signal.SIG_BLOCK, _SIGNALS)
     os.register_at_fork(before=hold, after_in_parent=release, after_in_child=disown)

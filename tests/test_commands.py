@@ -20,9 +20,8 @@ from typing import Any
 
 import pytest
 
-from predictor.cli import main
+from predictor.__main__ import main
 from predictor.client import commands
-from predictor.errors import CANNOT_START
 from tests.processes import Api, Processes, eventually, free_port
 
 Run = Callable[..., tuple[int, str, str]]
@@ -215,7 +214,7 @@ def test_parser_errors(capsys: pytest.CaptureFixture[str]) -> None:
 def test_invalid_url(run: Run) -> None:
     for url in ("127.0.0.1:8080", "ftp://x", "http://", "http://[x", "http://x:99999"):
         status, _, err = run(url, "predict", "x")
-        assert status == CANNOT_START
+        assert status == os.EX_CONFIG
         assert err.startswith("predictor: PREDICTOR_URL: ")
 
 

@@ -90,7 +90,7 @@ def test_invalid_settings_are_named(monkeypatch: pytest.MonkeyPatch, name: str, 
     monkeypatch.setenv(f"PREDICTOR_{name}", value)
     with pytest.raises(ConfigError, match=f"^PREDICTOR_{name}: ") as caught:
         _check()
-    assert "\n" not in caught.value.message
+    assert "\n" not in str(caught.value)
 
 
 def test_invalid_redis_url_hides_its_password(monkeypatch: pytest.MonkeyPatch) -> None:

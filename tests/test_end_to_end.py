@@ -50,11 +50,13 @@ def test_an_idle_worker_starts_at_once(processes: Processes, store: "redis.Redis
 @pytest.mark.alone
 def test_draining_five_thousand_no_ops(processes: Processes, store: "redis.Redis") -> None:
     """At most 0.35 ms of the worker's CPU each."""
+    from predictor.config import Config
     from predictor.prediction import Job, new_id
-    from predictor.store.predictions import Policy, Predictions
+    from predictor.store.predictions import Predictions
 
     async def fill() -> None:
-        async with Predictions(str(processes._redis_url), Policy(queue_ttl=100)) as predictions:
+        config = Config(redis_url=processes._redis_url, queue_ttl=100)
+        async with Predictions(config) as predictions:
             for _ in range(100):
                 await asyncio.gather(*(predictions.submit(new_id(), Job("x")) for _ in range(50)))
 

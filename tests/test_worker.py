@@ -1,6 +1,7 @@
 """Real `arq` processes."""
 
 import json
+import os
 import signal
 import time
 from pathlib import Path
@@ -8,7 +9,6 @@ from pathlib import Path
 import pytest
 import redis
 
-from predictor.errors import CANNOT_START
 from tests.processes import BIN, UNMEASURED, Api, Processes, eventually
 
 
@@ -56,23 +56,23 @@ def test_watchfiles_starts_the_changed_model(
 
 def test_arq_watch_is_refused_with_the_alternative(processes: Processes, tmp_path: Path) -> None:
     worker = processes.start_worker("--watch", str(tmp_path))
-    assert worker.wait() == CANNOT_START
+    assert worker.wait() == os.EX_CONFIG
     assert "watchfiles 'arq predictor.worker.Settings' FOLDER" in worker.output
 
 
 @pytest.mark.parametrize("model", ["no_such:predict", "tests.models.broken:predict"])
 def test_model_load_error_is_one_line(processes: Processes, model: str) -> None:
     worker = processes.start_worker(model=model)
-    assert worker.wait() == CANNOT_START
+    assert worker.wait() == os.EX_CONFIG
     lines = [line for line in worker.output.splitlines() if "PREDICTOR_MODEL" in line]
     assert len(lines) == 1
     assert "Traceback" not in worker.output
     api = processes.start_api(0, model=model)
-    assert api.wait() == CANNOT_START
+    assert api.wait() == os.EX_CONFIG
     assert "Traceback" not in api.output
     assert "PREDICTOR_MODEL" in api.output
     worker = processes.start_worker(model=model, log_format="json")
-    assert worker.wait() == CANNOT_START
+    assert worker.wait() == os.EX_CONFIG
     (line,) = [line for line in worker.output.splitlines() if "PREDICTOR_MODEL" in line]
     assert json.loads(line)["levelname"] == "ERROR"
 
@@ -81,7 +81,7 @@ def test_config_error_is_one_line(
     processes: Processes,
 ) -> None:
     for process in (processes.start_worker(timeout="soon"), processes.start_api(0, timeout=-1)):
-        assert process.wait() == CANNOT_START
+        assert process.wait() == os.EX_CONFIG
         (line,) = process.output.splitlines()
         assert line.startswith("predictor: PREDICTOR_TIMEOUT: ")
 
@@ -90,7 +90,7 @@ def test_config_error_is_one_line(
 def test_unknown_option_in_redis_url(processes: Processes, query: str) -> None:
     url = f"redis://localhost:1/0?{query}"
     for process in (processes.start_worker(redis_url=url), processes.start_api(0, redis_url=url)):
-        assert process.wait() == CANNOT_START
+        assert process.wait() == os.EX_CONFIG
         (line,) = process.output.splitlines()
         assert line.startswith("predictor: PREDICTOR_REDIS_URL: ")
 
@@ -143,8 +143,8 @@ def test_blocked_event_loop_keeps_its_lease(processes: Processes, api: Api, tmp_
     starts = tmp_path / "starts"
     for _ in range(2):
         processes.worker(model="tests.models.slow:block", lease=0.5)
-    answer = api.outcome(api.submit(f"1.6 {starts}"))
-    assert answer.status_code == 200
+    response = api.outcome(api.submit(f"1.6 {starts}"))
+    assert response.status_code == 200
     assert len(starts.read_text().splitlines()) == 1
 
 

@@ -1,8 +1,10 @@
 """The application, put together from its parts."""
 
+import asyncio
 import resource
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
@@ -13,14 +15,14 @@ from predictor import __version__
 from predictor.api import routes
 from predictor.api.concurrency import Slots
 from predictor.api.dependencies import AppState
-from predictor.api.drain import on_stop
-from predictor.api.exception_handlers import EXCEPTION_HANDLERS
-from predictor.api.request_id import RequestId
+from predictor.api.headers import RequestId
+from predictor.api.responses import EXCEPTION_HANDLERS
 from predictor.api.schemas import Bodies, Error
 from predictor.config import Config
 from predictor.model.loading import load_model
+from predictor.process import on_stop
 from predictor.store.changes import Changes
-from predictor.store.predictions import Policy, Predictions
+from predictor.store.predictions import Predictions
 from predictor.webhooks.allowlist import Allowed
 
 _DESCRIPTION = """\
@@ -38,26 +40,26 @@ webhook. Every request can be repeated safely with an `Idempotency-Key`, and eve
 def create_app(config: Config) -> FastAPI:
     """The api as `config` says, its model loaded. Raises ConfigError."""
     model = load_model(config.model, config.max_result)
-    url = config.store_url
-    store = Predictions(url, _policy(config))
-    allowed, bodies = Allowed.parse(config.webhook_allow), Bodies.of(str, JsonValue)
+    store, allowed = Predictions(config), Allowed.parse(config.webhook_allow)
+    bodies = Bodies.of(str, JsonValue)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[AppState]:
         with suppress(ValueError, OSError):  # each connection is a file
             most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-        async with store, Changes(url) as changes:
-            with on_stop(changes.close):
-                yield AppState(
-                    config=config,
-                    model=model,
-                    bodies=bodies,
-                    slots=Slots(config.concurrency, lambda: model.abandoned),
-                    predictions=store,
-                    changes=changes,
-                    allowed=allowed,
-                )
+        async with store, Changes(config.store_url) as changes:
+            # The server waits for open requests; those that wait for a prediction would delay it.
+            on_stop(partial(asyncio.get_running_loop().call_soon_threadsafe, changes.close))
+            yield AppState(
+                config=config,
+                model=model,
+                bodies=bodies,
+                slots=Slots(config.concurrency, lambda: model.abandoned),
+                predictions=store,
+                changes=changes,
+                allowed=allowed,
+            )
 
     app = FastAPIOffline(
         title="Predictor",
@@ -74,12 +76,3 @@ def create_app(config: Config) -> FastAPI:
     for router in (routes.create_router(bodies), routes.predictions, routes.health):
         app.include_router(router)
     return app
-
-
-def _policy(config: Config) -> Policy:
-    return Policy(
-        queue_ttl=config.queue_ttl,
-        result_ttl=config.result_ttl,
-        queue_limit=config.queue_limit,
-        wait_replicas=config.wait_replicas,
-    )

@@ -1,24 +1,22 @@
 """The body of a request: read up to its limit, and validated."""
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastapi import Request
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 from starlette.requests import ClientDisconnect
 
 from predictor import errors
 from predictor.api.dependencies import app_state
 
-if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
-
-#: Seconds that a body may take to arrive, and the bytes per second that a large one must come at.
+#: A body must arrive within so many seconds, and one more for each so many bytes of the limit.
 _SECONDS, _BYTES_PER_SECOND = 10.0, 1_000_000
 
-#: Bytes past the limit that are read all the same: a client that cannot send to the end often does
-#: not see the response either.
-_LINGER = 16 * 2**20
+#: Bytes past the limit that are read and dropped: many clients read no response before they have
+#: sent the whole body.
+_MAX_EXCESS = 16 * 2**20
 
 
 async def read_input(request: Request) -> Any:
@@ -45,14 +43,14 @@ async def _read(request: Request, limit: int) -> bytes:
     too_large = errors.BodyTooLarge(f"The body is larger than {limit} bytes (PREDICTOR_MAX_BODY).")
     declared = request.headers.get("content-length", "")
     length = int(declared[:20]) if declared.isdecimal() else 0
-    if length > limit + _LINGER or (length > limit and "expect" in request.headers):
+    if length > limit + _MAX_EXCESS or (length > limit and "expect" in request.headers):
         raise too_large
     body, size = bytearray(), 0
     try:
         async with asyncio.timeout(_SECONDS + limit / _BYTES_PER_SECOND):
             async for chunk in request.stream():
                 size += len(chunk)
-                if size > limit + _LINGER:
+                if size > limit + _MAX_EXCESS:
                     raise too_large
                 if size <= limit:
                     body += chunk
@@ -65,16 +63,12 @@ async def _read(request: Request, limit: int) -> bytes:
     return bytes(body)
 
 
-def _sentence(problem: "ErrorDetails") -> str:
-    """What is wrong with one field, and what to do."""
+def _sentence(problem: ErrorDetails) -> str:
     field = ".".join(map(str, problem["loc"]))[:100]
-    match problem["type"]:
-        case "missing":
-            return f"Field '{field}' is missing."
-        case "extra_forbidden":
-            return f"Field '{field}' is not known; send only 'input'."
-        case "string_type":
-            return f"Field '{field}' must be a string."
-        case "model_type":
-            return 'The body must be an object, like {"input": "…"}.'
-    return f"Field '{field}': {problem['msg']}."
+    sentences = {
+        "missing": f"Field '{field}' is missing.",
+        "extra_forbidden": f"Field '{field}' is not known; send only 'input'.",
+        "string_type": f"Field '{field}' must be a string.",
+        "model_type": 'The body must be an object, like {"input": "…"}.',
+    }
+    return sentences.get(problem["type"], f"Field '{field}': {problem['msg']}.")

@@ -1,10 +1,9 @@
 """The limit of concurrent sync predictions in this process."""
 
 import asyncio
-import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from predictor.errors import Overloaded
 
@@ -16,16 +15,14 @@ class Slots:
     """At most `count` at once; an abandoned call that still runs fills a slot, too."""
 
     def __init__(self, count: int, abandoned: Callable[[], int]) -> None:
-        self._count = count
-        self._abandoned = abandoned
-        self._taken = 0
+        self._count, self._abandoned, self._taken = count, abandoned, 0
         self._freed = asyncio.Condition()
-        #: seconds that a prediction takes: a moving average
+        #: moving average of the seconds that a prediction takes
         self._average = 1.0
 
     @asynccontextmanager
     async def take(self) -> AsyncIterator[None]:
-        """Hold a slot. Raises Overloaded if none gets free within a second."""
+        """Hold a slot. Raises Overloaded if none is freed within a second."""
         await self._wait()
         self._taken += 1
         began = time.monotonic()
@@ -43,12 +40,10 @@ class Slots:
             left = deadline - time.monotonic()
             if left <= 0:
                 taken = "The only slot is" if self._count == 1 else f"All {self._count} slots are"
-                raise Overloaded(
-                    f"{taken} taken; try again later, or with Async-Mode: true.",
-                    retry_after=self._average / self._count,
-                )
+                message = f"{taken} taken; try again later, or with Async-Mode: true."
+                raise Overloaded(message, retry_after=self._average / self._count)
             # An abandoned call does not notify, so poll.
             pause = min(left, _WAIT / 20) if self._abandoned() else left
-            async with self._freed:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._freed.wait(), pause)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause), self._freed:
+                    await self._freed.wait()

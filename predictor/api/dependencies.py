@@ -1,20 +1,18 @@
 """Dependencies of routes."""
 
-from typing import Annotated, TypedDict, TypeVar, cast
+from typing import Annotated, TypedDict, cast
 
 from fastapi import Depends, Path, Request
 
 from predictor.api.concurrency import Slots
 from predictor.api.schemas import Bodies
 from predictor.config import Config
-from predictor.errors import UnknownPrediction
+from predictor.errors import NoWebhook, UnknownPrediction
 from predictor.model.model import Model
-from predictor.prediction import Prediction, PredictionId, parse_id
+from predictor.prediction import PredictionId, parse_id
 from predictor.store.changes import Changes
 from predictor.store.predictions import Predictions
 from predictor.webhooks.allowlist import Allowed
-
-T = TypeVar("T")
 
 
 class AppState(TypedDict):
@@ -33,34 +31,26 @@ def app_state(request: Request) -> AppState:
     return cast("AppState", request.scope["state"])
 
 
-def known(found: T | None) -> T:
-    """What the store found. Raises UnknownPrediction where it found nothing."""
-    if found is None:
-        raise UnknownPrediction
-    return found
-
-
-PathText = Annotated[str, Path(description="As the 202 that accepted it says.")]
-
-
-async def path_id(prediction_id: PathText) -> PredictionId:
-    """Raises UnknownPrediction where it cannot be an id: the store need not be asked."""
-    return known(parse_id(prediction_id))
-
-
-PathId = Annotated[PredictionId, Depends(path_id)]
-
-
-async def known_prediction(request: Request, id_: PathId) -> Prediction:
-    """The prediction as it is now, without its output."""
-    return known(await app_state(request)["predictions"].look(id_))
-
-
-KnownPrediction = Annotated[Prediction, Depends(known_prediction)]
-
-
 async def _predictions(request: Request) -> Predictions:
     return app_state(request)["predictions"]
 
 
+PathText = Annotated[str, Path(description="The `prediction_id` of the 202 that accepted it.")]
+
+
+async def path_id(prediction_id: PathText) -> PredictionId:
+    """Raises UnknownPrediction for what cannot be an id, without asking the store."""
+    if id_ := parse_id(prediction_id):
+        return id_
+    raise UnknownPrediction
+
+
+async def _webhook_id(prediction_id: PathText) -> PredictionId:
+    if id_ := parse_id(prediction_id):
+        return id_
+    raise NoWebhook
+
+
 Store = Annotated[Predictions, Depends(_predictions)]
+PathId = Annotated[PredictionId, Depends(path_id)]
+WebhookId = Annotated[PredictionId, Depends(_webhook_id)]

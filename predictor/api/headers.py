@@ -1,38 +1,30 @@
 """Headers, each declared once: how it is read, checked and documented."""
 
 import functools
+import math
+import os
 import re
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, Literal, NamedTuple, Self, get_type_hints
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PlainValidator,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
 from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from predictor.errors import InvalidHeader
-from predictor.prediction import parse_event_id
+from predictor.prediction import EVENT_ID
 
-#: Most seconds of `Prefer: wait=n`; proxies cut connections after a minute.
-_MAX_WAIT = 60
-
-#: Most seconds of `Cancel-After`: thirty days.
-_MAX_CANCEL_AFTER = 30 * 86400
-
-#: Characters of a `Prefer` that is parsed: more would take too long.
-_MAX_PREFER = 1000
+_MAX_WAIT = 60  # seconds of `Prefer: wait=n`; proxies cut connections after a minute
+_MAX_CANCEL_AFTER = 30 * 86400  # seconds
+_MAX_PREFER = 1000  # characters that are parsed; more would take too long
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
 _DURATION = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]{1,3})?(?:ms|s|m|h))+")
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
 _VISIBLE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 _PREFERENCE = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*(?:"|$))+')
 
 
@@ -40,25 +32,40 @@ class ResponseHeader(NamedTuple):
     name: str
     description: str
     pattern: str = "."
+    format: Callable[..., str] = str
 
-    def __call__(self, value: object) -> dict[str, str]:
-        return {self.name: str(value)}
+    def __call__(self, *values: Any) -> dict[str, str]:
+        return {self.name: self.format(*values)}
 
 
-RETRY_AFTER = ResponseHeader("Retry-After", "Seconds to wait before the next try.", "^[0-9]+$")
+RETRY_AFTER = ResponseHeader(
+    "Retry-After",
+    "Seconds to wait before the next try.",
+    "^[0-9]+$",
+    lambda seconds: str(max(1, math.ceil(seconds))),
+)
 CACHE_CONTROL = ResponseHeader("Cache-Control", "`no-store`: it may change.", "^no-store$")
 LOCATION = ResponseHeader("Location", "Where the prediction can be read.", "/predict/[^/]+$")
 SERVER_TIMING = ResponseHeader(
     "Server-Timing",
     "Milliseconds that it waited and ran: `queue;dur=3.1, run;dur=1002.4`.",
     r"^queue;dur=[0-9.]+, run;dur=[0-9.]+$",
+    lambda queue, run: f"queue;dur={queue * 1000:.1f}, run;dur={run * 1000:.1f}",
 )
-PREFERENCE_APPLIED = ResponseHeader("Preference-Applied", "What of `Prefer` was honored.")
+PREFERENCE_APPLIED = ResponseHeader("Preference-Applied", "The preferences that were honored.")
 IDEMPOTENCY_REPLAYED = ResponseHeader(
     "Idempotency-Replayed", "`true`: the key was used before, for this prediction.", "^true$"
 )
 CONNECTION = ResponseHeader("Connection", "`close`: the body was not read.", "^close$")
 NO_STORE = CACHE_CONTROL("no-store")
+
+#: The header of every response with a status, and its value unless another is given.
+BY_STATUS: dict[int, tuple[ResponseHeader, Any]] = {
+    404: (CACHE_CONTROL, "no-store"),
+    408: (CONNECTION, "close"),
+    413: (CONNECTION, "close"),
+    503: (RETRY_AFTER, 1),
+}
 
 
 class Preferences(NamedTuple):
@@ -116,7 +123,7 @@ def _key(value: str) -> str:
 
 def _event_id(value: str) -> str:
     value = value.strip()
-    if value and parse_event_id(value) is None:
+    if value and not EVENT_ID.fullmatch(value):
         raise ValueError("must be an id that this stream sent.")
     return value
 
@@ -147,10 +154,9 @@ class RequestHeaders(BaseModel):
     def read(cls, headers: Headers) -> Self:
         """Raises InvalidHeader."""
         names = [str(field.alias) for field in cls.model_fields.values()]
+        given = {name: values for name in names if (values := headers.getlist(name))}
         try:
-            return cls.model_validate(
-                {name: values for name in names if (values := headers.getlist(name))}
-            )
+            return cls.model_validate(given)
         except ValidationError as error:
             problem = error.errors(include_url=False, include_input=False)[0]
             message = f"Header {problem['loc'][0]} {problem['ctx']['error']}"
@@ -158,10 +164,10 @@ class RequestHeaders(BaseModel):
 
 
 class DirectRoute(APIRoute):
-    """Gives an endpoint with headers as `options` those and the request: no other dependencies.
+    """Calls an endpoint with `options` with these headers and the request: no dependencies.
 
-    FastAPI takes the first of two headers in silence, and 38 us more for `POST /predict`: a
-    quarter of the request.
+    FastAPI ignores the second of two headers, and takes 38 us more for `POST /predict`: a quarter
+    of the request.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -191,8 +197,8 @@ class PredictHeaders(RequestHeaders):
     prediction, for as long as it is known: a repeated request never runs twice."""
 
     cancel_after: Annotated[float | None, _once(_duration)] = Field(None, examples=["30s"])
-    """Time over queue and run, like `30s`, `1m30s` or `500ms`, after which nobody wants it any
-    more: it ends with 504, and what expires in the queue is never run."""
+    """Timeout of queue and run together, like `30s`, `1m30s` or `500ms`: then the prediction ends
+    with 504. One that expires in the queue is never run."""
 
     webhook_url: Annotated[str | None, _once(str)] = Field(
         None, examples=["https://example.com/predictions"]
@@ -212,16 +218,15 @@ class PredictHeaders(RequestHeaders):
     def preferences(self) -> Preferences:
         """Those that `Async-Mode` leaves in effect."""
         preferences = Preferences.parse(self.prefer)
-        if self.async_mode is not None:
-            preferences = Preferences(wait=None if self.async_mode else preferences.wait)
-        return preferences
+        if self.async_mode is None:
+            return preferences
+        return Preferences(wait=None if self.async_mode else preferences.wait)
 
     @property
     def is_queued(self) -> bool:
         """Whether the prediction goes through the queue."""
-        preferences = self.preferences
-        known = self.async_mode or preferences.respond_async or preferences.wait is not None
-        return known or self.idempotency_key is not None
+        is_preferred = self.preferences.respond_async or self.preferences.wait is not None
+        return self.async_mode or is_preferred or self.idempotency_key is not None
 
     def wait(self, timeout: float) -> float:
         """Seconds to hold the response; a sync call that is queued for its key takes `timeout`."""
@@ -241,3 +246,23 @@ class EventsHeaders(RequestHeaders):
         None, alias="Last-Event-ID", examples=["1795424058989-0"]
     )
     """The id of the last event that you have: go on after it. Browsers send it themselves."""
+
+
+class RequestId:
+    """Adds `X-Request-ID` to every response: that of its request, or a new one."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        given = [value for name, value in scope.get("headers", ()) if name == b"x-request-id"]
+        is_usable = len(given) == 1 and _REQUEST_ID.fullmatch(given[0])
+        request_id = given[0] if is_usable else os.urandom(16).hex().encode()
+        scope["request_id"] = request_id.decode()
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"].append((b"x-request-id", request_id))
+            await send(message)
+
+        await self._app(scope, receive, send_with_id)

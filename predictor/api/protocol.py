@@ -10,82 +10,64 @@ import httptools
 from pydantic_core import to_json
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-#: Bytes of a request line and its headers; trailers get as many. Seconds in which they must arrive.
-_HEAD_BYTES, _HEAD_SECONDS = 32 * 1024, 10.0
-
-#: Headers of one request: a short one takes forty times its bytes.
-_HEADERS = 128
-
-#: Bytes that are read at once, taken ahead of an answer, and written ahead of a reader.
-_PIECE, _AHEAD, _UNREAD = 8 * 1024, 4 * 1024, 16 * 1024
-
-#: Bytes of a body that are read at once.
-_MOST_PIECE = 256 * 1024
-
-#: A client must read what was written within so many seconds, or so many bytes of it.
-_READ_SECONDS, _READ_BYTES = 30.0, 3_000_000
-
-#: Seconds after which a client that sends nothing more is asked whether it is there, and again.
-_FIRST_ASK, _NEXT_ASK = 2.0, 1.0
-
-#: Seconds that a refused client gets to read why: closed at once, it might not.
-_LINGER = 2.0
-
-#: Seconds, for each open connection, before a request that was sent ahead is taken: who sends
-#: thousands ahead leaves time for others.
-_PAUSE = 0.002
-
+_HEAD_BYTES, _HEAD_SECONDS = 32 * 1024, 10.0  # of a request line and its headers, or of trailers
+_HEADERS = 128  # of one request; a short one takes forty times its bytes
+_READ_SIZE, _MAX_READ_SIZE = 8 * 1024, 256 * 1024  # bytes read at once; of a body
+_MAX_AHEAD, _MAX_UNSENT = 4 * 1024, 16 * 1024  # bytes of the next request, and of a response
+_READ_SECONDS, _READ_BYTES = 30.0, 3_000_000  # a client that reads less in so long is cut off
+_FIRST_PROBE, _NEXT_PROBE = 2.0, 1.0  # seconds until a half-closed connection is probed
+_LINGER = 2.0  # seconds that a refused client has to read the error, which a close could discard
+_PAUSE = 0.002  # seconds, for each open connection, before a pipelined request: others come first
 _END = b"\r\n\r\n"
 
 
 class Protocol(asyncio.BufferedProtocol):
-    """One connection. It reads no more than a piece ahead of a body; else that is 256 KiB."""
+    """One connection. Reads little at once, except of a body: asyncio.Protocol reads 256 KiB."""
 
-    _buffer = memoryview(bytearray(_MOST_PIECE))  # of all: what is read is taken out at once
-    _small = _buffer[:_PIECE]
+    _buffer = memoryview(bytearray(_MAX_READ_SIZE))  # shared: what is read is copied at once
+    _small = _buffer[:_READ_SIZE]
 
-    def __init__(self, **given: Any) -> None:
-        self._http = _Http(**given)
+    def __init__(self, **arguments: Any) -> None:
+        self._http = _Http(**arguments)
         for event in ("connection_made", "connection_lost", "pause_writing", "resume_writing"):
             setattr(self, event, getattr(self._http, event))
         self.eof_received = self._http.eof_received  # type: ignore[method-assign]
 
     def get_buffer(self, _: int) -> memoryview:
-        return self._buffer[: self._http.left] if self._http.left > _PIECE else self._small
+        return self._buffer[: self._http.left] if self._http.left > _READ_SIZE else self._small
 
     def buffer_updated(self, nbytes: int) -> None:
         self._http.data_received(bytes(self._buffer[:nbytes]))
 
 
 class _Http(HttpToolsProtocol):
-    def __init__(self, **given: Any) -> None:
-        super().__init__(**given)
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
         self._received = b""  # and not parsed
         self.left = 0  # bytes of the body to be parsed; -1: it is chunked; 0: a head is next
         self._size = 0  # bytes parsed of a head, or of a chunked body since its last data
-        self._is_answered, self._is_half_closed = True, False
+        self._is_idle, self._is_half_closed = True, False  # idle: the last request is responded to
         self._timer: asyncio.TimerHandle | None = None
-        self._unread: asyncio.TimerHandle | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        transport.set_write_buffer_limits(_UNREAD)
-        self._expect(_HEAD_SECONDS, self._on_late)
+        transport.set_write_buffer_limits(_MAX_UNSENT)
+        self._set_timer(_HEAD_SECONDS, self._on_timeout)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        for timer in (self._timer, self._unread):
-            if timer:
-                timer.cancel()
+        for timer in filter(None, (self._timer, self._write_timer)):
+            timer.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what has arrived, but no request before the one ahead of it is answered.
+        """Parse what has arrived, but no request before the response to the last one.
 
-        httptools cannot be paused, so no piece goes on past the end of a head or a body.
+        httptools cannot be paused, so it gets no piece that goes past the end of a head or a body.
         """
         self._unset_keepalive_if_required()
         data, start = self._received + data if self._received else data, 0
-        while start < len(data) and (self.left or self._is_answered):
+        while start < len(data) and (self.left or self._is_idle):
             if self.left > 0:
                 end = min(start + self.left, len(data))
                 self.left -= end - start
@@ -102,10 +84,10 @@ class _Http(HttpToolsProtocol):
             self._feed(data[start:end])
             start = end
         self._received = data[start:]
-        if len(self._received) > _AHEAD and not self._is_half_closed:
+        if len(self._received) > _MAX_AHEAD and not self._is_half_closed:
             self.transport.pause_reading()  # not by `flow`, which the application resumes
-        if self._is_answered and not self._timer and (self._size or self._received):
-            self._expect(_HEAD_SECONDS, self._on_late)
+        if self._is_idle and not self._timer and (self._size or self._received):
+            self._set_timer(_HEAD_SECONDS, self._on_timeout)
 
     def _feed(self, piece: bytes) -> None:
         try:
@@ -114,7 +96,7 @@ class _Http(HttpToolsProtocol):
             else:
                 self.parser.feed_data(piece)
         except httptools.HttpParserUpgrade:
-            # Nothing else is served, and httptools would skip the body: the head again, without.
+            # Ignored; httptools would skip the body, so it gets the head again, without `Upgrade`.
             method, version = self.parser.get_method(), self.parser.get_http_version().encode()
             headers = [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
             if method == b"CONNECT":
@@ -137,9 +119,8 @@ class _Http(HttpToolsProtocol):
         if len(self.headers) > _HEADERS:
             raise ValueError
         super().on_headers_complete()
-        self._size, self._is_answered = 0, False
-        if self._timer:
-            self._expect()
+        self._size, self._is_idle = 0, False
+        self._set_timer()
         for name, value in self.headers:
             if name == b"content-length":
                 self.left = int(value)
@@ -154,71 +135,70 @@ class _Http(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         if not self.parser.should_upgrade():
             self.left = self._size = 0
-            if self._timer:
-                self._expect()
+            self._set_timer()
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if self.transport.is_closing():
-            self._watch()
+            self._abort_if_unread()
         elif self._received and not self.left:
             self._unset_keepalive_if_required()
             pause = len(self.connections) * _PAUSE * (0.5 + random.random())  # noqa: S311
-            self.loop.call_later(pause, self._go_on)  # not all of them at once
+            self.loop.call_later(pause, self._next)  # not all of them at once
         elif self.left or self._timer:
-            self._go_on()
+            self._next()
         else:
-            self._is_answered = True
+            self._is_idle = True
 
-    def _go_on(self) -> None:
-        """Take the next request, now that the last one is answered."""
+    def _next(self) -> None:
+        """Take the next request, after the response to the last one."""
         if self.transport.is_closing():
             return
-        self._is_answered = True
-        self._expect(_HEAD_SECONDS, self._on_late if self.left else None)
+        self._is_idle = True
+        self._set_timer(_HEAD_SECONDS, self._on_timeout if self.left else None)
         if self._received:
             self.data_received(b"")
         if self._is_half_closed:
             if not self.eof_received():
                 self._close()
-        elif len(self._received) <= _AHEAD and not self.flow.read_paused:
+        elif len(self._received) <= _MAX_AHEAD and not self.flow.read_paused:
             self.transport.resume_reading()
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Whether the connection stays open: who sends nothing more may still read an answer."""
-        is_busy = not (self.left or self._is_answered)
+        """Whether the connection stays open: the client may still read a response."""
+        is_busy = not (self.left or self._is_idle)
         self._is_half_closed = is_busy and self.scheme == "http"
         if self._is_half_closed:
-            self._expect(_FIRST_ASK, self._ask)
+            self._set_timer(_FIRST_PROBE, self._probe)
         return self._is_half_closed
 
-    def _ask(self) -> None:
-        """Write something: a client that has left answers with a reset."""
-        if self.cycle.scope["http_version"] != "1.1":  # 1.0 has no interim answers
+    def _probe(self) -> None:
+        """Write something: a client that has disconnected replies with a reset."""
+        if self.cycle.scope["http_version"] != "1.1":  # 1.0 has no interim responses
             self._close()
         elif not self.cycle.response_started:
             self.transport.write(b"HTTP/1.1 102 Processing\r\n\r\n")
-            self._expect(_NEXT_ASK, self._ask)
+            self._set_timer(_NEXT_PROBE, self._probe)
 
-    def _on_late(self) -> None:
+    def _on_timeout(self) -> None:
         if self.left or not (self._size or self._received):
             self._close()
         else:
             self._refuse(408, f"The headers did not arrive within {_HEAD_SECONDS:g} s.")
 
     def _refuse(self, status: int, message: str) -> None:
-        """Answer what is no request, and parse nothing more."""
+        """Respond with an error, and parse nothing more."""
         self.logger.warning("Refused with %d: %s", status, message)
         if self.left:
-            if self.cycle.response_started:  # nothing can be said within or after another answer
+            if self.cycle.response_started:  # and nothing can be written within another response
                 self._close()
                 return
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-        self.on_message_begin()  # lets go of the headers
+        self.on_message_begin()  # frees the headers
         self.parser = None  # type: ignore[assignment]
-        self.left, self._is_answered = 0, False
+        self.left, self._is_idle = 0, False
         body = to_json({"error": message})
         headers = [*self.server_state.default_headers, (b"content-type", b"application/json")]
         headers += [(b"content-length", b"%d" % len(body)), (b"connection", b"close")]
@@ -227,34 +207,34 @@ class _Http(HttpToolsProtocol):
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.transport.pause_reading()
-        self._expect(_LINGER, self.transport.abort)
+        self._set_timer(_LINGER, self.transport.abort)
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._watch()
+        self._abort_if_unread()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self._unread and not self.transport.is_closing():
-            self._unread.cancel()
-            self._unread = None
+        if self._write_timer and not self.transport.is_closing():
+            self._write_timer.cancel()
+            self._write_timer = None
 
     def _close(self) -> None:
         self.transport.close()
-        self._watch()
+        self._abort_if_unread()
 
     timeout_keep_alive_handler = _close
 
-    def _watch(self, before: float = math.inf) -> None:
-        """Cut the connection if its client does not read what was written."""
+    def _abort_if_unread(self, before: float = math.inf) -> None:
+        """Abort the connection if its client does not read what was written."""
         size = self.transport.get_write_buffer_size()
         if size > before - _READ_BYTES:
             self.transport.abort()
-        elif before < math.inf or not self._unread:
-            self._unread = self.loop.call_later(_READ_SECONDS, self._watch, size)
+        elif before < math.inf or not self._write_timer:
+            self._write_timer = self.loop.call_later(_READ_SECONDS, self._abort_if_unread, size)
 
-    def _expect(self, seconds: float = 0, otherwise: Callable[[], None] | None = None) -> None:
-        """Call `otherwise` after so many seconds; what was to be called before is not."""
+    def _set_timer(self, seconds: float = 0, call: Callable[[], None] | None = None) -> None:
+        """Call `call` after so many seconds, instead of what the timer was set to before."""
         if self._timer:
             self._timer.cancel()
-        self._timer = self.loop.call_later(seconds, otherwise) if otherwise else None
+        self._timer = self.loop.call_later(seconds, call) if call else None

@@ -1,23 +1,18 @@
-"""Responses, of predictions and of errors, and their description in OpenAPI."""
+"""Responses to predictions and errors, and their description in OpenAPI."""
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import Response
+from fastapi import Request, Response
+from fastapi.routing import iter_route_contexts
 from pydantic_core import to_json
+from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 
 from predictor import errors
-from predictor.api.headers import (
-    CACHE_CONTROL,
-    CONNECTION,
-    NO_STORE,
-    RETRY_AFTER,
-    SERVER_TIMING,
-    ResponseHeader,
-)
+from predictor.api.headers import BY_STATUS, NO_STORE, RETRY_AFTER, SERVER_TIMING, ResponseHeader
 from predictor.api.schemas import Error
 from predictor.prediction import Prediction, PredictionId, encode, splice
 
@@ -26,67 +21,10 @@ logger = logging.getLogger(__name__)
 #: Responses by their status, as FastAPI's parameter `responses` takes them.
 Described = dict[int | str, dict[str, Any]]
 
-#: The header of every response with a status, unless it has another value.
-_ALWAYS = {
-    404: (CACHE_CONTROL, "no-store"),
-    408: (CONNECTION, "close"),
-    413: (CONNECTION, "close"),
-    503: (RETRY_AFTER, "1"),
-}
-
-#: The nearest base class in this table gives an error's status.
-STATUS: dict[type[errors.PredictorError], int] = {
-    errors.RequestError: 400,
-    errors.UnknownPrediction: 404,
-    errors.NoWebhook: 404,
-    errors.BodyTimeout: 408,
-    errors.AlreadyEnded: 409,
-    errors.StillActive: 409,
-    errors.Canceled: 410,
-    errors.BodyTooLarge: 413,
-    errors.UnsupportedMediaType: 415,
-    errors.InvalidBody: 422,
-    errors.InvalidInput: 422,
-    errors.KeyReused: 422,
-    errors.ClientDisconnected: 499,
-    errors.PredictorError: 500,
-    errors.StoreUnavailable: 503,
-    errors.Overloaded: 503,
-    errors.TimedOut: 504,
-    errors.Expired: 504,
-}
-
-
-def status_of(kind: type[errors.PredictorError]) -> int:
-    """The status code of an error."""
-    return next(STATUS[base] for base in kind.__mro__ if base in STATUS)
-
-
-def retry_after(seconds: float) -> dict[str, str]:
-    return RETRY_AFTER(max(1, math.ceil(seconds)))
-
 
 def json(body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """A response whose body is JSON already."""
     return Response(body, status, headers, "application/json")
-
-
-def error_response(
-    status: int, message: str, headers: Mapping[str, str] | None = None, **more: str
-) -> Response:
-    """Every error has this shape."""
-    if status in _ALWAYS:
-        header, value = _ALWAYS[status]
-        headers = header(value) | dict(headers or {})
-    return json(to_json({"error": message} | more), status, headers)
-
-
-def failed(error: errors.PredictorError) -> Response:
-    """The response to a request that raised `error`."""
-    if isinstance(error, errors.ModelFailed):
-        logger.error("the model failed", exc_info=error)
-    headers = retry_after(error.retry_after) if isinstance(error, errors.Overloaded) else None
-    return error_response(status_of(type(error)), error.message, headers)
 
 
 def accepted(id_: PredictionId, headers: dict[str, str]) -> Response:
@@ -94,37 +32,84 @@ def accepted(id_: PredictionId, headers: dict[str, str]) -> Response:
     return json(to_json({"message": message, "prediction_id": id_}), 202, headers)
 
 
-def pending(prediction: Prediction, headers: dict[str, str]) -> Response:
-    message = "Prediction is still being processed."
-    return error_response(202, message, progress(prediction) | headers)
-
-
-def ended(prediction: Prediction, headers: dict[str, str], *, with_id: bool) -> Response:
-    """The output of a prediction that succeeded, else why it did not."""
+def outcome(prediction: Prediction, headers: dict[str, str], *, with_id: bool) -> Response:
+    """The output of a prediction, else why there is none."""
     headers = progress(prediction) | headers
+    if prediction.is_active:
+        return error_response(202, "Prediction is still being processed.", headers)
     if prediction.output:
         body = prediction.output.to_json()
         if with_id:
             body = splice(prediction_id=encode(prediction.id), output=body)
         return json(body, 200, headers)
     error = prediction.error or errors.Unreadable()
-    status = status_of(type(error))
-    return error_response(status, error.message, headers, prediction_id=prediction.id)
+    return error_response(error.status, str(error), headers, prediction_id=prediction.id)
+
+
+def error_response(
+    status: int, message: str, headers: Mapping[str, str] | None = None, **more: str
+) -> Response:
+    """Every error has this shape."""
+    if status in BY_STATUS:
+        header, value = BY_STATUS[status]
+        headers = header(value) | dict(headers or {})
+    return json(to_json({"error": message} | more), status, headers)
+
+
+async def failed(_: Request, error: errors.PredictorError) -> Response:
+    """The response to a request that raised `error`."""
+    if isinstance(error, errors.ModelFailed):
+        logger.error("the model failed", exc_info=error)
+    headers = RETRY_AFTER(error.retry_after) if isinstance(error, errors.Overloaded) else None
+    return error_response(error.status, str(error), headers)
+
+
+async def _http_exception(request: Request, error: HTTPException) -> Response:
+    match error.status_code:
+        case 404:
+            path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+            if request.method == "GET" and path.startswith("/predict/"):
+                return await failed(request, errors.UnknownPrediction())  # an id with a slash
+            return error_response(404, "There is nothing at this path; see /docs.")
+        case 405:
+            allow = ", ".join(sorted(_methods(request)))
+            message = f"{request.method} is not allowed here; use {allow}."
+            return error_response(405, message, {"Allow": allow})
+    return error_response(error.status_code, error.detail, error.headers)
+
+
+def _methods(request: Request) -> set[str]:
+    """All methods of the path (RFC 9110, 15.5.6); the framework names those of its first route."""
+    routes = (context.original_route for context in iter_route_contexts(request.app.routes))
+    return {
+        method
+        for route in routes
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
+        for method in route.methods or ()
+    }
+
+
+async def _bug(request: Request, _: Exception) -> Response:
+    # No middleware sees this response.
+    headers = {"X-Request-ID": request.scope.get("request_id", "")}
+    return error_response(500, "Something went wrong here; the log says what.", headers)
+
+
+EXCEPTION_HANDLERS: dict[Any, Any] = {
+    errors.PredictorError: failed,
+    HTTPException: _http_exception,
+    Exception: _bug,
+}
 
 
 def progress(prediction: Prediction) -> dict[str, str]:
-    """The headers that tell when to ask again; once it has ended, how long it took."""
+    """When to ask again; once the prediction has ended, how long it took."""
     if prediction.is_active:
-        return retry_after(prediction.retry_after) | NO_STORE
+        return RETRY_AFTER(prediction.retry_after) | NO_STORE
     finished = prediction.finished or prediction.created
     started = prediction.started or finished
     queue, run = max(0.0, started - prediction.created), max(0.0, finished - started)
-    return timing(queue, run) | NO_STORE
-
-
-def timing(queue: float, run: float) -> dict[str, str]:
-    """The header that tells how many seconds a prediction waited and ran."""
-    return SERVER_TIMING(f"queue;dur={queue * 1000:.1f}, run;dur={run * 1000:.1f}")
+    return SERVER_TIMING(queue, run) | NO_STORE
 
 
 def described(
@@ -143,16 +128,16 @@ def described(
 
 
 def raises(*kinds: type[errors.PredictorError], ended: Sequence[ResponseHeader] = ()) -> Described:
-    """The responses of these errors: status from the table, example from the docstring.
+    """The responses to these errors: the message of each is an example.
 
     `ended`: headers where a prediction ended without a result.
     """
     found: Described = {}
-    for status in sorted(set(map(status_of, kinds))):
-        here = [kind for kind in kinds if status_of(kind) == status]
-        examples = {kind.__name__: {"value": {"error": kind().message}} for kind in here}
+    for status in sorted({kind.status for kind in kinds}):
+        here = [kind for kind in kinds if kind.status == status]
+        examples = {kind.__name__: {"value": {"error": str(kind())}} for kind in here}
         is_end = any(issubclass(kind, errors.PredictionError) for kind in here)
-        headers = (*_ALWAYS.get(status, ())[:1], *(ended if is_end else ()))
+        headers = (*BY_STATUS.get(status, ())[:1], *(ended if is_end else ()))
         content = {"application/json": {"examples": examples}}
         phrase = f"{HTTPStatus(status).phrase}."
         found |= described(status, phrase, *headers, model=Error, content=content)

@@ -1,6 +1,7 @@
 """The endpoints, and their responses as OpenAPI describes them."""
 
 import hashlib
+import math
 import time
 from contextlib import suppress
 from typing import Annotated
@@ -11,21 +12,12 @@ from fastapi.sse import EventSourceResponse
 from predictor import errors
 from predictor.api import headers, responses, schemas
 from predictor.api.body import read_input
-from predictor.api.dependencies import (
-    KnownPrediction,
-    PathId,
-    PathText,
-    Store,
-    app_state,
-    known,
-    known_prediction,
-    path_id,
-)
+from predictor.api.dependencies import AppState, PathId, Store, WebhookId, app_state, path_id
 from predictor.api.events import EXAMPLE, follow
 from predictor.api.responses import described, raises
 from predictor.api.waiting import wait_for_end, while_connected
-from predictor.prediction import Job, Output, Prediction, Webhook, new_id, parse_id
-from predictor.store.predictions import Cancellation, IdempotencyKey
+from predictor.prediction import Job, Output, Prediction, Webhook, new_id
+from predictor.store.predictions import Cancellation
 from predictor.webhooks.target import check_target
 
 _CANNOT_BE_STOPPED = (
@@ -65,45 +57,41 @@ async def _run(request: Request, text: str, cancel_after: float | None) -> Respo
     try:
         async with state["slots"].take():
             started = time.monotonic()
-            seconds = state["config"].timeout
-            if cancel_after is not None:
-                seconds = min(seconds, cancel_after - (started - began))
+            left = (cancel_after or math.inf) - (started - began)
+            seconds = min(state["config"].timeout, left)
             if seconds <= 0:
                 raise errors.TimedOut
             result = await state["model"].run(text, seconds)
         response = responses.json(Output(text, result).to_json())
     except errors.PredictionError as error:
-        response = responses.failed(error)
-    response.headers.update(responses.timing(started - began, time.monotonic() - started))
+        response = await responses.failed(request, error)
+    response.headers.update(headers.SERVER_TIMING(started - began, time.monotonic() - started))
     return response
 
 
 async def _queue(request: Request, text: str, options: headers.PredictHeaders) -> Response:
     """Accept the prediction; then wait for it, if asked to, and respond as a sync call would."""
-    state, idempotency = app_state(request), None
-    webhook = await _webhook(request, options.webhook_url)
-    if key := options.idempotency_key:
-        idempotency = IdempotencyKey(_digest(key), _digest(key, text, webhook or ""))
-    job = Job(text, options.cancel_after, webhook)
-    submitted = await state["predictions"].submit(new_id(), job, idempotency)
-    id_ = submitted.id
-    more = headers.LOCATION(f"{request.scope.get('root_path', '')}/predict/{id_}")
-    more |= options.preferences.applied()
+    state, key = app_state(request), options.idempotency_key
+    webhook = await _webhook(state, options.webhook_url)
+    digests = (_digest(key), _digest(key, text, webhook or "")) if key else ()
+    job = Job(text, options.cancel_after, webhook, *digests)
+    submitted = await state["predictions"].submit(new_id(), job)
+    id_, root_path = submitted.id, request.scope.get("root_path", "")
+    more = headers.LOCATION(f"{root_path}/predict/{id_}") | options.preferences.applied()
     if submitted.is_replay:
         more |= headers.IDEMPOTENCY_REPLAYED("true")
     prediction = None
     if seconds := options.wait(state["config"].timeout):
-        with suppress(errors.StoreUnavailable):  # it is accepted all the same: say under which id
+        with suppress(errors.StoreUnavailable):  # it is accepted all the same
             prediction = await while_connected(request, wait_for_end(state, id_, seconds))
     if prediction and not prediction.is_active:
-        return responses.ended(prediction, more, with_id=False)
-    seconds = prediction.retry_after if prediction else submitted.retry_after
-    return responses.accepted(id_, more | responses.retry_after(seconds))
+        return responses.outcome(prediction, more, with_id=False)
+    more |= headers.RETRY_AFTER((prediction or submitted).retry_after)
+    return responses.accepted(id_, more)
 
 
-async def _webhook(request: Request, url: str | None) -> str | None:
-    """The URL in its one spelling. Raises WebhookRefused."""
-    state = app_state(request)
+async def _webhook(state: AppState, url: str | None) -> str | None:
+    """The normalized URL. Raises WebhookRefused."""
     if url is None:
         return None
     if not state["config"].signing_secrets:
@@ -123,13 +111,12 @@ async def read_prediction(
     """Read an accepted prediction: 200 done, 202 ask again, anything else will not succeed."""
     id_ = await path_id(request.path_params["prediction_id"])
     state, wait = app_state(request), headers.Preferences.parse(options.prefer).wait
-    prediction = known(await state["predictions"].read(id_))
-    if wait and prediction.is_active:
+    if wait:
         prediction = await while_connected(request, wait_for_end(state, id_, wait))
+    else:
+        prediction = await state["predictions"].read(id_)
     applied = headers.Preferences(wait=wait).applied()
-    if prediction.is_active:
-        return responses.pending(prediction, applied)
-    return responses.ended(prediction, applied, with_id=True)
+    return responses.outcome(prediction, applied, with_id=True)
 
 
 @predictions.get(
@@ -141,8 +128,9 @@ async def read_prediction(
         *(headers.CACHE_CONTROL, headers.RETRY_AFTER, headers.SERVER_TIMING),
     ),
 )
-async def read_status(prediction: KnownPrediction, response: Response) -> Prediction:
+async def read_status(id_: PathId, store: Store, response: Response) -> Prediction:
     """The status of a prediction: 200 for every known one, failed or not."""
+    prediction = await store.look(id_)
     response.headers.update(responses.progress(prediction))
     return prediction
 
@@ -155,8 +143,7 @@ async def read_status(prediction: KnownPrediction, response: Response) -> Predic
 )
 async def erase_prediction(id_: PathId, store: Store) -> None:
     """Remove the input, the result and the events of a prediction that has ended."""
-    if not await store.erase(id_):
-        raise errors.UnknownPrediction
+    await store.erase(id_)
 
 
 @predictions.post(
@@ -174,11 +161,11 @@ async def cancel_prediction(
     request: Request, id_: PathId, store: Store, response: Response
 ) -> schemas.PredictionCancellation:
     """End a prediction that waits or runs; then `GET /predict/{prediction_id}` responds 410."""
-    outcome = known(await store.cancel(id_))
-    is_told = outcome is Cancellation.CANCELING
-    response.status_code = 202 if is_told else 200
-    is_stuck = is_told and not app_state(request)["model"].can_be_stopped
-    note = _CANNOT_BE_STOPPED if is_stuck else None
+    outcome = await store.cancel(id_)
+    is_running = outcome is Cancellation.CANCELING
+    response.status_code = 202 if is_running else 200
+    goes_on = is_running and not app_state(request)["model"].can_be_stopped
+    note = _CANNOT_BE_STOPPED if goes_on else None
     return schemas.PredictionCancellation(prediction_id=id_, status=outcome, note=note)
 
 
@@ -202,9 +189,10 @@ async def read_events(
 ) -> Response:
     """The events of a prediction, as they happen (Server-Sent Events), until it has ended."""
     id_, state = await path_id(request.path_params["prediction_id"]), app_state(request)
-    prediction, after = await known_prediction(request, id_), options.last_event_id or ""
-    if after and not prediction.is_active and not await state["predictions"].events(id_, after):
-        return Response(status_code=204)  # a browser would come back for ever
+    store, after = state["predictions"], options.last_event_id or ""
+    prediction = await store.look(id_)
+    if after and not prediction.is_active and not await store.events(id_, after):
+        return Response(status_code=204)  # else a browser would reconnect for ever
     more = headers.NO_STORE | {"X-Accel-Buffering": "no"}
     return EventSourceResponse(follow(state, id_, after), headers=more)
 
@@ -215,14 +203,10 @@ async def read_events(
     responses=described(200, "The webhook, and its attempts.", headers.CACHE_CONTROL)
     | raises(errors.NoWebhook),
 )
-async def read_webhook(prediction_id: PathText, store: Store, response: Response) -> Webhook:
+async def read_webhook(id_: WebhookId, store: Store, response: Response) -> Webhook:
     """The attempts to deliver the webhook of a prediction, and the responses to them."""
-    id_ = parse_id(prediction_id)
-    webhook = await store.webhook(id_) if id_ else None
-    if webhook is None:
-        raise errors.NoWebhook
     response.headers.update(headers.NO_STORE)
-    return webhook
+    return await store.webhook(id_)
 
 
 @predictions.post(
@@ -231,11 +215,9 @@ async def read_webhook(prediction_id: PathText, store: Store, response: Response
     response_description="It is sent again.",
     responses=raises(errors.NoWebhook, errors.StillActive),
 )
-async def send_webhook_again(prediction_id: PathText, store: Store) -> schemas.PredictionRedelivery:
+async def send_webhook_again(id_: WebhookId, store: Store) -> schemas.PredictionRedelivery:
     """Send the webhook of a prediction that has ended once more, delivered or not."""
-    id_ = parse_id(prediction_id)
-    if id_ is None or not await store.redeliver(id_):
-        raise errors.NoWebhook
+    await store.redeliver(id_)
     return schemas.PredictionRedelivery(prediction_id=id_)
 
 

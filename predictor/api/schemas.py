@@ -34,14 +34,14 @@ class Bodies(NamedTuple):
     @classmethod
     def of(cls, input_: Any, result_: Any) -> Self:
         class PredictionRequest(BaseModel):
-            """What the model is to work on."""
+            """The input of the model."""
 
             model_config = ConfigDict(strict=True, extra="forbid")
 
             input: input_ = Field(examples=["Sample input data for the model"])
 
         class PredictionOutput(BaseModel):
-            """What the model made of it."""
+            """The input, and the result of the model."""
 
             input: input_ = Field(examples=["Sample input data for the model"])
             result: result_ = Field(examples=["1234"])
@@ -77,7 +77,7 @@ class Error(BaseModel):
 
 
 class PredictionStatus(BaseModel):
-    """All that is known of a prediction, but its output."""
+    """Everything known of a prediction, except its output."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
@@ -94,7 +94,7 @@ class PredictionStatus(BaseModel):
     tries: int
     """How often it was started."""
     progress: Progress | None
-    error: Annotated[str | None, _with(lambda error: error.message)]
+    error: Annotated[str | None, _with(str)]
     """Why it ended without an output."""
 
 

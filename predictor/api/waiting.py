@@ -1,34 +1,33 @@
-"""Waiting for the end of a prediction, or of the client."""
+"""Waiting for the end of a prediction, or for the client to disconnect."""
 
 import asyncio
-import contextlib
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from fastapi import Request
 
-from predictor.api.dependencies import AppState, known
+from predictor.api.dependencies import AppState
 from predictor.errors import ClientDisconnected
-from predictor.prediction import Prediction, PredictionId
+from predictor.prediction import Prediction, PredictionId, State
 
-#: Seconds after which a waiter reads again though it was not woken.
-LOOK_EVERY = 5.0
+#: Seconds after which a prediction is read again without a notification of a change.
+MAX_PAUSE = 5.0
 
 T = TypeVar("T")
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """The outcome of `work`, which is canceled if the client disconnects meanwhile."""
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_disconnected(request))
+    """The outcome of `work`, which is canceled if the client disconnects. Raises its errors."""
+    task, disconnected = asyncio.ensure_future(work), asyncio.ensure_future(_disconnected(request))
     try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({task, disconnected}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
             raise ClientDisconnected
         return task.result()
     finally:
         task.cancel()
-        gone.cancel()
+        disconnected.cancel()
 
 
 async def _disconnected(request: Request) -> None:
@@ -37,21 +36,21 @@ async def _disconnected(request: Request) -> None:
 
 
 async def wait_for_end(state: AppState, id_: PredictionId, seconds: float) -> Prediction:
-    """The prediction as soon as it has ended, or as it is after so many seconds.
-
-    Raises UnknownPrediction.
-    """
-    deadline = asyncio.get_running_loop().time() + seconds
-    async with state["changes"].subscribe(id_, only_end=True) as event:
+    """The prediction as soon as it has ended, or as it is after `seconds`."""
+    store, loop = state["predictions"], asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    async with state["changes"].subscribe(id_, only_end=True) as changed:
         while True:
-            event.clear()
-            prediction = known(await state["predictions"].look(id_))
-            left = deadline - asyncio.get_running_loop().time()
+            changed.clear()
+            prediction = await store.look(id_)
+            if prediction.state is State.SUCCEEDED:
+                return await store.read(id_)
             if not prediction.is_active:
-                return known(await state["predictions"].read(id_))
+                return prediction
+            left = deadline - loop.time()
             if left <= 0 or state["changes"].is_closing:
                 return prediction
-            with contextlib.suppress(TimeoutError):
-                # Messages are lost while the store is away; an expiry in the queue sends none.
-                pause = min(left, LOOK_EVERY, (prediction.expires_in or LOOK_EVERY) + 0.01)
-                await asyncio.wait_for(event.wait(), pause)
+            # Notifications are lost while the store is away; an expiry in the queue sends none.
+            pause = min(left, MAX_PAUSE, (prediction.expires_in or MAX_PAUSE) + 0.01)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(changed.wait(), pause)

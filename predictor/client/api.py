@@ -16,22 +16,13 @@ from httpx_sse import SSEError, aconnect_sse
 from pydantic_core import from_json
 
 from predictor.config import Config
-from predictor.errors import PredictionError, PredictorError
+from predictor.errors import PredictionError, PredictorError, RequestError, UnknownPrediction
 
 logger = logging.getLogger(__name__)
 
-#: Timeout of a request, on top of the time that the api is asked to hold it.
-_TIMEOUT = 20.0
+_TIMEOUT = 20.0  # seconds, on top of the time that the api is asked to hold a request
 
 Body = dict[str, Any]
-
-
-class Refused(PredictorError):
-    """The api refuses the request."""
-
-
-class UnknownPrediction(PredictorError):
-    """No such prediction: never accepted, or no longer kept."""
 
 
 class Unreachable(PredictorError):
@@ -44,7 +35,11 @@ class Unreachable(PredictorError):
 
 
 class Client(contextlib.AbstractAsyncContextManager["Client"]):
-    """The api at one address. Raises PredictionError if a prediction ended without a result."""
+    """The api at one address.
+
+    Raises PredictionError if a prediction ended without a result, RequestError if the api refuses
+    the request, UnknownPrediction, and Unreachable.
+    """
 
     def __init__(self, config: Config, retry_for: float) -> None:
         """`retry_for`: seconds after which requests are no longer retried."""
@@ -61,7 +56,7 @@ class Client(contextlib.AbstractAsyncContextManager["Client"]):
     async def predict(self, text: str) -> Body:
         """The `input` and the `result`. Not retried once it may have been processed."""
         asked: Body = {"json": {"input": text}, "timeout": self._config.timeout + _TIMEOUT}
-        return await self._ask("POST", "", "result", is_repeatable=False, **asked)
+        return await self._ask("POST", "", "result", is_sync=True, **asked)
 
     async def submit(self, text: str, key: str | None = None) -> Body:
         """The `prediction_id` of an async prediction; the same for the same key."""
@@ -102,15 +97,15 @@ class Client(contextlib.AbstractAsyncContextManager["Client"]):
         return last
 
     async def _ask(
-        self, method: str, path: str, field: str, *, is_repeatable: bool = True, **asked: Any
+        self, method: str, path: str, field: str, *, is_sync: bool = False, **asked: Any
     ) -> Body:
         """The response body that has `field`, with retries while they are safe and may help."""
         while True:
             try:
                 response = await self._send(method, path, **asked)
-                body = _read(response, field, is_sync=not is_repeatable)
+                body = _read(response, field, is_sync=is_sync)
             except Unreachable as failure:
-                if not is_repeatable and failure.retry_after is None:
+                if is_sync and failure.retry_after is None:  # it may have been processed
                     raise
                 await self._back_off(failure)
             else:
@@ -124,20 +119,23 @@ class Client(contextlib.AbstractAsyncContextManager["Client"]):
             is_harmless = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
             if len(str(asked.get("json")).encode()) > self._config.max_body and not is_harmless:
                 # The api closes the connection to what is too large; its response can be lost.
-                raise Refused("cut off: is it larger than the api's PREDICTOR_MAX_BODY?") from None
+                raise RequestError(
+                    "cut off: is it larger than the api's PREDICTOR_MAX_BODY?"
+                ) from None
             reason = f"no answer from {self._address} ({str(error) or type(error).__name__})"
             raise Unreachable(reason, 0 if is_harmless else None) from None
 
     async def _back_off(self, failure: Unreachable) -> None:
         """Return when it is time for a retry; raise `failure` if it is too late for one."""
-        lasted = 0.0 if self._failing_since is None else time.monotonic() - self._failing_since
+        now = time.monotonic()
+        lasted = now - (self._failing_since or now)
         # Proportional to the time so far, which doubles it each time, up to five seconds.
         pause = random.uniform(0.5, 1) * min(0.2 + lasted, 5)  # noqa: S311 (no secret)
         pause = max(pause, failure.retry_after or 0)
         if lasted + pause > self._retry_for:
             raise failure
         if self._failing_since is None:
-            self._failing_since = time.monotonic()
+            self._failing_since = now
             logger.warning("%s; trying again for %g s", failure, self._retry_for)
         await asyncio.sleep(pause)
 
@@ -169,7 +167,7 @@ def _read(response: httpx.Response, field: str, *, is_sync: bool) -> Body:
     if status >= 500:
         raise Unreachable(message)
     if status == 404 and error and not response.url.path.endswith("/predict"):
-        raise UnknownPrediction
+        raise UnknownPrediction("No such prediction: never accepted, or no longer kept.")
     if status == 404 or not error:
         raise Unreachable(f"{message} (is that the api?)", math.inf)
-    raise Refused(message)
+    raise RequestError(message)

@@ -18,21 +18,15 @@ from pydantic_core import to_json
 from tqdm import tqdm
 
 from predictor.client import jsonl
-from predictor.client.api import Body, Client, Refused, UnknownPrediction, Unreachable
+from predictor.client.api import Body, Client, Unreachable
 from predictor.client.jsonl import Results, UsageError
 from predictor.config import Config
-from predictor.errors import PredictionError
+from predictor.errors import PredictorError, RequestError, UnknownPrediction
 
-#: Seconds for which requests are retried: for one prediction, for many.
-_RETRY_FOR, _RETRY_MANY_FOR = 30.0, 120.0
+_RETRY_FOR, _RETRY_MANY_FOR = 30.0, 120.0  # seconds: for one prediction, for many
 
-_STATUS: dict[type[Exception], int] = {
-    PredictionError: 1,
-    Refused: 2,
-    UsageError: 2,
-    UnknownPrediction: 66,
-    Unreachable: 69,
-}
+#: Exit status; 1 for what is not listed.
+_STATUS = {RequestError: 2, UsageError: 2, UnknownPrediction: 66, Unreachable: 69}
 
 
 def run_command(options: Namespace, config: Config) -> int:
@@ -52,9 +46,9 @@ def run_command(options: Namespace, config: Config) -> int:
     except OSError as error:
         _report(f"{error.filename or 'standard input or output'}: {error.strerror}")
         return 2
-    except tuple(_STATUS) as error:
+    except PredictorError as error:
         _report(str(error))
-        return next(status for kind, status in _STATUS.items() if isinstance(error, kind))
+        return _STATUS.get(type(error), 1)
 
 
 def _predict(options: Namespace, config: Config) -> int:
@@ -83,12 +77,10 @@ async def _predict_one(client: Client, options: Namespace) -> int:
 
 
 async def _status_or_cancel(client: Client, options: Namespace) -> int:
-    if options.command == "cancel":
-        body = await client.cancel(options.id)
-    elif options.wait:
+    if options.command == "status" and options.wait:
         return await _wait(client, options.id, options)
-    else:
-        body = await client.status(options.id)
+    ask = client.cancel if options.command == "cancel" else client.status
+    body = await ask(options.id)
     shown = dict(body)
     if progress := body.get("progress"):
         shown["progress"] = f"{progress['fraction']:.0%} {progress['message']}"

@@ -10,16 +10,15 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from stat import S_ISREG
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pydantic_core import from_json, to_json
 
-from predictor.client.api import Body, Client, Refused, UnknownPrediction, json_object
-from predictor.errors import PredictionError, PredictorError
+from predictor.client.api import Body, Client, json_object
+from predictor.errors import PredictionError, PredictorError, RequestError, UnknownPrediction
 from predictor.process import call_in_thread
 
-#: Lines that are read ahead, for each concurrent one.
-_AHEAD = 4
+_AHEAD = 4  # lines that are read ahead, for each concurrent one
 
 
 class UsageError(PredictorError):
@@ -59,18 +58,19 @@ def _read(name: str) -> Iterator[Body]:
         for number, line in enumerate(lines, 1):
             if line.strip():
                 try:
-                    yield {"input": _input(from_json(line))}
+                    yield {"input": _input(line)}
                 except ValueError as error:
                     reason = str(error).replace(" at line 1 ", " at ")
                     yield {"error": f"line {number}: {reason}"}
 
 
-def _input(value: Any) -> str:
+def _input(line: bytes) -> str:
+    value = from_json(line)
     if isinstance(value, dict) and value.keys() == {"input"}:
         value = value["input"]
-    if not isinstance(value, str):
-        raise ValueError('neither {"input": "…"} nor a JSON string')  # noqa: TRY004 (as from_json)
-    return value
+    if isinstance(value, str):
+        return value
+    raise ValueError('neither {"input": "…"} nor a JSON string')
 
 
 @contextlib.contextmanager
@@ -152,6 +152,6 @@ async def _predict(client: Client, line: Body, key: str, slots: asyncio.Semaphor
         try:
             id_ = {"prediction_id": (await client.submit(line["input"], key))["prediction_id"]}
             body = await client.wait(id_["prediction_id"])
-        except (PredictionError, Refused, UnknownPrediction) as error:
-            return line | {"error": error.message} | id_
+        except (PredictionError, RequestError, UnknownPrediction) as error:
+            return line | {"error": str(error)} | id_
     return line | {"result": body["output"]["result"]}

@@ -12,7 +12,6 @@ from predictor.errors import Canceled, ModelFailed
 from predictor.prediction import Json
 
 _NUMBERS = frozenset({int, float, bool, type(None)})
-
 #: Numbers that are written in one call, during which no other thread runs.
 _STEP = 1000
 
@@ -28,15 +27,15 @@ def encode_json(value: Any, limit: int, is_canceled: Callable[[], bool] = bool) 
         for piece in _pieces(value, 0):
             written += piece
             if len(written) > limit:
-                break
+                raise ModelFailed(
+                    f"The model's result is larger than {limit} bytes (PREDICTOR_MAX_RESULT)."
+                )
             if is_canceled():
                 raise Canceled
-        else:
-            return Json(bytes(written))
     except (PydanticSerializationError, ValueError, RecursionError) as error:
         reason = str(error).removeprefix("Error serializing to JSON: ")
         raise ModelFailed(f"The model's result cannot be written as JSON: {reason}") from error
-    raise ModelFailed(f"The model's result is larger than {limit} bytes (PREDICTOR_MAX_RESULT).")
+    return Json(bytes(written))
 
 
 def is_small(value: Any, depth: int = 2) -> bool:

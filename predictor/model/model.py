@@ -1,7 +1,4 @@
-"""A model: a callable from a text to anything that JSON can represent, run within a time limit.
-
-Knows nothing of queues, Redis or HTTP.
-"""
+"""A model: a callable from a text to anything that JSON can represent, run within a time limit."""
 
 import asyncio
 import contextlib
@@ -22,25 +19,13 @@ from predictor.process import call_in_thread
 _GRACE = 0.1
 
 
-def takes_run(target: Callable[..., Any]) -> bool:
-    """Whether the second parameter is for the run: it is required, or is called `run`."""
-    try:
-        parameters = list(inspect.signature(target).parameters.values())
-    except ValueError:
-        return False
-    kinds = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
-    if len(parameters) < 2 or parameters[1].kind not in kinds:
-        return False
-    return parameters[1].default is inspect.Parameter.empty or parameters[1].name == "run"
-
-
 class Model:
     """A loaded model. An `async def` is awaited; anything else runs in a thread of its own."""
 
     def __init__(self, function: Callable[..., Any], max_result: int = sys.maxsize) -> None:
         self._function = function
         self._max_result = max_result
-        self.takes_run = takes_run(function)
+        self.takes_run = _takes_run(function)
         call = getattr(function, "__call__", function)  # noqa: B004 (the method, to look at it)
         #: whether a call ends when it is canceled; a thread does not
         self.can_be_stopped = any(map(inspect.iscoroutinefunction, (function, call)))
@@ -51,27 +36,21 @@ class Model:
         """How many calls still run after a timeout or a cancel; each fills a slot."""
         return len(self._abandoned)
 
-    async def run(
-        self,
-        text: str,
-        timeout: float,  # noqa: ASYNC109 (part of the contract)
-        run: Run | None = None,
-    ) -> Json:
-        """The model's result for `text`, as JSON, within `timeout` seconds.
+    async def run(self, text: str, seconds: float, run: Run | None = None) -> Json:
+        """The model's result for `text`, as JSON, within so many seconds.
 
         `run`: for a model that takes one; by default, one whose output goes nowhere.
-
         Raises InvalidInput, TimedOut, and ModelFailed for everything else that the model raises.
         Canceling this cancels an `async def`, and abandons a thread.
         """
-        run = run or Run(new_id(), time.time() + timeout, max_result=self._max_result)
+        run = run or Run(new_id(), time.time() + seconds, max_result=self._max_result)
         call = asyncio.ensure_future(self._call((text, run) if self.takes_run else (text,), run))
         try:
-            await asyncio.wait({call}, timeout=timeout)
+            await asyncio.wait({call}, timeout=seconds)
             if not call.done():
                 call.cancel()
                 await asyncio.wait({call}, timeout=_GRACE)
-                raise TimedOut(f"The prediction ran out of time ({round(timeout, 3):g} s).")
+                raise TimedOut(f"The prediction ran out of time ({round(seconds, 3):g} s).")
             if call.cancelled():
                 raise ModelFailed  # the model canceled itself
             return call.result()
@@ -98,7 +77,7 @@ class Model:
         def work() -> Json:
             with _failures():
                 value = function(*arguments)
-                if inspect.isawaitable(value):  # a decorated `async def`, say
+                if inspect.isawaitable(value):  # such as a decorated `async def`
                     value = asyncio.run_coroutine_threadsafe(_await(value), loop).result()
                 return encode_json(value, self._max_result, lambda: run.canceled)
 
@@ -117,9 +96,19 @@ class Model:
             call.add_done_callback(lambda call: call.cancelled() or call.exception())
 
 
+def _takes_run(function: Callable[..., Any]) -> bool:
+    """Whether the second parameter is for the run: it is required, or is called `run`."""
+    try:
+        _, second, *_ = inspect.signature(function).parameters.values()
+    except ValueError:  # it has fewer, or is a built-in without a signature
+        return False
+    is_positional = second.kind in {second.POSITIONAL_ONLY, second.POSITIONAL_OR_KEYWORD}
+    return is_positional and (second.default is second.empty or second.name == "run")
+
+
 @contextlib.contextmanager
 def _failures() -> Iterator[None]:
-    """Make ModelFailed of what a model raises, SystemExit included: it must not end the process."""
+    """Make ModelFailed of what a model raises: SystemExit, too, must not end the process."""
     try:
         yield
     except (PredictionError, asyncio.CancelledError):

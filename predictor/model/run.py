@@ -15,10 +15,7 @@ _MESSAGE = 1000
 
 
 class Run:
-    """One run of one prediction. Thread-safe.
-
-    What it emits becomes events of an async prediction; a sync one has none.
-    """
+    """One run of one prediction. Thread-safe. Only async predictions have events."""
 
     def __init__(
         self,

@@ -1,10 +1,10 @@
-"""Who waits for a prediction is woken when it changes: one connection for all of one process."""
+"""Wakes waiters when a prediction changes, over one connection for the whole process."""
 
 import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
-from typing import Any, Self
+from typing import Any
 
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
@@ -20,32 +20,29 @@ logger = logging.getLogger(__name__)
 #: Seconds until the connection is tried again.
 _PAUSE = 0.2
 
-#: Seconds that the store has for one command.
-_PATIENCE = 1.0
+#: Seconds that one command may take.
+_TIMEOUT = 1.0
 
-#: Seconds of silence after which the connection is asked whether it lives.
+#: Seconds of silence after which the connection is probed.
 _SILENCE = 2.0
 
-#: A channel of our own: a connection without one could not be listened to.
+#: A channel that nobody publishes to: a connection without a channel cannot be listened to.
 _NOBODY = keys.EVENTS + "-"
 
 
-class Changes:
-    """Word of changes, by id. A hint: who is woken, or was cut off, reads the prediction again."""
+class Changes(contextlib.AbstractAsyncContextManager["Changes"]):
+    """Changes of predictions, by id. They are hints: a waiter that is woken reads it again."""
 
     def __init__(self, url: str) -> None:
-        # Without a limit of time for an answer: there may be no news for hours.
-        pool = connection_pool(url, socket_connect_timeout=_PATIENCE)
+        # Without a timeout for replies: nothing may change for hours.
+        pool = connection_pool(url, socket_connect_timeout=_TIMEOUT)
         self._redis: Redis = Redis(connection_pool=pool)
-        #: for each channel who waits, and whether for the end only
+        #: the waiters of each channel, and whether they wait for the end only
         self._waiting: dict[str, dict[asyncio.Event, bool]] = {}
         self._changed = asyncio.Event()
         self._connection: asyncio.Task[None] | None = None
-        #: nobody should wait for more: the process is to end
+        #: whether the process is to end
         self.is_closing = False
-
-    async def __aenter__(self) -> Self:
-        return self
 
     async def __aexit__(self, *_: object) -> None:
         if self._connection:
@@ -54,7 +51,7 @@ class Changes:
         await self._redis.aclose(close_connection_pool=True)
 
     def close(self) -> None:
-        """Wake all who wait, to go."""
+        """Wake all waiters for good."""
         self.is_closing = True
         for waiting in self._waiting.values():
             for event in waiting:
@@ -64,10 +61,7 @@ class Changes:
     async def subscribe(
         self, id_: PredictionId, *, only_end: bool = False
     ) -> AsyncIterator[asyncio.Event]:
-        """An event that is set when something happens to the prediction, or may have.
-
-        It is set, too, when nothing can be missed any more: at first it can.
-        """
+        """An event that is set when the prediction changes, and once when it is subscribed to."""
         if self._connection is None:
             self._connection = asyncio.create_task(self._connect())
         channel, event = keys.EVENTS + id_, asyncio.Event()
@@ -87,11 +81,11 @@ class Changes:
         while True:
             try:
                 async with self._redis.pubsub() as pubsub, asyncio.TaskGroup() as tasks:
-                    async with asyncio.timeout(_PATIENCE):
+                    async with asyncio.timeout(_TIMEOUT):
                         await pubsub.subscribe(_NOBODY)
                     tasks.create_task(self._subscribe(pubsub))
                     tasks.create_task(self._listen(pubsub))
-            except Exception as error:  # whatever it is, somebody waits for news
+            except Exception as error:  # whatever it is, there are waiters
                 cause = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
                 is_new = isinstance(cause, ResponseError) and describe(cause) != refused
                 logger.log(
@@ -102,12 +96,12 @@ class Changes:
                 await asyncio.sleep(_PAUSE)
 
     async def _subscribe(self, pubsub: PubSub) -> None:
-        """Keep the connection subscribed to what is waited for."""
+        """Keep the connection subscribed to the channels that have waiters."""
         subscribed: set[str] = set()
         while True:
             self._changed.clear()
             wanted = set(self._waiting)
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(_TIMEOUT):
                 if new := wanted - subscribed:
                     await pubsub.subscribe(*new)
                 if gone := subscribed - wanted:
@@ -116,22 +110,21 @@ class Changes:
             await self._changed.wait()
 
     async def _listen(self, pubsub: PubSub) -> None:
-        """Wake who waits. Raises TimeoutError when the connection is dead."""
-        is_asked = False
+        """Wake waiters. Raises TimeoutError when the connection is dead."""
+        is_probed = False
         while True:
-            message = await pubsub.get_message(timeout=_PATIENCE if is_asked else _SILENCE)
+            message = await pubsub.get_message(timeout=_TIMEOUT if is_probed else _SILENCE)
             if message:
-                is_asked = False
                 self._wake(message)
-            elif is_asked:
+            elif is_probed:
                 raise TimeoutError
             else:
-                is_asked = True
-                async with asyncio.timeout(_PATIENCE):
+                async with asyncio.timeout(_TIMEOUT):
                     await pubsub.ping()
+            is_probed = not message
 
     def _wake(self, message: dict[str, Any]) -> None:
-        # That a channel is subscribed is news, too: now nothing is missed.
+        # A confirmed subscription wakes, too: from now on nothing is missed.
         is_end = message["type"] != "message" or message["data"] == EventKind.COMPLETED.encode()
         for event, only_end in self._waiting.get((message["channel"] or b"").decode(), {}).items():
             if is_end or not only_end:

@@ -1,8 +1,9 @@
 """Connections to the store from its URL: one server, or a primary that Sentinels know."""
 
 import asyncio
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import unquote, urlsplit
 
 import redis
 from redis.asyncio import BlockingConnectionPool, Connection, ConnectionPool, SSLConnection
@@ -16,7 +17,6 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from predictor.errors import ConfigError
-from predictor.store.address import Sentinels
 
 if TYPE_CHECKING:
     from arq.connections import RedisSettings
@@ -28,6 +28,33 @@ _SHAPES = (
 
 #: Bytes that are sent before it is seen whether the store takes them.
 _SLICE = 2**16
+
+
+@dataclass(frozen=True, slots=True)
+class Sentinels:
+    """A primary that Sentinels know by its name."""
+
+    hosts: list[tuple[str, int]]
+    name: str
+    #: database, user and password of the primary, as redis-py calls them
+    options: dict[str, Any]
+
+    @classmethod
+    def parse(cls, url: str) -> Self | None:
+        """From a `redis+sentinel://` URL; None for one of another kind. Raises ValueError."""
+        parts = urlsplit(url)
+        if parts.scheme != "redis+sentinel":
+            return None
+        login, _, hosts = parts.netloc.rpartition("@")
+        user, _, password = login.partition(":")
+        name, _, database = parts.path.strip("/").partition("/")
+        options: dict[str, Any] = {"db": int(database or 0)}
+        options |= {"username": unquote(user)} if user else {}
+        options |= {"password": unquote(password)} if password else {}
+        each = [urlsplit(f"//{host}") for host in hosts.split(",")]
+        if not name or not all(host.hostname and host.port != 0 for host in each):
+            raise ValueError("a host and a service must be named")
+        return cls([(str(host.hostname), host.port or 26379) for host in each], name, options)
 
 
 def connection_pool(
@@ -118,26 +145,28 @@ def blocking_client(url: str, **options: Any) -> "redis.Redis":
     return redis.Redis(connection_pool=redis.ConnectionPool.from_url(url, **options))
 
 
+def address(pool: ConnectionPool) -> str:
+    """Where a pool connects to, without user and password."""
+    if isinstance(pool, SentinelConnectionPool):
+        return str(pool.service_name)
+    given = pool.connection_kwargs
+    return str(given.get("path") or f"{given.get('host', 'localhost')}:{given.get('port', 6379)}")
+
+
 def arq_settings(url: str) -> "RedisSettings":
     """The same address in arq's own form, for `arq --check`, which knows no other."""
     from arq.connections import RedisSettings  # the heartbeat needs no arq
 
+    where: dict[str, Any]
     if service := Sentinels.parse(url):
-        return RedisSettings(
-            host=service.hosts,
-            sentinel=True,
-            sentinel_master=service.name,
-            database=service.options.get("db", 0),
-            username=service.options.get("username"),
-            password=service.options.get("password"),
-        )
-    given = connection_pool(url).connection_kwargs
-    return RedisSettings(
-        unix_socket_path=given.get("path"),
-        database=given.get("db", 0),
-        ssl=url.startswith("rediss:"),
-        **{name: given[name] for name in given.keys() & RedisSettings.__dataclass_fields__.keys()},
-    )
+        given = service.options
+        where = {"host": service.hosts, "sentinel": True, "sentinel_master": service.name}
+    else:
+        given = connection_pool(url).connection_kwargs
+        where = {"unix_socket_path": given.get("path"), "ssl": url.startswith("rediss:")}
+    known = given.keys() & RedisSettings.__dataclass_fields__.keys()
+    where = {"database": given.get("db", 0)} | {name: given[name] for name in known} | where
+    return RedisSettings(**where)
 
 
 def _no_login() -> dict[str, Any]:

@@ -1,8 +1,7 @@
 """The heartbeat of one worker: a process that renews its leases for as long as it lives.
 
-Started by `renewal`, which writes `Beat` as JSON to its standard input. Writes to its standard
-output an empty line when it is ready, then the ids of predictions that the worker need not go on
-with, one a line.
+It reads the fields of `Heartbeat` as JSON from standard input. It writes an empty line to standard
+output when it is ready, then the ids of predictions that need not go on, one a line.
 
 A process of its own, because a model may hold its worker's interpreter for longer than a lease.
 """
@@ -16,84 +15,74 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import redis
 
 from predictor.store import keys
 from predictor.store.connection import blocking_client
-from predictor.store.scripts import script
+from predictor.store.scripts import Scripts
 
 #: Seconds between two looks at whether the worker lives.
 _LOOK_EVERY = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Beat:
-    """What a heartbeat is told. Times in seconds."""
+@dataclass
+class Heartbeat:
+    """Renews what one worker holds, and waits for ids to cancel. Times in seconds."""
 
     url: str
     worker: str
     lease: float
-    longest_run_ms: int
+    #: how long a run may take
+    timeout: float
     allow_oom: bool
 
-
-class Heartbeat:
-    """Renews what one worker holds, and hears of what is to be canceled."""
-
-    def __init__(self, beat: Beat, parent: int) -> None:
-        self._beat = beat
-        self._parent = parent
+    def __post_init__(self) -> None:
+        self._parent = os.getppid()
+        self._requests = keys.CANCEL_REQUESTS + self.worker
         # A wait that the server forgets (its clock was set back) must not outlast the lease.
-        limit = 2 * min(beat.lease / 3, _LOOK_EVERY)
-        self._client = blocking_client(beat.url, socket_timeout=limit, socket_connect_timeout=1)
-        self._renew = self._client.register_script(script("renew", allow_oom=beat.allow_oom))
-        self._drop_wrong_types = self._client.register_script(script("drop_wrong_types"))
+        limit = 2 * min(self.lease / 3, _LOOK_EVERY)
+        self._client = blocking_client(self.url, socket_timeout=limit, socket_connect_timeout=1)
+        self._scripts = Scripts(self._client, allow_oom=self.allow_oom)
         #: seconds that the store's clock was ahead of `time.monotonic`, at least and at most
         self._least, self._most = math.inf, -math.inf
 
     def run(self) -> None:
         """Return when the worker has ended."""
-        pause = self._beat.lease / 3
+        pause = self.lease / 3
         due = time.monotonic()
         while os.getppid() == self._parent:
             try:
-                self._listen(min(due - time.monotonic(), _LOOK_EVERY))
+                self._wait(min(due - time.monotonic(), _LOOK_EVERY))
                 if time.monotonic() >= due:
                     if os.getppid() == self._parent and not _is_stopped(self._parent):
                         self._beat_once()
                     due = time.monotonic() + pause
             except (redis.RedisError, OSError) as error:
                 if "WRONGTYPE" in str(error):
-                    self._remove_wrong_types()
+                    with contextlib.suppress(redis.RedisError, OSError):
+                        self._scripts.run("drop_wrong_types", self._requests)
                 time.sleep(min(0.3, pause / 3))
                 due = time.monotonic()
 
-    def _listen(self, seconds: float) -> None:
-        told: tuple[bytes, bytes] | None = self._client.execute_command(
-            "BLPOP", keys.CANCEL_REQUESTS + self._beat.worker, max(0.01, seconds)
-        )
-        if told:
-            _say(told[1])
+    def _wait(self, seconds: float) -> None:
+        found: Any = self._client.execute_command("BLPOP", self._requests, max(0.01, seconds))
+        if found:
+            _write(found[1])
 
     def _beat_once(self) -> None:
-        beat = self._beat
         seconds, us = self._client.time()  # type: ignore[misc]
         ahead = seconds + us / 1_000_000 - time.monotonic()
         self._least, self._most = min(self._least, ahead), max(self._most, ahead)
         # What the clock was set meanwhile, or the machine slept, no run has run.
-        longest_run_ms = beat.longest_run_ms + round(1000 * (self._most - self._least))
-        args: list[str | int] = [beat.worker, round(beat.lease * 1000), longest_run_ms]
-        for id_ in self._renew(args=args):
-            _say(id_)
-
-    def _remove_wrong_types(self) -> None:
-        with contextlib.suppress(redis.RedisError, OSError):
-            kinds = keys.TYPES | {keys.CANCEL_REQUESTS + self._beat.worker: "list"}
-            self._drop_wrong_types(args=[part for pair in kinds.items() for part in pair])
+        longest_run = self.timeout + 2 * self.lease + self._most - self._least
+        times = (round(1000 * self.lease), round(1000 * longest_run))
+        for id_ in self._scripts.run("renew", self.worker, *times):
+            _write(id_)
 
 
-def _say(id_: bytes) -> None:
+def _write(id_: bytes) -> None:
     print(id_.decode(errors="replace"), flush=True)  # noqa: T201
 
 
@@ -105,13 +94,11 @@ def _is_stopped(pid: int) -> bool:
 
 
 def main() -> None:
-    """Beat until the worker has ended."""
-    parent = os.getppid()
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, signal.SIG_IGN)  # they are for the worker, which may need its leases
     with contextlib.suppress(BrokenPipeError):
-        heartbeat = Heartbeat(Beat(**json.loads(sys.stdin.readline())), parent)
-        _say(b"")  # ready
+        heartbeat = Heartbeat(**json.loads(sys.stdin.readline()))
+        _write(b"")  # ready
         heartbeat.run()
 
 

@@ -69,26 +69,5 @@ DELIVERIES = "predictor:deliveries"
 #: ours: list of tokens, one for each new delivery at most. A hint, as WAKE.
 DELIVERY_WAKE = "predictor:delivery-wake"
 
-#: Seconds after which what was to be delivered is given up.
-DELIVERY_TTL = 86400.0
-
-#: What each of our shared keys, and the queue, must be.
-TYPES = {
-    QUEUE: "zset",
-    LEASES: "zset",
-    CLAIMED: "hash",
-    SUSPECTS: "zset",
-    QUARANTINE: "string",
-    LINE: "string",
-    CLOCK: "string",
-    CANCELS: "hash",
-    WAKE: "list",
-    THROUGHPUT: "hash",
-    DELIVERIES: "zset",
-    DELIVERY_WAKE: "list",
-}
-
-
-def lives(result_ttl: float) -> tuple[int, int]:
-    """How long settle.lua keeps a result, and what is to be delivered; ms."""
-    return round(result_ttl * 1000), round((DELIVERY_TTL + result_ttl) * 1000)
+#: Ms past its result for which a webhook, and what came of it, is kept.
+DELIVERY_TTL = 86_400_000

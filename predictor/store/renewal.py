@@ -2,20 +2,19 @@
 
 import asyncio
 import contextlib
-import dataclasses
 import json
 import logging
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
+from predictor.config import Config
 from predictor.prediction import PredictionId
 from predictor.store import keys
 from predictor.store.claims import Claims
 from predictor.store.connection import blocking_client
-from predictor.store.heartbeat import Beat
 from predictor.store.retry import STORE_ERRORS, describe
-from predictor.store.scripts import script
+from predictor.store.scripts import Scripts
 
 logger = logging.getLogger(__name__)
 
@@ -24,27 +23,24 @@ _PAUSE = 0.2
 
 
 class Renewal:
-    """The heartbeat of this worker: started, kept, listened to.
+    """The heartbeat process of a worker: started, kept running, listened to.
 
     It renews all that the store says the worker holds, and ends when the worker does.
     """
 
     def __init__(
-        self, url: str, claims: Claims, on_over: Callable[[Iterable[PredictionId]], None]
+        self, config: Config, claims: Claims, on_over: Callable[[PredictionId], None]
     ) -> None:
-        """`on_over` is called with ids that need not go on."""
-        self._url = url
+        """`on_over` is called with each id that need not go on."""
+        self._config = config
         self._claims = claims
         self._on_over = on_over
-        self._allow_oom = False
         self._process: Process | None = None
         self._keeping: asyncio.Task[None] | None = None
 
-    async def start(self, *, allow_oom: bool) -> None:
-        """Begin to renew, and return when that has begun; `allow_oom` as in `script`."""
-        self._allow_oom = allow_oom
-        await self._spawn()
-        self._keeping = asyncio.create_task(self._keep())
+    async def start(self) -> None:
+        """Return when leases are renewed."""
+        self._keeping = asyncio.create_task(self._keep(await self._spawn()))
 
     async def stop(self) -> None:
         """Renew no more."""
@@ -55,34 +51,34 @@ class Renewal:
             await self._process.wait()
 
     def requeue_now(self, also_delete: str) -> None:
-        """From a thread, now: return all that is held to the queue, and remove a key."""
-        client = blocking_client(self._url, socket_timeout=0.5, socket_connect_timeout=0.5)
+        """From a thread: return all that is held to the queue, and remove a key."""
+        claims, url = self._claims, self._config.store_url
+        client = blocking_client(url, socket_timeout=0.5, socket_connect_timeout=0.5)
         try:
-            client.delete(also_delete, keys.CANCEL_REQUESTS + self._claims.terms.worker)
-            if held := list(self._claims.held.values()):
-                requeue = client.register_script(script("requeue", allow_oom=self._allow_oom))
-                requeue(args=self._claims.requeue_arguments(held))
+            client.delete(also_delete, keys.CANCEL_REQUESTS + claims.worker)
+            if held := list(claims.held.values()):
+                scripts = Scripts(client, allow_oom=claims.scripts.allow_oom)
+                scripts.run("requeue", *claims.requeue_arguments(held))
         except STORE_ERRORS as error:
             logger.warning("not requeued (%s): the leases will run out", describe(error))
 
-    async def _spawn(self) -> None:
-        terms = self._claims.terms
-        beat = Beat(self._url, terms.worker, terms.lease, terms.longest_run_ms, self._allow_oom)
+    async def _spawn(self) -> asyncio.StreamReader:
+        config, claims = self._config, self._claims
+        fields = {"url": config.store_url, "worker": claims.worker, "lease": config.lease}
+        fields |= {"timeout": config.timeout, "allow_oom": claims.scripts.allow_oom}
         self._process = process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "predictor.store.heartbeat"), stdin=PIPE, stdout=PIPE
         )
         assert process.stdin is not None  # noqa: S101 (for the type checker)
         assert process.stdout is not None  # noqa: S101 (for the type checker)
-        process.stdin.write(json.dumps(dataclasses.asdict(beat)).encode() + b"\n")
+        process.stdin.write(json.dumps(fields).encode() + b"\n")
         await process.stdout.readline()
+        return process.stdout
 
-    async def _keep(self) -> None:
+    async def _keep(self, output: asyncio.StreamReader) -> None:
         while True:
-            assert self._process is not None  # noqa: S101 (for the type checker)
-            assert self._process.stdout is not None  # noqa: S101 (for the type checker)
-            async for line in self._process.stdout:
-                self._on_over([PredictionId(line.decode().strip())])
-            status = await self._process.wait()
-            logger.warning("the heartbeat ended (exit status %s): started again", status)
+            async for line in output:
+                self._on_over(PredictionId(line.decode().strip()))
+            logger.warning("the heartbeat process ended; it is started again")
             await asyncio.sleep(_PAUSE)
-            await self._spawn()
+            output = await self._spawn()

@@ -1,4 +1,4 @@
-"""Retries calls to the store until it answers, for as long as that takes."""
+"""Retries calls to the store until it replies, for as long as that takes."""
 
 import asyncio
 import contextlib
@@ -9,18 +9,19 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from predictor.errors import StoreUnavailable
-from predictor.store import keys
-from predictor.store.scripts import script
+from predictor.store.connection import address
+from predictor.store.scripts import Scripts
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 #: What a call to the store can raise. A refusal (out of memory, read-only, disk full, no
-#: permission) is retried like an outage: an operator will mend it.
+#: permission) is retried like an outage: an operator will fix it.
 STORE_ERRORS = (RedisError, OSError)
 
 #: Seconds between two attempts: the first, and the longest.
@@ -28,6 +29,9 @@ _PAUSE = (0.05, 1.0)
 
 #: Seconds between two lines in the log about the same outage.
 _LOG_EVERY = 10.0
+
+#: A value of more bytes may be larger than the store takes: attempts to write it.
+_LARGE, _MOST_FAILURES = 2**19, 3
 
 #: What errors mean, by the server's word or the class that redis-py makes of it.
 _MEANINGS = {
@@ -40,15 +44,30 @@ _MEANINGS = {
 
 
 class StoreRetry:
-    """The retries of one process; all its calls to the store share them."""
+    """The retries of one process: all its calls to the store share them. Logs each outage."""
 
-    def __init__(self) -> None:
+    def __init__(self, redis: Redis) -> None:
+        self.redis = redis
         #: when the store last failed, by `time.monotonic`
         self.last_failure = -math.inf
         self._since: float | None = None
         self._next_line = 0.0
         self._pause = _PAUSE[0]
         self._deadline = math.inf
+
+    def failed(self, error: Exception) -> None:
+        now = self.last_failure = time.monotonic()
+        if self._since is None:
+            self._since, self._next_line = now, now
+        if now >= self._next_line:
+            where = address(self.redis.connection_pool)
+            logger.warning("store %s unavailable (%s)", where, describe(error))
+            self._next_line = now + _LOG_EVERY
+
+    def recovered(self) -> None:
+        if self._since is not None:
+            logger.warning("store available again after %.1f s", time.monotonic() - self._since)
+            self._since, self._pause = None, _PAUSE[0]
 
     def give_up_after(self, seconds: float) -> None:
         """Retry for no longer than that, from now on: the process is to end."""
@@ -59,21 +78,13 @@ class StoreRetry:
         if seconds > usual:
             self.last_failure = time.monotonic()
 
-    def recovered(self) -> None:
-        """A call succeeded."""
-        if self._since is not None:
-            logger.warning("store available again after %.1f s", time.monotonic() - self._since)
-            self._since = None
-            self._pause = _PAUSE[0]
-
-    async def wait(self, error: Exception) -> None:
+    async def wait(self, error: BaseException) -> None:
         """Return when it is time to retry. Raises StoreUnavailable past the deadline."""
-        now = self.last_failure = time.monotonic()
-        if self._since is None:
-            self._since, self._next_line = now, now
-        if now >= self._next_line:
-            logger.warning("store unavailable (%s); retrying", describe(error))
-            self._next_line = now + _LOG_EVERY
+        if not isinstance(error, STORE_ERRORS):
+            raise error
+        await _drop_wrong_types(self.redis, error)
+        self.failed(error)
+        now = time.monotonic()
         if now >= self._deadline:
             raise StoreUnavailable from error
         try:
@@ -83,25 +94,47 @@ class StoreRetry:
             raise
         self._pause = min(2 * self._pause, _PAUSE[1])
 
-    async def until_answered(self, redis: Redis, call: Callable[[], Awaitable[T]]) -> T:
-        """What `call` returns, whenever that is. Raises StoreUnavailable past the deadline."""
+    async def until_answered(self, call: Callable[[], Awaitable[T]], *, size: int = 0) -> T:
+        """What `call`, which writes `size` bytes, returns, whenever that is.
+
+        Raises StoreUnavailable past the deadline, and ValueRefused if the store, which replies to
+        other calls, breaks off each time.
+        """
+        failures = 0
         while True:
             try:
                 answer = await call()
             except STORE_ERRORS as error:
-                await drop_wrong_types(redis, error)
                 await self.wait(error)
+                failures += size > _LARGE and _breaks_off(error)
+                if failures == _MOST_FAILURES:
+                    raise ValueRefused(size) from error
+                if failures:
+                    await self.until_answered(self.redis.ping)
             else:
                 self.recovered()
                 return answer
 
 
-async def drop_wrong_types(redis: Redis, error: Exception) -> None:
+class ValueRefused(Exception):
+    """The store does not take a value."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(
+            f"The store does not take a value of {size} bytes; return less, or raise its limit "
+            "(proto-max-bulk-len)."
+        )
+
+
+def _breaks_off(error: Exception) -> bool:
+    return isinstance(error, RedisConnectionError) or "Protocol error" in str(error)
+
+
+async def _drop_wrong_types(redis: Redis, error: Exception) -> None:
     """Remove our keys that were overwritten with another type, if `error` says there are some."""
     if "WRONGTYPE" in str(error):
         with contextlib.suppress(*STORE_ERRORS):
-            args = [part for pair in keys.TYPES.items() for part in pair]
-            removed = await redis.register_script(script("drop_wrong_types"))(args=args)
+            removed = await Scripts(redis).run("drop_wrong_types")
             logger.error("removed keys that were overwritten with another type: %s", removed)
 
 

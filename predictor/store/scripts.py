@@ -1,40 +1,59 @@
 """The Lua scripts, one atomic step each; a file's header says what it guarantees.
 
-Scripts may use the functions of `lua/shared` and the names of keys.py. Only what a script uses goes
-with it: each call makes all of that anew.
+Scripts may use the functions of `lua/shared`, the names of keys.py, and the results of predictions
+that no worker ends. Only what a script uses goes with it: each call makes all of that anew.
 """
 
 import re
 from functools import cache
 from importlib import resources
+from typing import Any
 
+from predictor import errors
 from predictor.store import keys
 
-_SHARED = ("basics", "clock", "deadline", "announce", "settle", "suspects")
+_SHARED = [f"shared/{part}" for part in ("basics", "clock", "deadline", "settle", "suspects")]
+_UNRUN = {kind.code.upper(): kind for kind in (errors.Canceled, errors.Expired, errors.TimedOut)}
 _FUNCTION = re.compile(r"^local (function (\w+)\(.*?^end)$", re.MULTILINE | re.DOTALL)
 _WORD = re.compile(r"\w+")
-_NAMES = {name for name, value in vars(keys).items() if name.isupper() and isinstance(value, str)}
+
+
+class Scripts:
+    """The scripts, run by one client of redis-py: of its asyncio kind, or the other."""
+
+    def __init__(self, client: Any, *, allow_oom: bool = False) -> None:
+        """`allow_oom`: run them though the store's memory is full, which Redis 7 can."""
+        self._client = client
+        self.allow_oom = allow_oom
+        self._registered: dict[str, Any] = {}
+
+    def run(self, name: str, *args: Any) -> Any:
+        """What `name`.lua returns; with an asyncio client, to be awaited."""
+        if name not in self._registered:
+            text = script(name, allow_oom=self.allow_oom)
+            self._registered[name] = self._client.register_script(text)
+        return self._registered[name](args=args)
 
 
 def script(name: str, *, allow_oom: bool = False) -> str:
-    """The text of `name`.lua, behind the functions and names that it uses.
-
-    `allow_oom`: run it when the store's memory is full, which Redis 7 and newer can. For steps
-    that have to happen so that memory becomes free.
-    """
+    """The text of `name`.lua, behind the functions and names that it uses."""
     text = _text(name)
-    parts = "\n".join(_text(f"shared/{part}") for part in _SHARED)
-    functions = {found[2]: found[1] for found in _FUNCTION.finditer(parts)}
+    functions = {
+        found[2]: found[1] for part in _SHARED for found in _FUNCTION.finditer(_text(part))
+    }
     used: dict[str, str] = {}
     words = set(_WORD.findall(text))
     while new := {name: body for name, body in functions.items() if name in words - used.keys()}:
         used |= new
         words.update(*(_WORD.findall(body) for body in new.values()))
-    names = [
-        f"local {key} = {value!r}" for key, value in vars(keys).items() if key in words & _NAMES
-    ]
-    known = [f"local {', '.join(used)}"] if used else []
-    whole = "\n".join([*names, *known, *used.values(), text])
+    known = {name: value for name, value in vars(keys).items() if name.isupper() and name in words}
+    if unrun := _UNRUN.keys() & words:
+        from predictor.store.wire import encode_unrun  # the heartbeat does without pydantic
+
+        known |= {name: encode_unrun(_UNRUN[name]()) for name in unrun}
+    names = [f"local {name} = {value!r}" for name, value in known.items()]
+    forward = [f"local {', '.join(used)}"] if used else []
+    whole = "\n".join([*names, *forward, *used.values(), text])
     return f"#!lua flags=allow-oom\n{whole}" if allow_oom else whole
 
 

@@ -75,36 +75,21 @@ class _Result(_Strict):
     id: str
 
 
-#: What stands before the input in a result as we lay it out.
+#: What precedes the input in a result as it is written here.
 _INPUT: Final = b',"a":'
 
 _failure = TypeAdapter(_Failure)
 _progress = TypeAdapter(Progress)
 _attempt = TypeAdapter(Attempt)
 
-_ERRORS: Final = {
-    error.code: error
-    for error in (
-        errors.PredictionError,
-        errors.InvalidInput,
-        errors.ModelFailed,
-        errors.TimedOut,
-        errors.Canceled,
-        errors.Expired,
-        errors.GivenUp,
-        errors.Unreadable,
-    )
-}
-
 
 def encode_job(job: Job, submitted_ms: int) -> bytes:
-    """The job as arq stores it."""
     terms = {"cancel_after": job.cancel_after} if job.cancel_after else {}
     return to_json({"t": None, "f": FUNCTION, "a": [job.input], "k": terms, "et": submitted_ms})
 
 
 def decode_job(data: bytes | None) -> Job:
-    """What is asked for. Raises Unreadable, with the reason as its cause, for what is no job."""
+    """The job. Raises Unreadable, with the reason as its cause, for what is none."""
     try:
         job = _Job.model_validate_json(data or b"")
     except ValidationError as error:
@@ -113,11 +98,7 @@ def decode_job(data: bytes | None) -> Job:
 
 
 def encode_ended(ended: Prediction) -> bytes:
-    """The result of a prediction that has ended, as arq stores it.
-
-    What the model made of its input comes last, after the input: what tells how a prediction
-    ended is in the first bytes.
-    """
+    """The result of a prediction that has ended, as arq stores it; input and output come last."""
     ms = {"et": ended.created, "st": ended.started, "ft": ended.finished}
     head = {"t": ended.tries, "f": FUNCTION, "k": {}, "s": ended.output is not None, "q": QUEUE}
     head |= {name: int((seconds or 0) * 1000) for name, seconds in ms.items()} | {"id": ended.id}
@@ -125,16 +106,13 @@ def encode_ended(ended: Prediction) -> bytes:
         arguments, outcome = to_json([output.input]), output.result
     else:
         error = ended.error or errors.Unreadable()
-        arguments, outcome = b"[]", Json(to_json({"code": error.code, "message": error.message}))
+        arguments, outcome = b"[]", Json(to_json({"code": error.code, "message": str(error)}))
     return b'%b%b%b,"r":%b}' % (to_json(head)[:-1], _INPUT, arguments, outcome)
 
 
-def encode_unrun(error: errors.PredictionError) -> bytes:
-    """The result of a prediction that no worker ends.
-
-    The scripts fill in its id, its times, and how often it was started.
-    """
-    return encode_ended(Prediction(PredictionId(""), State.of(error), 0, error=error))
+def encode_unrun(error: errors.PredictionError) -> str:
+    """The result of a prediction that no worker ends; scripts fill in id, times and tries."""
+    return encode_ended(Prediction(PredictionId(""), State.of(error), 0, error=error)).decode()
 
 
 def decode_ended(id_: PredictionId, data: bytes, *, is_head: bool = False) -> Prediction:
@@ -162,7 +140,7 @@ def _outcome(result: _Result) -> Output | errors.PredictionError:
         (text,) = result.a
         return Output(text, Json(to_json(result.r)))
     failure = _failure.validate_python(result.r)
-    return _ERRORS.get(failure.code, errors.PredictionError)(failure.message)
+    return errors.BY_CODE.get(failure.code, errors.PredictionError)(failure.message)
 
 
 def decode_event(id_: bytes, fields: dict[bytes, bytes]) -> Event | None:
@@ -174,15 +152,14 @@ def decode_event(id_: bytes, fields: dict[bytes, bytes]) -> Event | None:
 
 
 def encode_attempt(attempt: Attempt) -> bytes:
-    """An attempt to deliver a webhook as the store keeps it."""
     return _attempt.dump_json(attempt)
 
 
 def decode_webhook(fields: dict[bytes, bytes], next_ms: float | None) -> Webhook | None:
-    """What is stored of a webhook; None where that is nothing, or not ours."""
-    told = [data for name, data in fields.items() if name.startswith(b"attempt:")]
+    """A webhook as it is stored; None where there is none, or not ours."""
+    kept = [data for name, data in fields.items() if name.startswith(b"attempt:")]
     try:
-        attempts = sorted(map(_attempt.validate_json, told), key=lambda attempt: attempt.at)
+        attempts = sorted(map(_attempt.validate_json, kept), key=lambda attempt: attempt.at)
         state = DeliveryState(fields.get(b"state", b"waiting").decode())
         url = fields[b"url"].decode()
     except (KeyError, ValueError):  # ValidationError is one
@@ -191,13 +168,8 @@ def decode_webhook(fields: dict[bytes, bytes], next_ms: float | None) -> Webhook
     return Webhook(url, state, attempts, (next_ms or 0) / 1000 if is_due else None)
 
 
-def encode_progress(progress: Progress) -> bytes:
-    """`{"fraction": …, "message": …}`"""
-    return to_json({"fraction": progress.fraction, "message": progress.message})
-
-
 def decode_progress(data: bytes) -> Progress | None:
-    """What is stored of a run's progress; None where that is nothing, or not ours."""
+    """The progress of a run as it is stored; None where there is none, or not ours."""
     try:
         return _progress.validate_json(data)
     except ValidationError:

@@ -3,25 +3,19 @@
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from predictor.errors import CANNOT_START, ConfigError
+from predictor.errors import ConfigError
 from predictor.supervisor.guardian import Guardian, signal_group
 
 logger = logging.getLogger(__name__)
 
-#: Seconds of uptime after which the back-off starts from its beginning.
-_STABLE = 10.0
-
-#: Seconds between an exit and the restart: doubled each time, up to the second.
-_BACK_OFF = (0.2, 10.0)
-
-
-class CannotStart(ConfigError):
-    """A process cannot start."""
+_BACK_OFF = (0.2, 10.0)  # seconds until a restart: the first, and the longest; doubled each time
+_STABLE = 10.0  # seconds of uptime after which the back-off starts anew
 
 
 @dataclass(eq=False)
@@ -32,13 +26,12 @@ class Child:
     command: list[str]
     environment: dict[str, str]
     guardian: Guardian
-    #: returns when it serves
-    is_ready: Callable[["Child"], Awaitable[None]]
+    #: whether it serves; called until it does for the first time
+    is_ready: Callable[["Child"], Awaitable[bool]]
     #: more about why it does not start
     why: Callable[[], str] = str
     ends_last: bool = False
-    #: set when it is ready for the first time
-    ready: asyncio.Event = field(default_factory=asyncio.Event)
+    was_ready: bool = False
     _process: asyncio.subprocess.Process | None = None
     _stopping: bool = False
 
@@ -47,16 +40,25 @@ class Child:
         return self._process.pid if self._process else None
 
     async def run(self) -> None:
-        """Keep it running until `stop`. Raises CannotStart if it ends before it was ever ready."""
+        """Keep it running until `stop`. Raises ConfigError if it ends before it was ever ready."""
         pause = _BACK_OFF[0]
         while not self._stopping:
             started = time.monotonic()
-            status = await self._run_once()
+            # A session of its own: Ctrl-C in the terminal is for the command, which stops in order.
+            self._process = process = await asyncio.create_subprocess_exec(
+                *self.command, env=self.environment, start_new_session=True
+            )
+            self.guardian.watch(process.pid, last=self.ends_last)
+            if self._stopping:
+                self.end(signal.SIGTERM)
+            status = await process.wait()
+            signal_group(process.pid, signal.SIGKILL)  # what it has left behind
+            self.guardian.forget(process.pid)
             if self._stopping:
                 return
-            if status == CANNOT_START or not self.ready.is_set():
+            if status == os.EX_CONFIG or not self.was_ready:
                 reason = f"(exit status {status}){self.why()}"
-                raise CannotStart(f"the {self.name} does not start {reason}")
+                raise ConfigError(f"the {self.name} does not start {reason}")
             if time.monotonic() - started > _STABLE:
                 pause = _BACK_OFF[0]
             logger.error("the %s ended (exit status %s): started again", self.name, status)
@@ -65,35 +67,15 @@ class Child:
 
     async def stop(self, grace: float) -> None:
         """Send SIGTERM, and after `grace` seconds SIGKILL."""
-        self._stopping = True
-        if self._process is None or self._process.returncode is not None:
-            return
-        signal_group(self._process.pid, signal.SIGTERM)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(grace):
-                await self._process.wait()
-        self.kill()
-        await self._process.wait()
+        self.end(signal.SIGTERM)
+        if self._process:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._process.wait(), grace)
+            self.end(signal.SIGKILL)
+            await self._process.wait()
 
-    def kill(self) -> None:
+    def end(self, signum: int) -> None:
+        """Send the signal, and do not start it again."""
         self._stopping = True
         if self._process and self._process.returncode is None:
-            signal_group(self._process.pid, signal.SIGKILL)
-
-    async def _run_once(self) -> int:
-        # A session of its own: Ctrl-C in the terminal is for the command, which stops in order.
-        self._process = process = await asyncio.create_subprocess_exec(
-            *self.command, env=self.environment, start_new_session=True
-        )
-        self.guardian.watch(process.pid, last=self.ends_last)
-        readiness = asyncio.create_task(self._become_ready())
-        try:
-            return await process.wait()
-        finally:
-            readiness.cancel()
-            signal_group(process.pid, signal.SIGKILL)
-            self.guardian.forget(process.pid)
-
-    async def _become_ready(self) -> None:
-        await self.is_ready(self)
-        self.ready.set()
+            signal_group(self._process.pid, signum)

@@ -39,16 +39,12 @@ class EmbeddedStore:
         #: Arguments, unlike lines of a configuration file, need no quotes.
         self.command = [self._server, "--dir", str(self._folder), *_SETTINGS, str(self._address)]
 
-    async def is_ready(self, _: object) -> None:
-        """Return when the server has loaded its data."""
-        answer = b""
-        while not answer or answer.startswith(b"-LOADING"):
-            await asyncio.sleep(0.03)
-            with contextlib.suppress(OSError):
-                reader, writer = await asyncio.open_unix_connection(self._address)
-                writer.write(b"PING\r\n")
-                answer = await reader.readline()
-                writer.close()
+    async def is_ready(self, _: object) -> bool:
+        """Whether the server has loaded its data. Raises OSError if it cannot be connected to."""
+        reader, writer = await asyncio.open_unix_connection(self._address)
+        with contextlib.closing(writer):
+            writer.write(b"PING\r\n")
+            return (await reader.readline())[:8] not in {b"", b"-LOADING"}
 
     def cut_zeros(self) -> None:
         """Cut off zeros that a power loss left at the end of the server's files."""

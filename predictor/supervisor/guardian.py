@@ -13,50 +13,48 @@ import sys
 import time
 from typing import IO
 
-#: Seconds between SIGTERM and SIGKILL.
-_GRACE = 3.0
+_GRACE = 3.0  # seconds between SIGTERM and SIGKILL
 
 
 class Guardian:
-    """The command's end of the guardian."""
+    """The command's end of the guardian, and of its standard input."""
 
     def __init__(self, lock: IO[str] | None) -> None:
         """`lock` stays locked until the guardian has ended all that it watches."""
         self._lock = lock
         self._watched: dict[int, str] = {}
-        self._process: asyncio.subprocess.Process | None = None
+        self._input, self._output = os.pipe()
+        os.set_blocking(self._output, False)
 
     async def run(self) -> None:
         """Keep a guardian running until `close`."""
         while True:
-            self._process = await asyncio.create_subprocess_exec(
+            process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "predictor.supervisor.guardian"),
-                stdin=asyncio.subprocess.PIPE,
+                stdin=self._input,
                 start_new_session=True,
                 pass_fds=[self._lock.fileno()] if self._lock else [],
             )
-            for group, sign in self._watched.items():
-                self._send(f"{sign}{group}")
-            if await self._process.wait() == 0:
+            if await process.wait() == 0:
                 return
+            for group, sign in self._watched.items():
+                self._send(sign, group)
 
     def watch(self, group: int, *, last: bool) -> None:
         """End this process group if this process is killed."""
         self._watched[group] = "=" if last else "+"
-        self._send(f"{self._watched[group]}{group}")
+        self._send(self._watched[group], group)
 
     def forget(self, group: int) -> None:
-        self._watched.pop(group, None)
-        self._send(f"-{group}")
+        del self._watched[group]
+        self._send("-", group)
 
     def close(self) -> None:
-        if self._process and self._process.stdin:
-            self._process.stdin.close()
+        os.close(self._output)
 
-    def _send(self, line: str) -> None:
-        if self._process and self._process.stdin:
-            with contextlib.suppress(OSError, RuntimeError):
-                self._process.stdin.write(line.encode() + b"\n")
+    def _send(self, sign: str, group: int) -> None:
+        with contextlib.suppress(BlockingIOError):  # many lines that no guardian has read
+            os.write(self._output, f"{sign}{group}\n".encode())
 
 
 def signal_group(group: int, signum: int) -> bool:
@@ -69,14 +67,11 @@ def signal_group(group: int, signum: int) -> bool:
 
 def guard() -> None:
     """Watch until standard input ends, then end what is left."""
-    watched: dict[int, str] = {}
+    signs: dict[int, str] = {}
     for line in sys.stdin:
-        sign, group = line[0], int(line[1:])
-        watched.pop(group, None)
-        if sign != "-":
-            watched[group] = sign
-    for turn in "+=":
-        _end([group for group, sign in watched.items() if sign == turn])
+        signs[int(line[1:])] = line[0]
+    for stage in "+=":
+        _end([group for group, sign in signs.items() if sign == stage])
 
 
 def _end(groups: list[int]) -> None:

@@ -11,8 +11,6 @@ from predictor.webhooks.allowlist import Allowed
 from predictor.webhooks.deliverer import Deliverer
 from predictor.webhooks.sender import Sender
 
-logger = logging.getLogger("predictor.webhooks")
-
 
 async def _serve(config: Config) -> None:
     stop = asyncio.Event()
@@ -20,10 +18,12 @@ async def _serve(config: Config) -> None:
         asyncio.get_running_loop().add_signal_handler(signum, stop.set)
     notify_ready()
     if not config.signing_secrets:
-        logger.warning("PREDICTOR_WEBHOOK_SECRETS is unset: no webhooks are delivered")
+        logging.getLogger("predictor.webhooks").warning(
+            "PREDICTOR_WEBHOOK_SECRETS is unset: no webhooks are delivered"
+        )
         await stop.wait()
         return
-    deliveries = Deliveries(config.store_url, lease=config.lease, result_ttl=config.result_ttl)
+    deliveries = Deliveries(config)
     async with Sender(Allowed.parse(config.webhook_allow), config.signing_secrets) as sender:
         await Deliverer(deliveries, sender).run(stop, config.drain)
     await deliveries.close()

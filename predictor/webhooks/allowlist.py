@@ -3,7 +3,7 @@
 import re
 from contextlib import suppress
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Self
 
 from predictor.config import entries
@@ -16,30 +16,29 @@ _NAME = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}")
 _NUMBER = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)")
 
 
+Network = IPv4Network | IPv6Network
+
+
 @dataclass(frozen=True)
 class Allowed:
     """Exact host names, and networks; an address is a network of one."""
 
     hosts: frozenset[str] = frozenset()
-    networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    networks: tuple[Network, ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> Self:
         """Parse a comma-separated list. Raises ConfigError."""
-        hosts: set[str] = set()
-        networks: list[IPv4Network | IPv6Network] = []
-        for entry in entries(text):
-            try:
-                networks.append(ip_network(entry.strip("[]")))
-            except ValueError:
-                try:
-                    hosts.add(host_name(entry))
-                except ValueError as error:
-                    raise ConfigError(f"PREDICTOR_WEBHOOK_ALLOW: {error}") from None
+        hosts, networks = set[str](), list[Network]()
+        try:
+            for entry in entries(text):
+                with suppress(ValueError):
+                    networks.append(ip_network(entry.strip("[]")))
+                    continue
+                hosts.add(host_name(entry))
+        except ValueError as error:
+            raise ConfigError(f"PREDICTOR_WEBHOOK_ALLOW: {error}") from None
         return cls(frozenset(hosts), tuple(networks))
-
-    def contains(self, address: IPv4Address | IPv6Address) -> bool:
-        return any(address in network for network in self.networks)
 
 
 def host_name(text: str) -> str:

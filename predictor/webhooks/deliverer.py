@@ -4,21 +4,14 @@ import asyncio
 import logging
 import random
 import time
+from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from urllib.parse import urlsplit
 
-from predictor.prediction import (
-    Attempt,
-    Delivery,
-    DeliveryState,
-    Prediction,
-    PredictionId,
-    encode,
-    splice,
-    timestamp,
-)
+from predictor.prediction import Attempt, Delivery, DeliveryState, PredictionId
 from predictor.store.deliveries import Deliveries
-from predictor.webhooks.sender import Sender
+from predictor.webhooks.sender import Sender, message
 
 logger = logging.getLogger(__name__)
 
@@ -26,11 +19,9 @@ logger = logging.getLogger(__name__)
 #: concurrent attempts to one host.
 _AT_ONCE, _BYTES_AT_ONCE, _AT_ONE_HOST = 400, 64 * 2**20, 50
 
-#: Timeout of an attempt, and when it counts as slow, in seconds.
-_LIMIT, _PROMPT = 15.0, 2.0
-
-#: Longest pause between two attempts, give or take a tenth, and time to give up, in seconds.
-_LONGEST_PAUSE, _GIVE_UP_AFTER = 3600.0, 24 * 3600.0
+_LIMIT, _PROMPT = 15.0, 2.0  # seconds: timeout of an attempt, and when it counts as slow
+_LONGEST_PAUSE = 3600.0  # seconds between two attempts, give or take a tenth
+_GIVE_UP_AFTER = 24 * 3600.0  # seconds
 
 
 class Deliverer:
@@ -47,13 +38,15 @@ class Deliverer:
     async def run(self, stop: asyncio.Event, drain: float) -> None:
         """Deliver until `stop`; running attempts then get `drain` seconds."""
         stopping = asyncio.create_task(stop.wait())
-        stopping.add_done_callback(lambda _: self._deliveries.leave(drain))
+        stopping.add_done_callback(lambda _: self._deliveries.give_up_after(drain))
         while not stopping.done():
             room = self._room()
             claimed = await self._deliveries.claim(room, self._running)
             if claimed:
                 for id_ in list(claimed):
-                    self._start(id_, claimed.pop(id_))
+                    task = self._running[id_] = asyncio.create_task(self._deliver(claimed.pop(id_)))
+                    task.add_done_callback(partial(self._running.pop, id_))
+                await asyncio.sleep(0)  # they start to send
                 self._make_room()
             else:
                 due = asyncio.create_task(self._deliveries.wait() if room else asyncio.sleep(0.05))
@@ -74,64 +67,40 @@ class Deliverer:
             if (limit.when() or 0) < latest and not limit.expired()
         ]
 
-    def _held(self, ids: list[PredictionId]) -> int:
+    def _held(self, ids: Iterable[PredictionId]) -> int:
         return sum(self._sending[id_][1] for id_ in ids)
 
     def _room(self) -> int:
         """How many more may start now, if all slow ones are cut short."""
         slow = self._slow()
-        is_full = self._held(list(self._sending)) - self._held(slow) >= _BYTES_AT_ONCE
+        is_full = self._held(self._sending) - self._held(slow) >= _BYTES_AT_ONCE
         return 0 if is_full else max(0, _AT_ONCE + len(slow) - len(self._running))
 
     def _make_room(self) -> None:
         """Cut short the slowest, as far as new ones need their room."""
         for id_ in self._slow():
-            if len(self._sending) <= _AT_ONCE and self._held(list(self._sending)) <= _BYTES_AT_ONCE:
-                break
-            self._sending.pop(id_)[2].reschedule(0)
+            if len(self._sending) > _AT_ONCE or self._held(self._sending) > _BYTES_AT_ONCE:
+                self._sending.pop(id_)[2].reschedule(0)
 
-    def _start(self, id_: PredictionId, delivery: Delivery) -> None:
-        host = urlsplit(delivery.url).hostname or ""
-        if [other for other, *_ in self._sending.values()].count(host) < _AT_ONE_HOST:
-            body, limit = message(delivery.prediction), asyncio.timeout(_LIMIT)
-            self._sending[id_] = host, len(body), limit
-            # The body has the output: do not hold it twice.
-            delivery = replace(delivery, prediction=replace(delivery.prediction, output=None))
-            work = self._deliver(delivery, body, limit)
-        else:
-            work = self._put_off(id_)
-        task = self._running[id_] = asyncio.create_task(work)
-        task.add_done_callback(lambda _: self._running.pop(id_, None))
-
-    async def _put_off(self, id_: PredictionId) -> None:
-        async with self._recording:
-            await self._deliveries.put_off(id_, random.uniform(1, 5))  # noqa: S311
-
-    async def _deliver(self, delivery: Delivery, body: bytes, limit: asyncio.Timeout) -> None:
-        id_ = delivery.prediction.id
+    async def _deliver(self, delivery: Delivery) -> None:
+        id_, host = delivery.prediction.id, urlsplit(delivery.url).hostname or ""
+        if [other for other, *_ in self._sending.values()].count(host) >= _AT_ONE_HOST:
+            async with self._recording:
+                await self._deliveries.put_off(id_, random.uniform(1, 5))  # noqa: S311
+            return
+        body, limit = message(delivery.prediction), asyncio.timeout(_LIMIT)
+        self._sending[id_] = host, len(body), limit
+        # The body has the output: do not hold it twice.
+        delivery = replace(delivery, prediction=replace(delivery.prediction, output=None))
         try:
             attempt = await self._sender.send(delivery.url, f"msg_{id_}", body, limit)
         finally:
             self._sending.pop(id_, None)
-        state, pause = _consequence(delivery, attempt)
+        state, pause = state_after(attempt, delivery)
         if state is DeliveryState.FAILED:
             logger.warning("the webhook of %s is given up: %s", id_, attempt.error)
         async with self._recording:
             await self._deliveries.record(delivery, attempt, state, pause)
-
-
-def message(prediction: Prediction) -> bytes:
-    """The body, as Standard Webhooks advises; the same at each attempt."""
-    data = {"prediction_id": encode(prediction.id), "status": encode(prediction.state)}
-    if prediction.output:
-        data["output"] = prediction.output.to_json()
-    elif prediction.error:
-        data["error"] = encode(prediction.error.message)
-    return splice(
-        type=encode(f"prediction.{prediction.state}"),
-        timestamp=encode(timestamp(prediction.finished or 0)),
-        data=splice(**data),
-    )
 
 
 def next_attempt(tries: int, ended: float, now: float, retry_after: float | None) -> float | None:
@@ -141,13 +110,11 @@ def next_attempt(tries: int, ended: float, now: float, retry_after: float | None
     return pause if now + pause - ended <= _GIVE_UP_AFTER else None
 
 
-def _consequence(delivery: Delivery, attempt: Attempt) -> tuple[DeliveryState, float | None]:
-    """The state after an attempt, and seconds until the next."""
-    match attempt.outcome:
-        case "delivered":
-            return DeliveryState.DELIVERED, None
-        case "gone":
-            return DeliveryState.FAILED, None
-    tries = delivery.recent_tries + 1
-    pause = next_attempt(tries, delivery.since, time.time(), attempt.retry_after)
+def state_after(attempt: Attempt, delivery: Delivery) -> tuple[DeliveryState, float | None]:
+    """The state of the delivery, and seconds until the next attempt."""
+    if attempt.error is None:
+        return DeliveryState.DELIVERED, None
+    tries, pause = delivery.recent_tries + 1, None
+    if attempt.status != 410:
+        pause = next_attempt(tries, delivery.since, time.time(), attempt.retry_after)
     return DeliveryState.FAILED if pause is None else DeliveryState.PENDING, pause

@@ -15,14 +15,13 @@ from standardwebhooks import Webhook
 
 from predictor import __version__
 from predictor.errors import WebhookRefused
-from predictor.prediction import Attempt
+from predictor.prediction import Attempt, Prediction, encode, splice, timestamp
 from predictor.webhooks.allowlist import Allowed
 from predictor.webhooks.target import parse_target, permitted_addresses
 
 logger = logging.getLogger(__name__)
 
-#: Longest Retry-After that is respected, in seconds.
-_LONGEST_RETRY_AFTER = 24 * 3600.0
+_LONGEST_RETRY_AFTER = 24 * 3600.0  # seconds
 
 
 class Sender(AbstractAsyncContextManager["Sender"]):
@@ -54,21 +53,21 @@ class Sender(AbstractAsyncContextManager["Sender"]):
                 response = await self._post(parse_target(url), headers, body)
         except Exception as error:
             seconds = time.monotonic() - began
-            return Attempt(at, seconds, "failed", error=_sentence(error, seconds))
+            return Attempt(at, seconds, error=_sentence(error, seconds))
         return _attempt(response, at, time.monotonic() - began)
 
     def _headers(self, webhook_id: str, at: int, body: bytes) -> dict[str, str]:
         moment, text = datetime.fromtimestamp(at, UTC), body.decode()
         signatures = [key.sign(webhook_id, moment, text) for key in self._keys]
-        headers = {
+        return {
             "user-agent": f"predictor/{__version__}",
             "connection": "close",
             "content-type": "application/json",
             "content-length": str(len(body)),
             "webhook-id": webhook_id,
             "webhook-timestamp": str(at),
+            "webhook-signature": " ".join(signatures),
         }
-        return headers | ({"webhook-signature": " ".join(signatures)} if signatures else {})
 
     async def _post(self, url: httpx.URL, headers: dict[str, str], body: bytes) -> httpx.Response:
         """The response, without a body, of the first address that accepts a connection."""
@@ -95,6 +94,20 @@ class Sender(AbstractAsyncContextManager["Sender"]):
         raise failure
 
 
+def message(prediction: Prediction) -> bytes:
+    """The body, as Standard Webhooks advises; the same at each attempt."""
+    data = {"prediction_id": encode(prediction.id), "status": encode(prediction.state)}
+    if prediction.output:
+        data["output"] = prediction.output.to_json()
+    elif prediction.error:
+        data["error"] = encode(str(prediction.error))
+    return splice(
+        type=encode(f"prediction.{prediction.state}"),
+        timestamp=encode(timestamp(prediction.finished or 0)),
+        data=splice(**data),
+    )
+
+
 async def _pieces(body: bytes) -> AsyncIterator[bytes]:
     """`body` in pieces: a connection copies the piece that waits to be sent."""
     for start in range(0, len(body), 2**16):
@@ -104,30 +117,30 @@ async def _pieces(body: bytes) -> AsyncIterator[bytes]:
 def _attempt(response: httpx.Response, at: float, seconds: float) -> Attempt:
     status = response.status_code
     if response.is_success:
-        return Attempt(at, seconds, "delivered", status)
+        return Attempt(at, seconds, status)
     if status == 410:
-        return Attempt(at, seconds, "gone", status, "It answered 410: it wants no more.")
+        return Attempt(at, seconds, status, "It answered 410: it wants no more.")
     error = f"It answered {status}"
     error += "; redirects are not followed." if response.has_redirect_location else "."
     wait = _retry_after(response.headers.get("retry-after", ""), at + seconds)
-    return Attempt(at, seconds, "failed", status, error, wait)
+    return Attempt(at, seconds, status, error, wait)
 
 
 def _retry_after(text: str, now: float) -> float | None:
     """Seconds, from a number or an HTTP date; None if it is neither."""
-    wait = None
-    if text.isascii() and text.isdigit():
-        wait = float(text)
-    else:
-        with suppress(ValueError, OverflowError):
+    with suppress(ValueError, OverflowError):
+        if text.isdecimal():
+            wait = float(text)
+        else:
             wait = calendar.timegm(email.utils.parsedate(text) or ()) - now
-    return None if wait is None else min(max(wait, 0.0), _LONGEST_RETRY_AFTER)
+        return min(max(wait, 0.0), _LONGEST_RETRY_AFTER)
+    return None
 
 
 def _sentence(error: Exception, seconds: float) -> str:
     match error:
         case WebhookRefused():
-            return error.message
+            return str(error)
         case TimeoutError():
             return f"It did not answer within {seconds:.2g} s."
         case httpx.ConnectError() | httpx.ConnectTimeout():

@@ -3,6 +3,8 @@
 import asyncio
 import re
 import threading
+from collections.abc import Iterable
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from socket import SOCK_STREAM, getaddrinfo
 
@@ -10,41 +12,42 @@ import httpx
 
 from predictor.errors import WebhookRefused
 from predictor.process import call_in_thread
-from predictor.webhooks.allowlist import Allowed, host_name
+from predictor.webhooks.allowlist import Allowed, Network, host_name
 
 Address = IPv4Address | IPv6Address
 
-_LONGEST = 2048
-_VISIBLE = re.compile(r"[!-~]+")
+_LOOKUP = 3.0  # seconds for a DNS look-up
+_MOST_THREADS = 500  # of the process; above, nothing is looked up: many already hang
 
-#: Seconds for a DNS look-up.
-_LOOKUP = 3.0
-
-#: Threads of the process above which nothing is looked up: many already hang.
-_MOST_THREADS = 500
+#: Visible ASCII without a fragment.
+_TEXT = re.compile(r"[!\"$-~]{1,2048}")
 
 #: IPv6 addresses that embed an IPv4 address: mapped ones, and those of NAT64.
-_EMBED_IPV4 = (ip_network("::ffff:0:0/96"), ip_network("64:ff9b::/96"))
-
-#: The only IPv6 addresses that are assigned to be public.
-_UNICAST = ip_network("2000::/3")
+_EMBED_IPV4 = [ip_network("::ffff:0:0/96"), ip_network("64:ff9b::/96")]
 
 #: Not public, though Python says so: protocol assignments (Oracle's metadata is there), 6to4 (leads
-#: to an IPv4 address), and the address of the host of Azure's machines.
+#: to an IPv4 address), the address of the host of Azure's machines, multicast, and what is not in
+#: 2000::/3, the only IPv6 addresses that are assigned to be public.
 _PRIVATE = [
-    ip_network(text) for text in ("192.0.0.0/24", "192.88.99.0/24", "2002::/16", "168.63.129.16/32")
+    *map(ip_network, ("192.0.0.0/24", "2002::/16", "192.88.99.0/24", "168.63.129.16/32")),
+    *map(ip_network, ("224.0.0.0/4", "::/3", "4000::/2", "8000::/1")),
 ]
 
 
 def parse_target(text: str) -> httpx.URL:
     """`text` in its canonical form, which is also what is requested. Raises WebhookRefused."""
-    try:
-        return _parse(text)
-    except (httpx.InvalidURL, ValueError):
-        raise WebhookRefused(
-            "Webhook-Url must be like https://host:port/path?query, without user, password and "
-            f"fragment, in at most {_LONGEST} visible ASCII characters."
-        ) from None
+    with suppress(httpx.InvalidURL, ValueError):
+        given = httpx.URL(text)
+        host = given.raw_host.decode("ascii")
+        url = given.copy_with(host=str(_address(host) or host_name(host)))
+        is_http = url.scheme in {"http", "https"} and not url.userinfo
+        is_port = url.port is None or 0 < url.port < 65536
+        if is_http and is_port and _TEXT.fullmatch(text) and _TEXT.fullmatch(str(url)):
+            return url
+    raise WebhookRefused(
+        "Webhook-Url must be like https://host:port/path?query, without user, password and "
+        "fragment, in at most 2048 visible ASCII characters."
+    )
 
 
 async def check_target(text: str, allowed: Allowed) -> str:
@@ -63,30 +66,16 @@ async def permitted_addresses(target: httpx.URL, allowed: Allowed) -> list[Addre
     addresses = await _look_up(host)
     if host in allowed.hosts:
         return addresses
-    others = [each for each in map(_embedded, addresses) if not allowed.contains(each)]
-    if not all(map(_is_public, others)):
+    others = [each for each in map(_embedded, addresses) if not _is_in(each, allowed.networks)]
+    if not all(each.is_global and not _is_in(each, _PRIVATE) for each in others):
         raise WebhookRefused(
             "Webhook-Url must lead to a public address, or to one in PREDICTOR_WEBHOOK_ALLOW."
         )
-    may_be_allowed = addresses or allowed.networks
-    if target.scheme != "https" and (others or not may_be_allowed):
+    if target.scheme != "https" and (others or not (addresses or allowed.networks)):
         raise WebhookRefused(
             "Webhook-Url must begin with https://, or lead into PREDICTOR_WEBHOOK_ALLOW."
         )
     return addresses
-
-
-def _parse(text: str) -> httpx.URL:
-    if len(text) > _LONGEST or not _VISIBLE.fullmatch(text):
-        raise ValueError
-    given = httpx.URL(text)
-    raw = given.raw_host.decode("ascii")
-    url = given.copy_with(host=str(_address(raw) or host_name(raw)))
-    if url.scheme not in {"http", "https"} or url.userinfo or "#" in text:
-        raise ValueError
-    if len(str(url)) > _LONGEST or (url.port is not None and not 0 < url.port < 65536):
-        raise ValueError
-    return url
 
 
 def _address(host: str) -> Address | None:
@@ -112,15 +101,10 @@ async def _look_up(host: str) -> list[Address]:
 
 
 def _embedded(address: Address) -> Address:
-    if any(address in network for network in _EMBED_IPV4):
+    if _is_in(address, _EMBED_IPV4):
         return IPv4Address(int(address) & 0xFFFFFFFF)
     return address
 
 
-def _is_public(address: Address) -> bool:
-    return (
-        address.is_global
-        and not address.is_multicast
-        and (address.version == 4 or address in _UNICAST)
-        and not any(address in network for network in _PRIVATE)
-    )
+def _is_in(address: Address, networks: Iterable[Network]) -> bool:
+    return any(address in network for network in networks)

@@ -1,4 +1,4 @@
-"""The worker process, which `arq predictor.worker.Settings` starts. Knows no HTTP and no key."""
+"""The worker process, which `arq predictor.worker.Settings` starts. Knows no HTTP."""
 
 import asyncio
 import functools
@@ -8,6 +8,7 @@ import os
 import secrets
 import socket
 import sys
+import threading
 from typing import Any
 
 import uvloop
@@ -16,8 +17,8 @@ from redis.asyncio import Redis
 
 from predictor.config import Config
 from predictor.errors import ConfigError
-from predictor.process import configure_logging, ends_if_misconfigured, notify_ready
-from predictor.store.claims import Claims, Terms
+from predictor.process import configure_logging, ends_if_misconfigured, notify_ready, on_stop
+from predictor.store.claims import Claims
 from predictor.store.connection import arq_settings, connection_pool
 from predictor.store.keys import HEALTH, QUEUE
 from predictor.store.renewal import Renewal
@@ -25,94 +26,90 @@ from predictor.store.retry import StoreRetry
 from predictor.store.wire import FUNCTION
 from predictor.worker.arq_pool import ClaimingRedis
 from predictor.worker.execution import Executor
-from predictor.worker.shutdown import Shutdown
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two polls of arq while there is work: claims are collected meanwhile.
-_POLL_DELAY = 0.005
-
 #: Seconds of silence of the store after which a command is sent again.
 _STORE_TIMEOUT = 5.0
-
+#: Seconds past the drain after which the process is ended by force.
+_GRACE = 0.5
 _HEALTH_KEY = HEALTH + socket.gethostname()
 
 
 class Worker:
-    """The parts of one worker process; `start` and `stop` are arq's hooks."""
+    """One worker process: its parts, its start, and its stop at SIGTERM or SIGINT."""
 
     def __init__(self, config: Config) -> None:
-        url = config.store_url
         self._config = config
-        self._retry = StoreRetry()
-        pool = connection_pool(url, silence=_STORE_TIMEOUT, socket_connect_timeout=1)
-        terms = Terms(
-            worker=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
-            lease=config.lease,
-            result_ttl=config.result_ttl,
-            max_tries=config.max_tries,
-            timeout=config.timeout,
-        )
+        #: seconds that running predictions get to finish
+        self._drain = config.drain
+        pool = connection_pool(config.store_url, silence=_STORE_TIMEOUT, socket_connect_timeout=1)
         self._claims = Claims(
-            Redis(connection_pool=pool),
-            self._retry,
-            terms,
-            slots=lambda: config.concurrency - self.executor.model.abandoned,
+            config,
+            StoreRetry(Redis(connection_pool=pool)),
+            worker=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
+            slots=lambda: config.concurrency - self._executor.model.abandoned,
         )
-        self.executor = Executor(config, self._claims)
-        self.redis = ClaimingRedis(pool, self._retry, self._claims)
-        self._renewal = Renewal(url, self._claims, self.executor.cancel)
+        self._executor = Executor(config, self._claims)
+        self._redis = ClaimingRedis(self._claims)
+        self._renewal = Renewal(config, self._claims, self._executor.cancel)
 
-    async def start(self, _ctx: dict[Any, Any]) -> None:
+    def settings(self) -> dict[str, Any]:
+        """arq's settings. Connects to nothing."""
+        return {
+            "functions": [func(self._executor.predict, name=FUNCTION)],
+            "queue_name": QUEUE,
+            "redis_pool": self._redis,
+            "job_deserializer": self._redis.job_deserializer,
+            "redis_settings": arq_settings(self._config.store_url),
+            "on_startup": self._start,
+            "on_shutdown": self._stop,
+            "poll_delay": 0.005,  # while there is work; claims are collected meanwhile
+            # Slots, timeout, tries, results and the end are ours: arq's limits are never reached.
+            "max_jobs": 2 * self._config.concurrency + 10,
+            "job_timeout": None,
+            "max_tries": sys.maxsize,
+            "keep_result": 0,
+            "log_results": False,
+            "job_completion_wait": math.ceil(self._config.drain) + 5,
+            "health_check_interval": 10,
+            "health_check_key": _HEALTH_KEY,
+        }
+
+    async def _start(self, _ctx: dict[Any, Any]) -> None:
         """Check the store and load the model, then notify that this worker is ready."""
         configure_logging(self._config)
-        requeue = functools.partial(self._renewal.requeue_now, also_delete=_HEALTH_KEY)
-        Shutdown(self._config.drain, self._retry, self._claims, self.executor, requeue)
+        on_stop(functools.partial(self._on_signal, asyncio.get_running_loop()))
         with ends_if_misconfigured():
-            allow_oom = await self._claims.open()
-            _ = self.executor.model  # loaded now
-        await self._renewal.start(allow_oom=allow_oom)
+            await self._claims.open()
+            _ = self._executor.model  # loaded now
+        await self._renewal.start()
         notify_ready()
         logger.info("worker ready: %s, %d at once", self._config.model, self._config.concurrency)
 
-    async def stop(self, _ctx: dict[Any, Any]) -> None:
+    def _on_signal(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start the drain; a second signal ends it at once."""
+        drain, self._drain = self._drain, 0.0
+        loop.call_soon_threadsafe(self._claims.stop_claiming, drain + _GRACE / 2)
+        loop.call_soon_threadsafe(loop.call_later, drain, self._executor.interrupt)
+        # A thread, because a model, or a wait that swallowed arq's cancel, can block the loop.
+        watchdog = threading.Timer(drain + _GRACE, self._exit)
+        watchdog.daemon = True
+        watchdog.start()
+
+    async def _stop(self, _ctx: dict[Any, Any]) -> None:
         """Return unfinished predictions to the queue."""
-        await self.executor.requeue(*list(self._claims.held))
+        await self._claims.requeue(*self._claims.held)
         await self._renewal.stop()
-        if count := self.executor.requeued:
+        if count := self._claims.requeued:
             logger.info("worker stopped; predictions requeued: %d", count)
 
-
-def worker_settings(config: Config) -> dict[str, Any]:
-    """arq's settings for one worker process. Connects to nothing."""
-    worker = Worker(config)
-    return {
-        "functions": [func(worker.executor.predict, name=FUNCTION)],
-        "queue_name": QUEUE,
-        "redis_pool": worker.redis,
-        "job_deserializer": worker.redis.job_deserializer,
-        "redis_settings": arq_settings(config.store_url),
-        "on_startup": worker.start,
-        "on_shutdown": worker.stop,
-        "poll_delay": _POLL_DELAY,
-        # Slots, timeout, tries and results are ours, so arq's own limits must never be reached. Nor
-        # must its wait at exit: `Shutdown` ends it.
-        "max_jobs": 2 * config.concurrency + 10,
-        "job_timeout": None,
-        "max_tries": sys.maxsize,
-        "keep_result": 0,
-        "log_results": False,
-        "job_completion_wait": math.ceil(config.drain) + 5,
-        "health_check_interval": 10,
-        "health_check_key": _HEALTH_KEY,
-    }
-
-
-def _use_uvloop() -> None:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        asyncio.set_event_loop(uvloop.new_event_loop())
+    def _exit(self) -> None:
+        """End the process by force, from a thread."""
+        count = self._claims.requeued + len(self._claims.held)
+        logger.warning("not drained in time; worker stopped; predictions requeued: %d", count)
+        self._renewal.requeue_now(also_delete=_HEALTH_KEY)
+        os._exit(0)
 
 
 def __getattr__(name: str) -> Any:
@@ -125,6 +122,6 @@ def __getattr__(name: str) -> Any:
                 "arq's --watch does not load changed code; instead, run: "
                 "watchfiles 'arq predictor.worker.Settings' FOLDER"
             )
-        settings = worker_settings(Config())
-    _use_uvloop()
+        settings = Worker(Config()).settings()
+    asyncio.set_event_loop(uvloop.new_event_loop())  # arq takes the current one
     return settings

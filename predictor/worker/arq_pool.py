@@ -1,121 +1,97 @@
-"""The client that arq's worker gets as `redis_pool`: it replies from the claims.
+"""The client that arq's worker gets as `redis_pool`: a poll for due jobs returns claims.
 
-arq 0.28 sends six commands about every job. A claim has the replies, and the job finishes its claim
-itself, so none of them goes to the store. Commands that are not about one job pass through.
+A claimed job is free and due, and finishes its claim itself, so the commands that arq 0.28 sends
+about each job are not sent to the store. Others are.
 """
 
 import contextlib
 import functools
 import logging
-import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any
 
 from arq.connections import ArqRedis
-from redis.asyncio import ConnectionPool
 from redis.exceptions import ResponseError
 
 from predictor.errors import StoreUnavailable
-from predictor.prediction import PredictionId
 from predictor.store import keys
-from predictor.store.claims import Claim, Claims
-from predictor.store.retry import StoreRetry, describe
+from predictor.store.claims import Claims
+from predictor.store.retry import describe
 from predictor.store.wire import FUNCTION
 
 logger = logging.getLogger(__name__)
 
-#: What arq takes for the job: a call without arguments, which looks its claim up.
-_CALL: Final[dict[str, Any]] = {"t": None, "f": FUNCTION, "a": (), "k": {}, "et": 0}
+#: arq's job: a call without arguments, which looks up its claim.
+_CALL: dict[str, Any] = {"t": None, "f": FUNCTION, "a": (), "k": {}, "et": 0}
 
 
 class ClaimingRedis(ArqRedis):
     """arq's client, on claims."""
 
-    def __init__(self, pool: ConnectionPool, retry: StoreRetry, claims: Claims) -> None:
+    def __init__(self, claims: Claims) -> None:
+        pool = claims.retry.redis.connection_pool
         super().__init__(pool, job_deserializer=lambda _: _CALL, default_queue_name=keys.QUEUE)
         self.claims = claims
-        self._retry = retry
-        #: claimed, and not yet started by arq: each must be started once
-        self._offered: dict[PredictionId, Claim] = {}
+        #: ids in their order, claimed and not yet started by arq: each must be started once
+        self._offered: dict[str, None] = {}
 
     async def zrangebyscore(self, *_: Any, **__: Any) -> list[bytes]:
         """arq's poll for due jobs: what it did not start last time, else new claims."""
         if not self._offered:
-            self._offered = {claim.id: claim for claim in await self.claims.claim()}
+            self._offered.update((claim.id, None) for claim in await self.claims.claim())
         return [id_.encode() for id_ in self._offered]
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Any:
-        """Each of arq's transactions is about one job; its other pipeline is `log_redis_info`."""
-        return _JobPipeline(self._offered) if transaction else _InfoPipeline(self)
+        return _Pipeline(self, self._offered)
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """A single command of arq, sent again until the store replies.
 
         None if the store refuses it (a health check while its memory is full), and at shutdown.
         """
-        send = functools.partial(super().execute_command, *args, **options)
-
-        async def call() -> Any:
-            try:
-                return await send()
-            except ResponseError as error:
-                logger.warning("the store refuses %s: %s", args[0], describe(error))
-                return None
-
         with contextlib.suppress(StoreUnavailable):
-            return await self._retry.until_answered(self, call)
+            return await self.claims.retry.until_answered(lambda: self._send(*args, **options))
+
+    async def _send(self, *args: Any, **options: Any) -> Any:
+        try:
+            return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+        except ResponseError as error:
+            logger.warning("the store refuses %s: %s", args[0], describe(error))
 
 
-class _InfoPipeline(contextlib.AsyncExitStack):
-    """The pipeline of arq's `log_redis_info`; its commands are sent one by one, with retries."""
+class _Pipeline(contextlib.AsyncExitStack):
+    """Just the commands that arq 0.28 uses; another version's is an AttributeError, at once."""
 
-    def __init__(self, redis: ClaimingRedis) -> None:
+    def __init__(self, redis: ClaimingRedis, offered: dict[str, None]) -> None:
         super().__init__()
         self._redis = redis
+        self._offered = offered
         self._commands: list[Callable[[], Awaitable[Any]]] = []
 
+    # log_redis_info: INFO and DBSIZE, which go to the store.
     def info(self, section: str) -> None:
-        self._commands.append(lambda: self._redis.info(section))
+        self._commands.append(functools.partial(self._redis.info, section))
 
     def dbsize(self) -> None:
         self._commands.append(self._redis.dbsize)
 
     async def execute(self) -> list[Any]:
+        if not self._commands:
+            return [b"-", 1, True]  # of run_job: a job, its first try, and the reply to EXPIRE
         replies = [await command() for command in self._commands]
         return [{} if reply is None else reply for reply in replies]
 
+    # Worker.start_jobs: WATCH, EXISTS in-progress, ZSCORE of the queue, MULTI, PSETEX in-progress.
+    async def watch(self, _key: str) -> None:
+        """Nothing is in progress: what is offered was claimed."""
 
-class _JobPipeline(contextlib.AsyncExitStack):
-    """A transaction of arq's worker about one job, with just the commands that arq 0.28 uses.
+    exists = watch
 
-    Another version's command is an AttributeError, at once.
-    """
+    async def zscore(self, _queue: str, _id: str) -> float:
+        return 1.0  # due
 
-    def __init__(self, offered: dict[PredictionId, Claim]) -> None:
-        super().__init__()
-        self._offered = offered
-        self._claim: Claim | None = None
-
-    # Worker.start_jobs: WATCH, EXISTS, ZSCORE of the queue, MULTI, PSETEX of in-progress.
-
-    async def watch(self, key: str) -> bool:
-        self._claim = self._offered.get(PredictionId(key.removeprefix(keys.IN_PROGRESS)))
-        return True
-
-    async def exists(self, _key: str) -> bool:
-        return self._claim is None
-
-    async def zscore(self, _queue: str, _id: str) -> float | None:
-        # arq does not start what is 0 or in the future, and dies of what no int can hold.
-        return max(1.0, min(self._claim.queued_at, time.time() * 1000 - 1)) if self._claim else None
-
-    def psetex(self, _key: str, _ms: int, _value: bytes) -> None:
-        if self._claim:
-            del self._offered[self._claim.id]
+    def psetex(self, key: str, _ms: int, _value: bytes) -> None:
+        del self._offered[key.removeprefix(keys.IN_PROGRESS)]
 
     # Worker.run_job: GET job, INCR tries, EXPIRE tries. Worker.finish_job: ZREM, DEL.
-
     multi = get = incr = expire = zrem = delete = lambda *_: None
-
-    async def execute(self) -> list[Any]:
-        return [b"-", 1, True]  # a job, its first try, and what EXPIRE says

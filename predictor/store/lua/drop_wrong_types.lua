@@ -1,15 +1,23 @@
--- drop_wrong_types: removes keys that were overwritten with another type.
+-- drop_wrong_types: removes shared keys that were overwritten with another type.
 --
 -- Guarantees: afterwards every other script can run. What such a key held was lost before.
 --
--- ARGV  name, the type that it must have if it is there, for each
--- Answers the names that were removed.
+-- ARGV  names of more lists
+-- Returns the names that were removed.
+local types = {
+  zset = { QUEUE, LEASES, SUSPECTS, DELIVERIES },
+  hash = { CLAIMED, CANCELS, THROUGHPUT },
+  list = { WAKE, DELIVERY_WAKE, unpack(ARGV) },
+  string = { QUARANTINE, LINE, CLOCK },
+}
 local removed = {}
-for i = 1, #ARGV, 2 do
-  local kind = redis.call('TYPE', ARGV[i]).ok
-  if kind ~= 'none' and kind ~= ARGV[i + 1] then
-    redis.call('DEL', ARGV[i])
-    removed[#removed + 1] = ARGV[i]
+for type, names in pairs(types) do
+  for _, name in ipairs(names) do
+    local found = redis.call('TYPE', name).ok
+    if found ~= 'none' and found ~= type then
+      redis.call('DEL', name)
+      removed[#removed + 1] = name
+    end
   end
 end
 return removed

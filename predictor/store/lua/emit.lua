@@ -1,18 +1,21 @@
--- emit: writes what a run says into the events of its prediction.
+-- emit: writes events of a run.
 --
 -- Guarantees: each event once, though this is repeated because a reply was lost; none of a run that
 -- another has replaced, and none after the end.
 --
 -- ARGV  id, in-progress value of the run, number of the first event, then kind, data for each
--- Answers how many were written.
+-- Returns how many were written.
 local id, run, number = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local record, written = PREDICTION .. id, 0
-local holder, speaker = get(IN_PROGRESS .. id), field(PREDICTION .. id, 'run')
+local holder, speaker = get(IN_PROGRESS .. id), field(record, 'run')
 
--- Where nobody holds it, who spoke last may have begun after this run.
+local function began(token)
+  return tonumber(token and string.match(token, '%d+$')) or 0
+end
+
+-- Where no worker holds it, the run that wrote last may have begun after this one.
 local function is_replaced()
-  local began = speaker and tonumber(string.match(speaker, '%d+$')) or 0
-  return not holder and speaker ~= run and began >= tonumber(string.match(run, '%d+$') or 0)
+  return not holder and speaker ~= run and began(speaker) >= began(run)
 end
 
 if holder and holder ~= run or is_replaced() or not redis.call('ZSCORE', QUEUE, id) then

@@ -3,7 +3,7 @@
 -- Guarantees: afterwards its input, its result, its events, its idempotency key and what was to be
 -- told of it are gone; one that has not ended is left alone. One whose time is over has ended.
 --
--- Answers 'erased', 'active', or nil for an unknown id.
+-- Returns 'erased', 'active', or nil for an unknown id.
 local id = ARGV[1]
 local queued_at = submitted_at(id)
 if queued_at and not is_late(id, queued_at, now_ms()) then

@@ -1,11 +1,11 @@
 -- finish: ends a prediction with its result.
 --
 -- Guarantees: the first finisher wins, whoever holds the lease, and the result that it wrote never
--- changes; repeating it changes nothing and answers the same. After its time a prediction does not
+-- changes; repeating it changes nothing and returns the same. After its time a prediction does not
 -- succeed any more: who has asked meanwhile was told so.
 --
--- Answers 1; 0 if another had ended it; -1 if its time is over, and the result does not say so.
-local id, result, result_ttl, delivery_ttl, worker, started, says_late = unpack(ARGV)
+-- Returns 1; 0 if another had ended it; -1 if its time is over, and the result does not say so.
+local id, result, result_ttl, worker, started, says_late = unpack(ARGV)
 local queued_at = submitted_at(id)
 if not queued_at then
   return redis.pcall('GET', RESULT .. id) == result and 1 or 0
@@ -14,16 +14,15 @@ local now = now_ms()
 if says_late == '0' and is_late(id, queued_at, now) then
   return -1
 end
-settle(id, result, result_ttl, delivery_ttl)
+settle(id, result, result_ttl)
 redis.call('HDEL', HELD .. worker, id)
 
 -- How many end per second, the last minute counting most: a decaying count, and for how long. And
 -- how many seconds a run takes, the last ten or so counting most.
 now = now / 1000
 local took = math.max(0, now - started / 1000)
-local throughput = redis.pcall('HMGET', THROUGHPUT, 'count', 'at', 'since', 'run')
-local count, at, since, run =
-  tonumber(throughput[1]), tonumber(throughput[2]), tonumber(throughput[3]), tonumber(throughput[4])
+local count, at, since, run = unpack(throughput())
+count, at, since, run = tonumber(count), tonumber(at), tonumber(since), tonumber(run)
 if not (count and at and since and run) then
   count, at, since, run = 0, now, now, took
 end

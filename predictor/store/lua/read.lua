@@ -4,9 +4,9 @@
 -- never succeeds.
 --
 -- ARGV  id, how many bytes of a result are read (0: all)
--- Answers { 'done', progress, result, its size }, or { 'running' | 'queued' | 'late', progress, now,
--- queued_at, place in the queue, tries, in-progress value, ms that are left, throughput … }; nil for an unknown
--- id.
+-- Returns { 'done', progress, result, its size }, or { 'running' | 'queued' | 'late', progress, now,
+-- queued_at, place in the queue, tries, start of its run, ms that are left, throughput }; nil for an
+-- unknown id.
 local id, most = unpack(ARGV)
 local size = redis.pcall('STRLEN', RESULT .. id)
 local queued_at = size == 0 and submitted_at(id)
@@ -25,15 +25,14 @@ local state = holder and 'running' or 'queued'
 if left <= 0 or not holder and redis.call('EXISTS', JOB .. id) == 0 then
   state = 'late'
 end
-local throughput = redis.pcall('HMGET', THROUGHPUT, 'count', 'at', 'since', 'run')
 return {
   state,
   holder and record[2] == holder and text(record[1]) or '',
   math.floor(now),
   string.format('%.17g', queued_at),
   redis.call('ZRANK', QUEUE, id),
-  get(TRIES .. id) or '0',
-  holder or '',
+  tonumber(get(TRIES .. id)) or 0,
+  math.floor(tonumber(string.match(holder or '', ':(%d+)$')) or now),
   left < math.huge and math.ceil(left) or -1,
-  throughput[1], throughput[2], throughput[3], throughput[4],
+  throughput(),
 }

@@ -1,12 +1,10 @@
--- record: writes down what came of an attempt to deliver a webhook.
+-- record: keeps the outcome of an attempt to deliver a webhook.
 --
 -- Guarantees: repeating it changes nothing; of a prediction that was erased meanwhile nothing is
 -- kept; what another deliverer has delivered meanwhile stays delivered, and what it has given up is
--- not pending again.
+-- not pending again. A webhook that was requested again after `since` is due at once.
 --
--- ARGV  id, when the attempt began (ms), attempt as JSON, state, ms until the next ('' for none), time
---       to live of the webhook from now on (ms, '' to leave it), when it was asked for, as the
---       delivery said: one that was asked for since is due at once
+-- Times in ms; pause: until the next attempt ('': none); ttl: of the webhook ('': as it is).
 local id, began, attempt, state, pause, ttl, since = unpack(ARGV)
 local hook, now = WEBHOOK .. id, clock()
 local known = redis.call('HGET', hook, 'state')

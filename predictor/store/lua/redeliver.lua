@@ -2,8 +2,8 @@
 --
 -- Guarantees: it is due at once, and tried as a new one would be. Not before its prediction has ended.
 --
--- Answers 'due', 'active' if the prediction has not ended, or nil where there is no webhook.
-local id, delivery_ttl = unpack(ARGV)
+-- Returns 'due', 'active' if the prediction has not ended, or nil where there is no webhook.
+local id, result_ttl = unpack(ARGV)
 local hook = redis.pcall('HMGET', WEBHOOK .. id, 'url', 'result', 'tries')
 if not hook[1] then
   return nil
@@ -12,11 +12,10 @@ if not hook[2] then
   return 'active'
 end
 local now = now_ms()
-redis.call(
-  'HSET', WEBHOOK .. id, 'state', 'pending', 'before', hook[3] or '0', 'since', math.floor(now)
-)
-raise_life(WEBHOOK .. id, delivery_ttl)
+redis.call('HSET', WEBHOOK .. id, 'state', 'pending', 'before', hook[3] or '0')
+redis.call('HSET', WEBHOOK .. id, 'since', math.floor(now))
+raise_life(WEBHOOK .. id, result_ttl + DELIVERY_TTL)
 redis.call('ZADD', DELIVERIES, now, id)
-raise_life(DELIVERIES, delivery_ttl)
+raise_life(DELIVERIES, result_ttl + DELIVERY_TTL)
 wake(DELIVERY_WAKE)
 return 'due'

@@ -1,43 +1,50 @@
 -- renew: lengthens the leases that a living worker holds.
 --
 -- Guarantees: a lease that ran out is taken again if nobody else has claimed, or may claim, the
--- prediction; one that somebody else has, or that was requeued, is left alone, and no longer
--- counts as a death: its worker lives. A run that takes longer than any may is not renewed. One
--- whose time is over stays with its worker, which lives, but does not read as running again.
+-- prediction; one that another has, or that was requeued, is left alone, and no longer counts as a
+-- death: its worker lives. A run that takes longer than any may is not renewed. One whose time is
+-- over stays with its worker, but does not read as running again.
 --
--- Answers the ids that this worker need not go on with: canceled, late, or ended by another.
+-- Returns the ids that this worker need not go on with: canceled, late, or ended by another.
 local worker, lease, longest_run = unpack(ARGV)
 local now = clock()
 local lease_end, over = now + lease, {}
+
+local function lose(id, is_overdue)
+  redis.call('HDEL', HELD .. worker, id)
+  if not is_overdue and tonumber(get(TRIES .. id) or 0) > 0 then
+    redis.call('DECR', TRIES .. id)
+    if group_of(id) == 0 then
+      redis.call('HDEL', PREDICTION .. id, 'group') -- it was to be given up for that
+    end
+  end
+end
+
+local function renew(id, token, is_overdue)
+  local late = is_late(id, submitted_at(id), now)
+  if not is_overdue then
+    if not late then -- else it would read as running again
+      redis.call('SET', IN_PROGRESS .. id, token, 'PX', lease)
+    end
+    redis.call('ZADD', QUEUE, lease_end, id)
+    redis.call('ZADD', LEASES, lease_end, id)
+  end
+  return late or redis.call('HEXISTS', CANCELS, id) == 1
+end
+
 local held = redis.call('HGETALL', HELD .. worker)
 for i = 1, #held, 2 do
   local id, token = held[i], held[i + 1]
   local is_overdue = now - string.match(token, '%d+$') > tonumber(longest_run)
-  local kept = redis.call('HGET', CLAIMED, id)
-  local is_mine = (kept and string.match(kept, ' (.*)$') or get(IN_PROGRESS .. id)) == token
+  local _, kept = claimed(id)
+  local is_mine = (kept or get(IN_PROGRESS .. id)) == token
   if not redis.call('ZSCORE', QUEUE, id) then
     redis.call('HDEL', HELD .. worker, id)
     over[#over + 1] = id
   elseif not is_mine or not redis.call('ZSCORE', LEASES, id) then
-    redis.call('HDEL', HELD .. worker, id)
-    if not is_overdue and tonumber(get(TRIES .. id) or 0) > 0 then
-      redis.call('DECR', TRIES .. id)
-      if field(PREDICTION .. id, 'group') == '0' then
-        redis.call('HDEL', PREDICTION .. id, 'group') -- it was to be given up for that
-      end
-    end
-  else
-    local late = is_late(id, submitted_at(id), now)
-    if not is_overdue then
-      if not late then -- else it would read as running again
-        redis.call('SET', IN_PROGRESS .. id, token, 'PX', lease)
-      end
-      redis.call('ZADD', QUEUE, lease_end, id)
-      redis.call('ZADD', LEASES, lease_end, id)
-    end
-    if late or redis.call('HEXISTS', CANCELS, id) == 1 then
-      over[#over + 1] = id
-    end
+    lose(id, is_overdue)
+  elseif renew(id, token, is_overdue) then
+    over[#over + 1] = id
   end
 end
 redis.call('PEXPIRE', HELD .. worker, 86400000)

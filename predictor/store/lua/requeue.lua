@@ -1,19 +1,18 @@
 -- requeue: returns predictions that a worker will not finish, as if it had never claimed them.
 --
 -- Guarantees: each takes its old place in the queue, its try is not counted, and a worker is woken
--- for it. That it was requeued is counted apart: what makes its worker stop again and again is
--- set apart, and given up. One that is no longer this worker's is left alone; repeating it changes
+-- for it. Requeues are counted apart: a prediction that stops its worker again and again is set
+-- apart, and given up. One that is no longer this worker's is left alone; repeating it changes
 -- nothing.
 --
--- ARGV  worker, how many times one may be requeued, how many of them it may before it is set
---       apart, how many the worker ran when it was told to stop (0: it was not), then id, token for
---       each
--- Answers how many went back.
+-- ARGV  worker, how often one may be requeued, and how often before it is set apart, how many the
+--       worker ran when it was told to stop (0: it was not), then id, token for each
+-- Returns how many were requeued.
 local worker, most, suspicious, company = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local back, now = 0, now_ms()
 for i = 5, #ARGV, 2 do
   local id, token = ARGV[i], ARGV[i + 1]
-  local queued_at, holder = string.match(redis.call('HGET', CLAIMED, id) or '', '^(%S+) (.*)$')
+  local queued_at, holder = claimed(id)
   -- A lease that ran out goes back, too: else the worker's heartbeat would take it again.
   if holder == token and redis.call('ZSCORE', LEASES, id) then
     local strikes = company > 0 and redis.call('HINCRBY', PREDICTION .. id, 'requeued', 1) or 0

@@ -1,21 +1,17 @@
--- submit: puts a prediction into the queue, or finds that it, or the one with the same idempotency key, is there.
+-- submit: puts a prediction into the queue, or finds it, or another with its idempotency key, there.
 --
 -- Guarantees: all of it or nothing is written; repeating it with the same id, because a reply was
--- lost, changes nothing and answers the same. One idempotency key belongs to one prediction, however
+-- lost, changes nothing and returns the same. One idempotency key belongs to one prediction, however
 -- many submit it at once, for as long as that one is known. One waiting worker is woken.
 --
--- ARGV  id, job as JSON, ms that it may take (or ''), ms that it may wait, how many may wait (0: any
---       number), idempotency key (or ''), fingerprint of the request, webhook's URL (or ''), time to
---       live of a delivery, ms
--- Answers { what, id, now, place in the queue, throughput … }, what: 'accepted', 'replayed' with the id of
--- the known one, 'mismatch' (the key belongs to another request), or 'full'.
-local id, job, cancel_after, queue_ttl, limit, key, fingerprint, webhook, delivery_ttl = unpack(ARGV)
+-- Times in ms; without cancel_after, key or webhook: ''. limit: how many may be queued, 0: any number.
+-- Returns { outcome, id, now, place in the queue, throughput }; outcome: 'accepted', 'replayed' with
+-- the id of the known one, 'mismatch' (the key belongs to another request), or 'full'.
+local id, job, cancel_after, queue_ttl, limit, key, fingerprint, webhook, result_ttl = unpack(ARGV)
 local now = clock()
 
-local function answer(what, known)
-  local throughput = redis.pcall('HMGET', THROUGHPUT, 'count', 'at', 'since', 'run')
-  local rank = redis.call('ZRANK', QUEUE, known)
-  return { what, known, math.floor(now), rank or 0, throughput[1], throughput[2], throughput[3], throughput[4] }
+local function answer(outcome, known)
+  return { outcome, known, math.floor(now), redis.call('ZRANK', QUEUE, known) or 0, throughput() }
 end
 
 local function is_known(known)
@@ -28,7 +24,7 @@ if key ~= '' then
     if found[2] ~= fingerprint then
       return answer('mismatch', id)
     end
-    -- A write, so that who waits for replicas waits for that one.
+    -- A write, so that a wait for replicas waits for that one, too.
     redis.call('HSET', IDEMPOTENCY .. key, 'id', found[1])
     return answer(found[1] == id and 'accepted' or 'replayed', found[1])
   end
@@ -55,7 +51,7 @@ if webhook ~= '' then
   -- a worker that ends it then comes first.
   local time = math.min(tonumber(cancel_after) or math.huge, tonumber(queue_ttl))
   redis.call('ZADD', DELIVERIES, now + time + 100, id)
-  raise_life(DELIVERIES, time + delivery_ttl)
+  raise_life(DELIVERIES, time + result_ttl + DELIVERY_TTL)
 end
 wake(WAKE)
 return answer('accepted', id)

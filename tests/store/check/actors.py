@@ -10,6 +10,7 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from predictor.config import Config
 from predictor.errors import (
     Canceled,
     Expired,
@@ -21,17 +22,24 @@ from predictor.errors import (
 )
 from predictor.prediction import Attempt, Delivery, DeliveryState, Job, Json, Output, PredictionId
 from predictor.store import claims, deliveries, heartbeat, predictions
-from predictor.store.claims import Claim, Claims, Terms
+from predictor.store.claims import Claim, Claims
 from predictor.store.deliveries import Deliveries
-from predictor.store.heartbeat import Beat, Heartbeat
-from predictor.store.predictions import IdempotencyKey, Policy, Predictions
-from predictor.store.retry import StoreRetry
+from predictor.store.heartbeat import Heartbeat
+from predictor.store.predictions import Predictions
+from predictor.store.retry import STORE_ERRORS, StoreRetry
 from tests.store.check.model import Model
 from tests.store.check.server import Server
 
 #: Seconds.
 LEASE, TIMEOUT, QUEUE_TTL, RESULT_TTL = 1.0, 4.0, 40.0, 15.0
 SLOTS = 4
+
+
+def configured(url: str, **settings: Any) -> Config:
+    """The settings of all actors."""
+    times: dict[str, Any] = {"lease": LEASE, "timeout": TIMEOUT}
+    times |= {"queue_ttl": QUEUE_TTL, "result_ttl": RESULT_TTL, "queue_limit": 0}
+    return Config(redis_url=url, **times | settings)
 
 
 class _Pause:
@@ -42,11 +50,13 @@ class _Pause:
 
 
 class _Waiting(StoreRetry):
-    def __init__(self, server: Server) -> None:
-        super().__init__()
+    def __init__(self, redis: "Redis", server: Server) -> None:
+        super().__init__(redis)
         self._server = server
 
-    async def wait(self, error: Exception) -> None:
+    async def wait(self, error: BaseException) -> None:
+        if not isinstance(error, STORE_ERRORS):
+            raise error
         self.last_failure = self._server.monotonic()
         await _Pause()
 
@@ -98,12 +108,9 @@ class Worker:
     def __init__(self, model: Model, name: str, max_tries: int, url: str) -> None:
         self._model = model
         self.name = name
-        terms = Terms(
-            worker=name, lease=LEASE, result_ttl=RESULT_TTL, max_tries=max_tries, timeout=TIMEOUT
-        )
-        self.claims = Claims(Redis.from_url(url), _Waiting(model.server), terms, lambda: SLOTS)
-        beat = Beat(url, name, LEASE, terms.longest_run_ms, allow_oom=False)
-        self._heartbeat = Heartbeat(beat, 0)
+        retry = _Waiting(Redis.from_url(url), model.server)
+        self.claims = Claims(configured(url, max_tries=max_tries), retry, name, lambda: SLOTS)
+        self._heartbeat = Heartbeat(url, name, LEASE, TIMEOUT, allow_oom=False)
         model.server.take_over(self.claims)
         model.server.take_over(self._heartbeat)
         self.tasks = Tasks()
@@ -173,7 +180,7 @@ class Worker:
     def _over(self) -> list[PredictionId]:
         told: list[bytes] = []
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(heartbeat, "_say", told.append)
+            patch.setattr(heartbeat, "_write", told.append)
             try:
                 self._heartbeat._beat_once()
             except RedisError:
@@ -190,9 +197,9 @@ class Deliverer:
 
     def __init__(self, model: Model, url: str) -> None:
         self._model = model
-        self._deliveries = Deliveries(url, lease=LEASE, result_ttl=RESULT_TTL)
+        self._deliveries = Deliveries(configured(url))
         model.server.take_over(self._deliveries)
-        self._deliveries._retry = _Waiting(model.server)
+        self._deliveries._retry = _Waiting(self._deliveries._redis, model.server)
         self._deliveries._redis = self  # type: ignore[assignment]
         self.tasks = Tasks()
         self.held: dict[PredictionId, Delivery] = {}
@@ -211,7 +218,7 @@ class Deliverer:
     def record(self, id_: PredictionId, state: DeliveryState, pause: float | None) -> None:
         """Write down what came of an attempt."""
         began = self._model.server.time()
-        attempt = Attempt(began, 0.1, "failed" if pause else "delivered")
+        attempt = Attempt(began, 0.1, 503 if pause else 200)
         self.tasks.start(self._deliveries.record(self.held.pop(id_), attempt, state, pause))
 
     def put_off(self, id_: PredictionId, seconds: float) -> None:
@@ -235,19 +242,19 @@ class Deliverer:
 class Client:
     """Who submits, reads, cancels and erases, through an api."""
 
-    def __init__(self, model: Model, url: str, policy: Policy) -> None:
-        self._predictions = Predictions(url, policy)
+    def __init__(self, model: Model, config: Config) -> None:
+        self._predictions = Predictions(config)
         model.server.take_over(self._predictions)
-        self._submitted: dict[PredictionId, tuple[Job, IdempotencyKey | None]] = {}
+        self._submitted: dict[PredictionId, Job] = {}
 
-    def submit(self, id_: PredictionId, job: Job, twin: IdempotencyKey | None) -> None:
+    def submit(self, id_: PredictionId, job: Job) -> None:
         """Submit one."""
-        self._submitted[id_] = (job, twin)
-        self._ask(self._predictions.submit(id_, job, twin))
+        self._submitted[id_] = job
+        self._ask(self._predictions.submit(id_, job))
 
     def submit_again(self, id_: PredictionId) -> None:
         """As one does whose reply was lost."""
-        self._ask(self._predictions.submit(id_, *self._submitted[id_]))
+        self._ask(self._predictions.submit(id_, self._submitted[id_]))
 
     def do(self, what: str, id_: PredictionId) -> None:
         """Call a method that takes an id."""

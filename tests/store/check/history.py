@@ -8,7 +8,6 @@ import redis
 
 from predictor.prediction import DeliveryState, Job, Json, PredictionId
 from predictor.store.claims import Claim
-from predictor.store.predictions import IdempotencyKey, Policy
 from tests.store.check.actors import (
     LEASE,
     QUEUE_TTL,
@@ -17,6 +16,7 @@ from tests.store.check.actors import (
     Client,
     Deliverer,
     Worker,
+    configured,
     failure,
     set_clocks,
 )
@@ -52,7 +52,7 @@ class History:
         set_clocks(monkeypatch, self._server)
         self._max_tries = self._random.choice([1, 2, 3, 3, 3, 4])
         limit = self._random.choice([0, 0, 3])
-        self._client = Client(self.model, url, Policy(QUEUE_TTL, RESULT_TTL, limit))
+        self._client = Client(self.model, configured(url, queue_limit=limit))
         self._names = iter(range(10**9))
         self._workers = [self._new_worker() for _ in range(3)]
         self._deliverers = [Deliverer(self.model, url) for _ in range(2)]
@@ -131,8 +131,8 @@ class History:
         takes = source.choice([None, None, None, 0.05, 0.5, 3.0, 20.0])
         webhook = source.choice([None, None, "https://example.org/"])
         key, text = source.choice(["", "", "a", "b", "c"]), source.choice(["1", "1", "1", "2"])
-        twin = IdempotencyKey(key, f"{key}{text}{takes}") if key else None
-        self._client.submit(id_, Job(text, takes, webhook), twin)
+        fingerprint = f"{key}{text}{takes}" if key else ""
+        self._client.submit(id_, Job(text, takes, webhook, key, fingerprint))
 
     def _submit_again(self) -> None:
         if fact := self._any(is_active=True):
@@ -210,7 +210,7 @@ class History:
         """In order: what it holds goes back."""
         if worker := self._worker():
             self.model.note(f"{worker.name} is stopped")
-            worker.claims.leave()
+            worker.claims.stop_claiming(1)
             worker.requeue(worker.idle)
             self._replace(worker)
 

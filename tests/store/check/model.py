@@ -423,7 +423,7 @@ class Model:
         fact.events.append(("completed", ""))
         if fact.has_webhook:
             fact.webhook_state, fact.since = "pending", str(int(self.now))
-            fact.webhook_until = self.now_ms + int(call.delivery_ttl)
+            fact.webhook_until = self.now_ms + int(call.result_ttl) + keys.DELIVERY_TTL
             fact.due = self.mark(0)
 
     def _emit(self, call: Call) -> None:
@@ -456,10 +456,10 @@ class Model:
             demand(what == "done", f"cancel: {what} of {fact.id}, whose time is over")
             self._end(fact, call, None)
         elif fact.run and fact.run.is_alive(self.now_ms):
-            demand(what == "told", f"cancel: {what} of the running {fact.id}")
+            demand(what == "canceling", f"cancel: {what} of the running {fact.id}")
             fact.is_marked = True
         else:
-            demand(what == "gone", f"cancel: {what} of the waiting {fact.id}")
+            demand(what == "canceled", f"cancel: {what} of the waiting {fact.id}")
             self._end(fact, call, None)
 
     def _erase(self, call: Call) -> None:
@@ -541,7 +541,9 @@ class Model:
         else:
             expected = b"due"
             fact.webhook_state, fact.since = "pending", str(int(self.now))
-            fact.webhook_until = max(fact.webhook_until, self.now_ms + int(call.delivery_ttl))
+            fact.webhook_until = max(
+                fact.webhook_until, self.now_ms + int(call.result_ttl) + keys.DELIVERY_TTL
+            )
             fact.due = self.mark(0)
         demand(call.reply == expected, f"redeliver: {call.reply} of {fact.id}, not {expected!r}")
 

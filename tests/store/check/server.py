@@ -3,14 +3,14 @@
 import json
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import redis
-from redis.commands.core import AsyncScript, Script
+from redis.asyncio import Redis as AsyncRedis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from predictor.store import keys, scripts
@@ -40,7 +40,7 @@ def parameters(name: str) -> list[str]:
 class Call:
     """One run of a script: what it was given, and what it answered."""
 
-    def __init__(self, name: str, args: list[Any], reply: Any) -> None:
+    def __init__(self, name: str, args: Sequence[Any], reply: Any) -> None:
         self.name = name
         self.reply = reply
         given = [each.decode() if isinstance(each, bytes) else str(each) for each in args]
@@ -69,7 +69,6 @@ class Server:
         #: hears of each that ran
         self.on_call: Callable[[Call], None] = lambda _: None
         self._shim = (_HERE / "server.lua").read_text()
-        self._names = {scripts.script(name): name for name in names()}
         self._shas: dict[str, str] = {}
         self._state = client.script_load((_HERE / "state.lua").read_text())
         #: µs since 1970, as the server's clock says
@@ -140,14 +139,14 @@ class Server:
         """Remove all."""
         self._client.flushdb()
 
-    def call(self, text: str, args: list[Any]) -> Any:
+    def call(self, name: str, args: Sequence[Any]) -> Any:
         """Run a script."""
         if self._lose():
             raise RedisConnectionError("the call was lost")
-        if text not in self._shas:
-            self._shas[text] = self._client.script_load(self._shim + text)
-        reply = self._client.evalsha(self._shas[text], 0, *args, self.clock_us)
-        self.on_call(Call(self._names[text], args, reply))
+        if name not in self._shas:
+            self._shas[name] = self._client.script_load(self._shim + scripts.script(name))
+        reply = self._client.evalsha(self._shas[name], 0, *args, self.clock_us)
+        self.on_call(Call(name, args, reply))
         if self._lose():
             raise RedisConnectionError("the reply was lost")
         return reply
@@ -155,22 +154,27 @@ class Server:
     def take_over(self, user: object) -> None:
         """Have all scripts that an object has registered run here."""
         for name, value in vars(user).items():
-            if isinstance(value, AsyncScript):
-                setattr(user, name, self._awaited(str(value.script)))
-            elif isinstance(value, Script):
-                setattr(user, name, self._plain(str(value.script)))
-
-    def _awaited(self, text: str) -> Callable[..., Any]:
-        async def run(*, args: list[Any]) -> Any:
-            return self.call(text, args)
-
-        return run
-
-    def _plain(self, text: str) -> Callable[..., Any]:
-        return lambda *, args: self.call(text, args)
+            if isinstance(value, scripts.Scripts):
+                is_awaited = isinstance(value._client, AsyncRedis)
+                setattr(user, name, _Scripts(self, is_awaited=is_awaited))
 
     def _lose(self) -> bool:
         return self.random.random() < self.lost
+
+
+class _Scripts(scripts.Scripts):
+    """Scripts that run at the history's time."""
+
+    def __init__(self, server: Server, *, is_awaited: bool) -> None:
+        super().__init__(None)
+        self._server = server
+        self._is_awaited = is_awaited
+
+    def run(self, name: str, *args: Any) -> Any:
+        return self._run(name, args) if self._is_awaited else self._server.call(name, args)
+
+    async def _run(self, name: str, args: Sequence[Any]) -> Any:
+        return self._server.call(name, args)
 
 
 def _plain(reply: Any) -> Any:

@@ -19,6 +19,12 @@ local function field(key, name)
   return text(redis.pcall('HGET', key, name))
 end
 
+-- How many predictions end per second, and how long they run; see finish.
+local function throughput()
+  local fields = redis.pcall('HMGET', THROUGHPUT, 'count', 'at', 'since', 'run')
+  return fields.err and {} or fields
+end
+
 local function wake(key)
   if redis.pcall('LPUSH', key, 1) == 1 then
     redis.pcall('PEXPIRE', key, 60000)
@@ -31,4 +37,10 @@ local function raise_life(key, ms)
   if redis.call('PTTL', key) < tonumber(ms) then
     redis.call('PEXPIRE', key, ms)
   end
+end
+
+-- Writes an event, and wakes who waits for one; fails nothing where its key was overwritten.
+local function announce(id, kind, data)
+  redis.pcall('XADD', EVENTS .. id, '*', 'event', kind, 'data', data)
+  redis.pcall('PUBLISH', EVENTS .. id, kind)
 end

@@ -1,8 +1,8 @@
 -- clock: the store's time; when that has stepped back, all that is kept of it moves back with it.
 --
 -- Guarantees: after a step back everything waits as long as if there had been none, and in the same
--- order. Steps of less than half a second are let be. Who writes a time that lies ahead, or a queued_at,
--- asks this clock first: else that would be moved with those from before the step.
+-- order. Steps of less than half a second are ignored. Scripts that write a time call it first: else
+-- that time would be moved with those from before the step.
 local function shorten(key, step)
   local left = redis.call('PTTL', key)
   if left > 0 then
@@ -17,13 +17,12 @@ local function move_back(step)
       redis.call('ZADD', key, scores[i + 1] - step, scores[i])
     end
   end
-  local claimed = redis.call('HGETALL', CLAIMED)
-  for i = 1, #claimed, 2 do
-    local queued_at, token = string.match(claimed[i + 1], '^(%S+) (.*)$')
+  for _, id in ipairs(redis.call('HKEYS', CLAIMED)) do
+    local queued_at, token = claimed(id)
     if tonumber(queued_at) then
-      redis.call('HSET', CLAIMED, claimed[i], string.format('%.17g %s', queued_at - step, token))
+      redis.call('HSET', CLAIMED, id, string.format('%.17g %s', queued_at - step, token))
     end
-    shorten(IN_PROGRESS .. claimed[i], step)
+    shorten(IN_PROGRESS .. id, step)
   end
   shorten(QUARANTINE, step)
   shorten(LINE, step)

@@ -1,16 +1,24 @@
--- deadline: the time at which a prediction ends, whatever became of it.
+-- deadline: when an unfinished prediction was submitted, who has claimed it, and when it ends.
 --
--- Guarantees: it is reckoned from the submit, which never changes. One that has a `Cancel-After` ends
--- then, though it runs; one that has waited for the queue's time to live ends unless it runs.
---
+-- Guarantees: the deadline counts from the submit, which never changes. A prediction that has a
+-- `Cancel-After` ends then, though it runs; the queue's time to live ends one that does not run.
 
--- When an unfinished prediction was submitted, ms; nil for one that is unknown, or has ended.
+-- When it was submitted, as text, and the token of its claim; nil for one that is not claimed.
+local function claimed(id)
+  return string.match(redis.call('HGET', CLAIMED, id) or '', '^(%S+) (.*)$')
+end
+
+local function worker_of(token)
+  return string.match(token, '^(.*):%d+:%d+$')
+end
+
+-- When it was submitted, ms; nil for one that is unknown, or has ended.
 local function submitted_at(id)
   local kept = field(CLAIMED, id)
   return tonumber(kept and string.match(kept, '^%S+') or redis.call('ZSCORE', QUEUE, id))
 end
 
--- Ms that are left of its time, or of that in the queue; infinite where it has no end.
+-- Ms until its deadline, or until its time in the queue is over; infinite where there is none.
 local function left_of(id, queued_at, now)
   local terms = redis.pcall('HMGET', PREDICTION .. id, 'cancel_after', 'queue_ttl')
   local takes, waits = tonumber(terms[1]) or math.huge, tonumber(terms[2]) or math.huge

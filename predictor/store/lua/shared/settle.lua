@@ -1,9 +1,7 @@
 -- settle: writes the result of a prediction and removes what was kept for running it.
 --
--- Guarantees: the result comes first, so that an error leaves all as it was. Who wants to be told by
--- a webhook has a delivery from the same moment on, with a result of its own. The idempotency key
--- lives exactly as long as the result.
---
+-- Guarantees: the result comes first, so that an error leaves all as it was. A webhook is due from the
+-- same moment on, with a result of its own. The idempotency key lives exactly as long as the result.
 
 -- Removes what is kept of a prediction that has not ended, but for its record.
 local function forget(id)
@@ -16,7 +14,7 @@ local function forget(id)
   redis.call('HDEL', CANCELS, id)
 end
 
-local function settle(id, result, result_ttl, delivery_ttl)
+local function settle(id, result, result_ttl)
   redis.call('SET', RESULT .. id, result, 'PX', result_ttl)
   forget(id)
   announce(id, 'completed', '')
@@ -30,22 +28,28 @@ local function settle(id, result, result_ttl, delivery_ttl)
   if redis.call('EXISTS', WEBHOOK .. id) == 1 then
     local now = now_ms()
     redis.pcall('HSET', WEBHOOK .. id, 'result', result, 'state', 'pending', 'since', math.floor(now))
-    redis.call('PEXPIRE', WEBHOOK .. id, delivery_ttl)
+    redis.call('PEXPIRE', WEBHOOK .. id, result_ttl + DELIVERY_TTL)
     redis.pcall('ZADD', DELIVERIES, now, id)
-    raise_life(DELIVERIES, delivery_ttl)
+    raise_life(DELIVERIES, result_ttl + DELIVERY_TTL)
     wake(DELIVERY_WAKE)
   end
 end
 
--- The result of a prediction that no worker ends: what only the store knows is filled in.
-local function unrun(id, result, queued_at)
+-- Settles a prediction that no worker ends; returns its result, with what only the store knows.
+local function settle_unrun(id, result, queued_at, result_ttl)
   local known = {
     t = tonumber(get(TRIES .. id)) or 0,
     et = math.floor(math.max(0, math.min(queued_at, 253402300799000))),
     ft = math.floor(now_ms()),
   }
   result = string.gsub(result, '"id":""', '"id":"' .. id .. '"', 1)
-  return (string.gsub(result, '"(%w+)":0', function(name)
+  result = string.gsub(result, '"(%w+)":0', function(name)
     return known[name] and string.format('"%s":%.0f', name, known[name])
-  end))
+  end)
+  settle(id, result, result_ttl)
+  return result
+end
+
+local function settle_late(id, queued_at, result_ttl)
+  return settle_unrun(id, get(TRIES .. id) and TIMED_OUT or EXPIRED, queued_at, result_ttl)
 end
