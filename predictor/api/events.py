@@ -1,4 +1,4 @@
-"""The events of a prediction as Server-Sent Events, resumable, from the stream in the store."""
+"""Waiting for the end of a prediction, and its events as a resumable stream (SSE)."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,25 +9,43 @@ from fastapi.sse import format_sse_event
 from pydantic_core import to_json
 
 from predictor.api.dependencies import AppState
-from predictor.api.waiting import MAX_PAUSE
 from predictor.errors import StoreUnavailable, UnknownPrediction
-from predictor.prediction import Event, EventKind, Json, PredictionId, encode, splice
+from predictor.prediction import Event, EventKind, Json, Prediction, PredictionId, encode, splice
 from predictor.store.predictions import MOST_EVENTS, Predictions
 
-#: Milliseconds after which a disconnected browser reconnects.
-_RETRY = 1000
-
-#: A comment. No empty line follows, which some clients take for the end of an event.
-_PING = b": ping\n"
+_MAX_PAUSE = 5.0  # seconds after which a prediction is read again without a notification
+_RETRY = 1000  # milliseconds after which a disconnected browser reconnects
+_PING = b": ping\n"  # a comment; after an empty line, some clients would take it for an event
 
 EXAMPLE = (
     'event: progress\ndata: {"fraction":0.4,"message":"4 of 10 pages"}\nid: 1795424059500-0\n\n'
 )
 
 
+async def wait_for_end(state: AppState, id_: PredictionId, seconds: float) -> Prediction:
+    """The prediction as soon as it has ended, or as it is after `seconds`."""
+    store, loop = state["predictions"], asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    async with state["changes"].subscribe(id_, only_end=True) as changed:
+        while True:
+            changed.clear()
+            prediction = await store.look(id_)
+            if prediction.output or prediction.error:
+                return prediction
+            if not prediction.is_active:
+                return await store.read(id_)  # with its output, which is large
+            left = deadline - loop.time()
+            if left <= 0 or state["changes"].is_closing:
+                return prediction
+            # Notifications are lost while the store is away; an expiry in the queue sends none.
+            pause = min(left, _MAX_PAUSE, (prediction.expires_in or _MAX_PAUSE) + 0.01)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(changed.wait(), pause)
+
+
 async def follow(state: AppState, id_: PredictionId, after: str) -> AsyncIterator[bytes]:
     """The events after the event `after`, until the prediction has ended or the server stops."""
-    pause = MAX_PAUSE / 16
+    pause = _MAX_PAUSE / 16
     async with state["changes"].subscribe(id_) as changed:
         while not state["changes"].is_closing:
             changed.clear()
@@ -48,7 +66,7 @@ async def follow(state: AppState, id_: PredictionId, after: str) -> AsyncIterato
                 await asyncio.wait_for(changed.wait(), pause)
             if not changed.is_set():
                 yield _PING
-            pause = min(2 * pause, MAX_PAUSE)
+            pause = min(2 * pause, _MAX_PAUSE)
 
 
 async def _until_now(store: Predictions, id_: PredictionId, after: str) -> AsyncIterator[Event]:

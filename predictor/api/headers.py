@@ -42,9 +42,11 @@ RETRY_AFTER = ResponseHeader(
     "Retry-After",
     "Seconds to wait before the next try.",
     "^[0-9]+$",
-    lambda seconds: str(max(1, math.ceil(seconds))),
+    lambda seconds=1: str(max(1, math.ceil(seconds))),
 )
-CACHE_CONTROL = ResponseHeader("Cache-Control", "`no-store`: it may change.", "^no-store$")
+CACHE_CONTROL = ResponseHeader(
+    "Cache-Control", "`no-store`: it may change.", "^no-store$", lambda: "no-store"
+)
 LOCATION = ResponseHeader("Location", "Where the prediction can be read.", "/predict/[^/]+$")
 SERVER_TIMING = ResponseHeader(
     "Server-Timing",
@@ -56,16 +58,13 @@ PREFERENCE_APPLIED = ResponseHeader("Preference-Applied", "The preferences that 
 IDEMPOTENCY_REPLAYED = ResponseHeader(
     "Idempotency-Replayed", "`true`: the key was used before, for this prediction.", "^true$"
 )
-CONNECTION = ResponseHeader("Connection", "`close`: the body was not read.", "^close$")
-NO_STORE = CACHE_CONTROL("no-store")
+CONNECTION = ResponseHeader(
+    "Connection", "`close`: the body was not read.", "^close$", lambda: "close"
+)
+NO_STORE = CACHE_CONTROL()
 
-#: The header of every response with a status, and its value unless another is given.
-BY_STATUS: dict[int, tuple[ResponseHeader, Any]] = {
-    404: (CACHE_CONTROL, "no-store"),
-    408: (CONNECTION, "close"),
-    413: (CONNECTION, "close"),
-    503: (RETRY_AFTER, 1),
-}
+#: The header of every response with a status.
+BY_STATUS = {404: CACHE_CONTROL, 408: CONNECTION, 413: CONNECTION, 503: RETRY_AFTER}
 
 
 class Preferences(NamedTuple):

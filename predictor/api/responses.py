@@ -51,8 +51,7 @@ def error_response(
 ) -> Response:
     """Every error has this shape."""
     if status in BY_STATUS:
-        header, value = BY_STATUS[status]
-        headers = header(value) | dict(headers or {})
+        headers = BY_STATUS[status]() | dict(headers or {})
     return json(to_json({"error": message} | more), status, headers)
 
 
@@ -123,8 +122,8 @@ def described(
         }
         for header in headers
     }
-    body = {"model": model} if model else {}
-    return {status: {"description": description, "headers": documented} | body | more}
+    response = {"description": description, "headers": documented, "model": model}
+    return {status: response | more}
 
 
 def raises(*kinds: type[errors.PredictorError], ended: Sequence[ResponseHeader] = ()) -> Described:
@@ -137,7 +136,8 @@ def raises(*kinds: type[errors.PredictorError], ended: Sequence[ResponseHeader] 
         here = [kind for kind in kinds if kind.status == status]
         examples = {kind.__name__: {"value": {"error": str(kind())}} for kind in here}
         is_end = any(issubclass(kind, errors.PredictionError) for kind in here)
-        headers = (*BY_STATUS.get(status, ())[:1], *(ended if is_end else ()))
+        always = [BY_STATUS[status]] if status in BY_STATUS else []
+        headers = (*always, *(ended if is_end else ()))
         content = {"application/json": {"examples": examples}}
         phrase = f"{HTTPStatus(status).phrase}."
         found |= described(status, phrase, *headers, model=Error, content=content)

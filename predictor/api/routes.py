@@ -11,11 +11,10 @@ from fastapi.sse import EventSourceResponse
 
 from predictor import errors
 from predictor.api import headers, responses, schemas
-from predictor.api.body import read_input
 from predictor.api.dependencies import AppState, PathId, Store, WebhookId, app_state, path_id
-from predictor.api.events import EXAMPLE, follow
+from predictor.api.events import EXAMPLE, follow, wait_for_end
+from predictor.api.request import read_input, while_connected
 from predictor.api.responses import described, raises
-from predictor.api.waiting import wait_for_end, while_connected
 from predictor.prediction import Job, Output, Prediction, Webhook, new_id
 from predictor.store.predictions import Cancellation
 from predictor.webhooks.target import check_target
@@ -124,7 +123,7 @@ async def read_prediction(
     response_model=schemas.PredictionStatus,
     responses=described(
         200,
-        "Known. `Retry-After` while it has not ended, then `Server-Timing`.",
+        "The status. `Retry-After` until it has ended, then `Server-Timing`.",
         *(headers.CACHE_CONTROL, headers.RETRY_AFTER, headers.SERVER_TIMING),
     ),
 )
@@ -152,7 +151,7 @@ async def erase_prediction(id_: PathId, store: Store) -> None:
     response_description="It will not be run, or was canceled before.",
     responses=described(
         202,
-        "It runs; its worker ends it. The `note` says so where the model cannot be stopped.",
+        "It is running; its worker ends it. A `note` says if the model cannot be stopped.",
         model=schemas.PredictionCancellation,
     )
     | raises(errors.AlreadyEnded),
@@ -160,7 +159,7 @@ async def erase_prediction(id_: PathId, store: Store) -> None:
 async def cancel_prediction(
     request: Request, id_: PathId, store: Store, response: Response
 ) -> schemas.PredictionCancellation:
-    """End a prediction that waits or runs; then `GET /predict/{prediction_id}` responds 410."""
+    """End a queued or running prediction; then `GET /predict/{prediction_id}` responds 410."""
     outcome = await store.cancel(id_)
     is_running = outcome is Cancellation.CANCELING
     response.status_code = 202 if is_running else 200
@@ -265,7 +264,7 @@ def create_router(bodies: schemas.Bodies) -> APIRouter:
         responses=described(200, "It succeeded.", *_ENDED, model=bodies.done)
         | described(
             202,
-            "It waits in the queue or runs: ask again.",
+            "It is queued or running: ask again.",
             *(headers.RETRY_AFTER, headers.CACHE_CONTROL, headers.PREFERENCE_APPLIED),
             model=schemas.PredictionPending,
         )

@@ -1,4 +1,4 @@
-"""The JSON on the wire: each body is one model, which checks, writes and documents it."""
+"""The JSON bodies, a model each: it documents, checks and writes them; `responses` writes some."""
 
 import time
 from collections.abc import Callable

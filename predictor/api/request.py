@@ -1,7 +1,8 @@
-"""The body of a request: read up to its limit, and validated."""
+"""A request: its body, read up to its limit and validated, and the connection of its client."""
 
 import asyncio
-from typing import Any
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import ValidationError
@@ -10,6 +11,8 @@ from starlette.requests import ClientDisconnect
 
 from predictor import errors
 from predictor.api.dependencies import app_state
+
+T = TypeVar("T")
 
 #: A body must arrive within so many seconds, and one more for each so many bytes of the limit.
 _SECONDS, _BYTES_PER_SECOND = 10.0, 1_000_000
@@ -72,3 +75,21 @@ def _sentence(problem: ErrorDetails) -> str:
         "model_type": 'The body must be an object, like {"input": "…"}.',
     }
     return sentences.get(problem["type"], f"Field '{field}': {problem['msg']}.")
+
+
+async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The outcome of `work`, which is canceled if the client disconnects. Raises its errors."""
+    task, disconnected = asyncio.ensure_future(work), asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait({task, disconnected}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise errors.ClientDisconnected
+        return task.result()
+    finally:
+        task.cancel()
+        disconnected.cancel()
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
