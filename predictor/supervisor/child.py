@@ -29,7 +29,7 @@ class Child:
     #: whether it serves; called until it does for the first time
     is_ready: Callable[["Child"], Awaitable[bool]]
     #: more about why it does not start
-    why: Callable[[], str] = str
+    explain: Callable[[], str] = str
     ends_last: bool = False
     was_ready: bool = False
     _process: asyncio.subprocess.Process | None = None
@@ -50,14 +50,14 @@ class Child:
             )
             self.guardian.watch(process.pid, last=self.ends_last)
             if self._stopping:
-                self.end(signal.SIGTERM)
+                self.terminate(signal.SIGTERM)
             status = await process.wait()
             signal_group(process.pid, signal.SIGKILL)  # what it has left behind
             self.guardian.forget(process.pid)
             if self._stopping:
                 return
             if status == os.EX_CONFIG or not self.was_ready:
-                reason = f"(exit status {status}){self.why()}"
+                reason = f"(exit status {status}){self.explain()}"
                 raise ConfigError(f"the {self.name} does not start {reason}")
             if time.monotonic() - started > _STABLE:
                 pause = _BACK_OFF[0]
@@ -67,14 +67,14 @@ class Child:
 
     async def stop(self, grace: float) -> None:
         """Send SIGTERM, and after `grace` seconds SIGKILL."""
-        self.end(signal.SIGTERM)
+        self.terminate(signal.SIGTERM)
         if self._process:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._process.wait(), grace)
-            self.end(signal.SIGKILL)
+            self.terminate(signal.SIGKILL)
             await self._process.wait()
 
-    def end(self, signum: int) -> None:
+    def terminate(self, signum: int) -> None:
         """Send the signal, and do not start it again."""
         self._stopping = True
         if self._process and self._process.returncode is None:

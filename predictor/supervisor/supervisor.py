@@ -64,7 +64,7 @@ class Supervisor:
         if self._config.redis_url is None:
             store = EmbeddedStore(self._config.data_dir, self._scratch)
             store.cut_zeros()
-            options = {"is_ready": store.is_ready, "why": store.why, "ends_last": True}
+            options = {"is_ready": store.is_ready, "explain": store.explain, "ends_last": True}
             self._store = self._child("embedded store", store.command, **options)
             await self._launch(self._store)
             self._config = self._config.with_redis_url(store.url)
@@ -105,7 +105,7 @@ class Supervisor:
     def _on_signal(self) -> None:
         if self._stop.is_set():
             for child in self._served:
-                child.end(signal.SIGKILL)
+                child.terminate(signal.SIGKILL)
             return
         _print(
             f"predictor: stopping; running predictions get {self._config.drain:g} s to finish "

@@ -53,7 +53,7 @@ class Sender(AbstractAsyncContextManager["Sender"]):
                 response = await self._post(parse_target(url), headers, body)
         except Exception as error:
             seconds = time.monotonic() - began
-            return Attempt(at, seconds, error=_sentence(error, seconds))
+            return Attempt(at, seconds, error=_describe(error, seconds))
         return _attempt(response, at, time.monotonic() - began)
 
     def _headers(self, webhook_id: str, at: int, body: bytes) -> dict[str, str]:
@@ -94,7 +94,7 @@ class Sender(AbstractAsyncContextManager["Sender"]):
         raise failure
 
 
-def message(prediction: Prediction) -> bytes:
+def payload(prediction: Prediction) -> bytes:
     """The body, as Standard Webhooks advises; the same at each attempt."""
     data = {"prediction_id": encode(prediction.id), "status": encode(prediction.state)}
     if prediction.output:
@@ -137,14 +137,14 @@ def _retry_after(text: str, now: float) -> float | None:
     return None
 
 
-def _sentence(error: Exception, seconds: float) -> str:
+def _describe(error: Exception, seconds: float) -> str:
     match error:
         case WebhookRefused():
             return str(error)
         case TimeoutError():
             return f"It did not answer within {seconds:.2g} s."
         case httpx.ConnectError() | httpx.ConnectTimeout():
-            return _no_connection(error)
+            return _describe_connect_error(error)
         case httpx.ProtocolError():
             return "It did not answer in HTTP."
         case httpx.TransportError():
@@ -153,7 +153,7 @@ def _sentence(error: Exception, seconds: float) -> str:
     return "Something went wrong here; the log says what."
 
 
-def _no_connection(error: BaseException) -> str:
+def _describe_connect_error(error: BaseException) -> str:
     while error.__context__:
         error = error.__context__
     if isinstance(error, ssl.SSLCertVerificationError):
