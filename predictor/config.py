@@ -38,7 +38,7 @@ def _signing_secrets(secrets: SecretStr) -> SecretStr:
 
 
 class Config(settings.BaseSettings):
-    """The settings of one process. Raises ConfigError, which names the variables to mend."""
+    """The settings of one process. Raises ConfigError, which names the variables to fix."""
 
     model_config = settings.SettingsConfigDict(
         env_prefix=PREFIX,
@@ -54,11 +54,11 @@ class Config(settings.BaseSettings):
     port: int = Field(8080, ge=0, le=65535)
     """Port of the api; 0 takes a free one."""
     url: HttpUrl | None = None
-    """The api that `predictor predict`, `status` and `cancel` ask. Unset: the one at
+    """The api that `predictor predict`, `status` and `cancel` call. Unset: the one at
     PREDICTOR_HOST and PREDICTOR_PORT."""
     redis_url: _Secret | None = None
     """Store to use: redis://, rediss://, unix:// or redis+sentinel://. Unset: `predictor` starts an
-    embedded one; a process started by hand looks at redis://localhost:6379."""
+    embedded one; a process started by hand uses redis://localhost:6379."""
     wait_replicas: int = Field(0, ge=0, le=100)
     """Replicas that must have a prediction before it is accepted."""
     data_dir: Path = Path(".predictor")
@@ -105,7 +105,11 @@ class Config(settings.BaseSettings):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise ConfigError(_explain(error)) from None
+            problems = []  # without the values, which may be secrets
+            for problem in error.errors(include_url=False):
+                name = str(problem["loc"][0]).upper()
+                problems.append(f"{PREFIX}{name}: {problem['msg'].removeprefix('Value error, ')}")
+            raise ConfigError("; ".join(problems)) from None
 
     @property
     def store_url(self) -> str:
@@ -139,20 +143,13 @@ class Config(settings.BaseSettings):
 def misspelled() -> list[tuple[str, str]]:
     """Variables of the environment and .env that are no settings, and the settings meant."""
     sources = settings.EnvSettingsSource(Config), settings.DotEnvSettingsSource(Config)
-    given = {name.upper() for source in sources for name in source.env_vars}
-    known = {PREFIX + name.upper(): name.upper() for name in Config.model_fields}
-    pairs = []
-    for name in sorted(given - known.keys()):
-        meant = difflib.get_close_matches(name.removeprefix(PREFIX), known.values(), 1)
-        # A setting that is given itself was not meant; nor is it by what started this process.
-        if name.startswith(PREFIX) and meant and PREFIX + meant[0] not in given:
-            pairs.append((name, PREFIX + meant[0]))
-    return pairs
-
-
-def _explain(error: ValidationError) -> str:
-    # Without the values, which may be secrets.
-    return "; ".join(
-        f"{PREFIX}{str(problem['loc'][0]).upper()}: {problem['msg'].removeprefix('Value error, ')}"
-        for problem in error.errors(include_url=False)
-    )
+    variables = {name.upper() for source in sources for name in source.env_vars}
+    given = {name.removeprefix(PREFIX) for name in variables if name.startswith(PREFIX)}
+    known = {name.upper() for name in Config.model_fields}
+    # A setting that is given itself was not meant; nor is it by what started this process.
+    return [
+        (PREFIX + name, PREFIX + meant)
+        for name in sorted(given - known)
+        for meant in difflib.get_close_matches(name, known, 1)
+        if meant not in given
+    ]

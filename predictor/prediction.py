@@ -99,7 +99,7 @@ class Prediction:
     tries: int = 0
     position: int | None = None  # in the queue, from 0; None unless queued
     estimated_wait: float | None = None  # seconds until it starts; None if unknown, or not queued
-    retry_after: float = 1.0  # seconds after which to ask again
+    retry_after: float = 1.0  # seconds until it should be read again
     expires_in: float | None = None  # seconds until it expires; None unless queued
     output: Output | None = None  # set if it succeeded and the output was read, too
     error: errors.PredictionError | None = None  # set if it ended otherwise

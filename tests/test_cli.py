@@ -4,7 +4,6 @@ import os
 import re
 import signal
 import socket
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -84,10 +83,9 @@ def test_killed_command_leaves_no_processes(command: Processes, tmp_path: Path) 
 def test_second_signal_skips_the_drain(command: Processes) -> None:
     api = serve(command, mock_delay=60, drain=60, **MEASURED)
     id_ = api.submit("x")
-    eventually(lambda: api.read(id_).status_code == 202, "acceptance")
+    eventually(lambda: api.status(id_)["status"] == "running", "a run that would be waited for")
     api.process.signal(signal.SIGINT)
-    eventually(lambda: "stopping" in api.process.output, "the first signal's word")
-    time.sleep(0.3)  # so that the prediction runs, and would be waited for
+    eventually(lambda: "stopping" in api.process.output, "the message of the first signal")
     api.process.signal(signal.SIGINT)
     assert api.process.wait(10) == 0
 
@@ -106,7 +104,7 @@ def test_closed_standard_output(command: Processes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "says"),
+    ("settings", "message"),
     [
         ({"model": "no_such:predict"}, "PREDICTOR_MODEL: 'no_such:predict': no module 'no_such'"),
         ({"model": "tests.models.broken:predict"}, "ValueError: no weights found"),
@@ -118,11 +116,11 @@ def test_closed_standard_output(command: Processes) -> None:
     ],
 )
 def test_start_errors_name_the_reason(
-    command: Processes, settings: dict[str, Any], says: str
+    command: Processes, settings: dict[str, Any], message: str
 ) -> None:
     process = command.start("predictor", **{"port": free_port()} | UNMEASURED | settings)
     assert process.wait(30) == os.EX_CONFIG
-    assert says in process.output
+    assert message in process.output
     assert "Traceback" not in process.output
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from predictor.cli import main
+from predictor.__main__ import main
 from predictor.client import commands
 from tests.processes import Api, Processes, eventually, free_port
 

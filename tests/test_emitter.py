@@ -12,18 +12,20 @@ class Sink:
     """Where an emitter ends: what arrived, when, and under which number."""
 
     def __init__(self) -> None:
-        self.said: Events = []
+        self.received: Events = []
         self.calls = 0
         self.times: list[float] = []
         self.open = asyncio.Event()
         self.open.set()
 
-    async def __call__(self, first: int, said: Events) -> None:
-        assert first == len(self.said) + 1
+    async def __call__(self, first: int, events: Events) -> None:
+        assert first == len(self.received) + 1
         self.calls += 1
         await self.open.wait()
-        self.said += said
-        self.times += [asyncio.get_running_loop().time() for kind, _ in said if kind == "progress"]
+        self.received += events
+        self.times += [
+            asyncio.get_running_loop().time() for kind, _ in events if kind == "progress"
+        ]
 
 
 @pytest.fixture
@@ -34,15 +36,15 @@ async def sink() -> Sink:
 async def test_outputs_from_a_thread_arrive_in_order(sink: Sink) -> None:
     emitter = Emitter(sink)
 
-    def talk() -> None:
+    def emit_all() -> None:
         for number in range(1000):
             emitter.emit(EventKind.OUTPUT, Json(b"%d" % number))
 
-    thread = threading.Thread(target=talk)
+    thread = threading.Thread(target=emit_all)
     thread.start()
     await asyncio.to_thread(thread.join)
     await emitter.close()
-    assert [data for _, data in sink.said] == [b"%d" % number for number in range(1000)]
+    assert [data for _, data in sink.received] == [b"%d" % number for number in range(1000)]
 
 
 async def test_progress_is_coalesced_and_the_last_is_sent(sink: Sink) -> None:
@@ -55,7 +57,7 @@ async def test_progress_is_coalesced_and_the_last_is_sent(sink: Sink) -> None:
     gaps = [later - earlier for earlier, later in zip(sink.times, sink.times[1:], strict=False)]
     assert len(gaps) >= 2
     assert min(gaps[:-1]) >= 0.1, "but for the last"
-    assert sink.said[-1] == (EventKind.PROGRESS, b"last")
+    assert sink.received[-1] == (EventKind.PROGRESS, b"last")
 
 
 async def test_close_waits_for_events_under_way(sink: Sink) -> None:
@@ -69,7 +71,7 @@ async def test_close_waits_for_events_under_way(sink: Sink) -> None:
     assert not ending.done()
     sink.open.set()
     await ending
-    assert [data for _, data in sink.said] == [b"1", b"2"]
+    assert [data for _, data in sink.received] == [b"1", b"2"]
 
 
 async def test_events_after_close_are_ignored(sink: Sink) -> None:
@@ -77,7 +79,7 @@ async def test_events_after_close_are_ignored(sink: Sink) -> None:
     await emitter.close()
     emitter.emit(EventKind.OUTPUT, Json(b"1"))
     await emitter.close()
-    assert not sink.said
+    assert not sink.received
 
 
 async def test_outputs_are_sent_in_batches(sink: Sink) -> None:
@@ -86,15 +88,15 @@ async def test_outputs_are_sent_in_batches(sink: Sink) -> None:
         emitter.emit(EventKind.OUTPUT, Json(b"%d" % number))
     await emitter.close()
     assert sink.calls == 3
-    assert len(sink.said) == 2500
+    assert len(sink.received) == 2500
 
 
 async def test_unsent_output_is_bounded() -> None:
     sent: list[int] = []
     never = asyncio.Event()
 
-    async def emit(_: int, said: Events) -> None:
-        sent.append(sum(len(data) for _, data in said))
+    async def emit(_: int, events: Events) -> None:
+        sent.append(sum(len(data) for _, data in events))
         await never.wait()
 
     emitter = Emitter(emit)

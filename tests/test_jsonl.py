@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from pydantic import HttpUrl
 
-from predictor.cli import main
+from predictor.__main__ import main
 from predictor.client import jsonl
 from predictor.client.api import Body, Client
 from predictor.config import Config

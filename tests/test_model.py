@@ -19,7 +19,7 @@ from tests.models.callables import shout
 
 
 @pytest.mark.parametrize(
-    ("path", "answer"),
+    ("path", "result"),
     [
         ("tests.models.echo:predict", b'"abc"'),
         ("tests.models.echo:predict_in_thread", b'"abc"'),
@@ -31,12 +31,12 @@ from tests.models.callables import shout
         ("builtins:len", b"3"),
     ],
 )
-async def test_any_callable_of_a_text_is_a_model(path: str, answer: bytes) -> None:
-    assert await load_model(path).run("abc", 5) == answer
+async def test_any_callable_of_a_text_is_a_model(path: str, result: bytes) -> None:
+    assert await load_model(path).run("abc", 5) == result
 
 
 @pytest.mark.parametrize(
-    ("path", "says"),
+    ("path", "message"),
     [
         ("tests.models.echo", "must look like package.module:name"),
         (":predict", "must look like"),
@@ -61,8 +61,8 @@ async def test_any_callable_of_a_text_is_a_model(path: str, answer: bytes) -> No
         ("..echo:predict", "importing"),
     ],
 )
-def test_load_errors_say_what_to_mend(path: str, says: str) -> None:
-    with pytest.raises(ModelNotLoadable, match=says) as caught:
+def test_load_errors_name_the_fix(path: str, message: str) -> None:
+    with pytest.raises(ModelNotLoadable, match=message) as caught:
         load_model(path)
     assert "\n" not in str(caught.value)
     assert repr(path) in str(caught.value)
@@ -88,8 +88,8 @@ def way(request: pytest.FixtureRequest) -> str:
 async def test_json_results(way: str, name: str) -> None:
     import json
 
-    answer = await Model(getattr(results, way)).run(name, 5)
-    assert json.loads(answer) == results.GOOD[name][1]
+    result = await Model(getattr(results, way)).run(name, 5)
+    assert json.loads(result) == results.GOOD[name][1]
 
 
 @pytest.mark.parametrize("name", results.BAD)
@@ -265,25 +265,25 @@ async def test_async_call_method_is_awaited() -> None:
 
 
 async def test_second_parameter_gets_the_run() -> None:
-    said: list[tuple[str, bytes]] = []
+    emitted: list[tuple[str, bytes]] = []
 
-    def say(kind: str, data: bytes) -> None:
-        said.append((kind, data))
+    def emit(kind: str, data: bytes) -> None:
+        emitted.append((kind, data))
 
-    run = Run(PredictionId("abc"), 5.0, say)
+    run = Run(PredictionId("abc"), 5.0, emit)
     assert await load_model("tests.models.talks:predict").run("1", 1, run) == b'"abc"'
-    assert said == [("output", b"0"), ("progress", b'{"fraction":1.0,"message":"1 of 1"}')]
+    assert emitted == [("output", b"0"), ("progress", b'{"fraction":1.0,"message":"1 of 1"}')]
     assert run.canceled, "nobody waits any more"
     assert await load_model("tests.models.talks:optional").run("1", 1) == b"0.7"
 
 
 @pytest.mark.parametrize(
-    ("fraction", "told"), [(-1, 0.0), (2, 1.0), (math.inf, 1.0), (True, 1.0), (1, 1.0)]
+    ("fraction", "reported"), [(-1, 0.0), (2, 1.0), (math.inf, 1.0), (True, 1.0), (1, 1.0)]
 )
-def test_progress_is_from_0_to_1(fraction: float, told: float) -> None:
-    said: list[bytes] = []
-    Run(PredictionId("x"), 0, lambda _, data: said.append(data)).progress(fraction, "x" * 5000)
-    assert json.loads(said[0]) == {"fraction": told, "message": "x" * 1000}
+def test_progress_is_from_0_to_1(fraction: float, reported: float) -> None:
+    emitted: list[bytes] = []
+    Run(PredictionId("x"), 0, lambda _, data: emitted.append(data)).progress(fraction, "x" * 5000)
+    assert json.loads(emitted[0]) == {"fraction": reported, "message": "x" * 1000}
 
 
 def test_invalid_progress_and_output_raise() -> None:

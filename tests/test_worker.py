@@ -143,8 +143,8 @@ def test_blocked_event_loop_keeps_its_lease(processes: Processes, api: Api, tmp_
     starts = tmp_path / "starts"
     for _ in range(2):
         processes.worker(model="tests.models.slow:block", lease=0.5)
-    answer = api.outcome(api.submit(f"1.6 {starts}"))
-    assert answer.status_code == 200
+    response = api.outcome(api.submit(f"1.6 {starts}"))
+    assert response.status_code == 200
     assert len(starts.read_text().splitlines()) == 1
 
 

@@ -1,4 +1,4 @@
-"""Loads the model that PREDICTOR_MODEL names, or says in one line why that is impossible."""
+"""Loads the model that PREDICTOR_MODEL names, or explains in one line why it cannot be."""
 
 import importlib
 import inspect
@@ -39,22 +39,19 @@ def _load(path: str, max_result: int) -> Model:
             where = getattr(module, "__file__", None) or "a namespace package"
             raise ModelNotLoadable(f"module {module_name!r} ({where}) has no {name!r}")
         target = getattr(target, part)
-    if not callable(target) or inspect.isclass(target):
-        what = type(target).__name__
-        fix = "name a function or a callable object"
-        if inspect.isclass(target):
-            what = f"the class {target.__name__}"
-            fix += (
-                f": write model = {target.__name__}() in the module, and name {module_name}:model"
-            )
-        raise ModelNotLoadable(f"is {what}; {fix}")
+    what, fix = f"is {type(target).__name__}", "name a function or a callable object"
+    if inspect.isclass(target):
+        what = f"is the class {target.__name__}"
+        fix += f": write model = {target.__name__}() in the module, and name {module_name}:model"
+    if inspect.isclass(target) or not callable(target):
+        raise ModelNotLoadable(f"{what}; {fix}")
     model = Model(target, max_result)
     try:
         inspect.signature(target).bind("", *([None] if model.takes_run else []))
     except TypeError as error:
         raise ModelNotLoadable(f"cannot be called with one text: {error}") from None
     except ValueError:
-        pass  # some built-in callables have no signature to look at
+        pass  # some built-in callables have no signature
     return model
 
 
@@ -66,10 +63,8 @@ def _import(module_name: str) -> Any:
         if isinstance(error, ModuleNotFoundError) and error.name:
             if f"{module_name}.".startswith(f"{error.name}."):
                 places = ", ".join(dict.fromkeys(str(Path(entry).resolve()) for entry in sys.path))
-                raise ModelNotLoadable(
-                    f"no module {error.name!r} in {places}; start in its folder, or add that to "
-                    "PYTHONPATH"
-                ) from None
+                fix = "start in its folder, or add that to PYTHONPATH"
+                raise ModelNotLoadable(f"no module {error.name!r} in {places}; {fix}") from None
             fix = f"; install the package that has it into {sys.prefix}"
         kind, reason = type(error).__name__, f"{error}{_place(error)}"
         if isinstance(error, SyntaxError) and error.filename:
@@ -78,7 +73,7 @@ def _import(module_name: str) -> Any:
 
 
 def _place(error: BaseException) -> str:
-    """The innermost frame outside of the import machinery: the line to mend."""
+    """The innermost frame outside of the import machinery: the line to fix."""
     ours = ("<frozen importlib", importlib.__file__, __file__)
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if not frame.filename.startswith(ours):

@@ -77,7 +77,7 @@ class Model:
         def work() -> Json:
             with _failures():
                 value = function(*arguments)
-                if inspect.isawaitable(value):  # a decorated `async def`, say
+                if inspect.isawaitable(value):  # such as a decorated `async def`
                     value = asyncio.run_coroutine_threadsafe(_await(value), loop).result()
                 return encode_json(value, self._max_result, lambda: run.canceled)
 

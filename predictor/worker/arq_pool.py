@@ -1,14 +1,14 @@
-"""The client that arq's worker gets as `redis_pool`: it replies from the claims.
+"""The client that arq's worker gets as `redis_pool`: a poll for due jobs returns claims.
 
-arq 0.28 sends six commands about every job. A claim has the replies, and the job finishes its claim
-itself, so none of them goes to the store. Commands that are not about one job pass through.
+A claimed job is free and due, and finishes its claim itself, so the commands that arq 0.28 sends
+about each job are not sent to the store. Others are.
 """
 
 import contextlib
 import functools
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any
 
 from arq.connections import ArqRedis
 from redis.exceptions import ResponseError
@@ -21,8 +21,8 @@ from predictor.store.wire import FUNCTION
 
 logger = logging.getLogger(__name__)
 
-#: What arq takes for the job: a call without arguments, which looks its claim up.
-_CALL: Final[dict[str, Any]] = {"t": None, "f": FUNCTION, "a": (), "k": {}, "et": 0}
+#: arq's job: a call without arguments, which looks up its claim.
+_CALL: dict[str, Any] = {"t": None, "f": FUNCTION, "a": (), "k": {}, "et": 0}
 
 
 class ClaimingRedis(ArqRedis):
