@@ -138,26 +138,25 @@ def _retry_after(text: str, now: float) -> float | None:
 
 
 def _describe(error: Exception, seconds: float) -> str:
-    match error:
-        case WebhookRefused():
-            return str(error)
-        case TimeoutError():
-            return f"It did not answer within {seconds:.2g} s."
-        case httpx.ConnectError() | httpx.ConnectTimeout():
-            return _describe_connect_error(error)
-        case httpx.ProtocolError():
-            return "It did not answer in HTTP."
-        case httpx.TransportError():
-            return "The connection broke."
-    logger.error("a webhook could not be sent", exc_info=error)
-    return "Something went wrong here; the log says what."
-
-
-def _describe_connect_error(error: BaseException) -> str:
-    while error.__context__:
-        error = error.__context__
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"Its certificate is not accepted: {error.verify_message.rstrip('.')}."
-    if isinstance(error, ssl.SSLError):
-        return "It does not speak TLS."
-    return "It could not be connected to."
+    cause: BaseException = error
+    while cause.__context__:
+        cause = cause.__context__
+    match error, cause:
+        case WebhookRefused(), _:
+            text = str(error)
+        case TimeoutError(), _:
+            text = f"It did not answer within {seconds:.2g} s."
+        case httpx.ConnectError(), ssl.SSLCertVerificationError() as refusal:
+            text = f"Its certificate is not accepted: {refusal.verify_message.rstrip('.')}."
+        case httpx.ConnectError(), ssl.SSLError():
+            text = "It does not speak TLS."
+        case ((httpx.ConnectError() | httpx.ConnectTimeout()), _):
+            text = "It could not be connected to."
+        case httpx.ProtocolError(), _:
+            text = "It did not answer in HTTP."
+        case httpx.TransportError(), _:
+            text = "The connection broke."
+        case _:
+            text = "Something went wrong here; the log says what."
+            logger.error("a webhook could not be sent", exc_info=error)
+    return text
