@@ -89,10 +89,20 @@ async def _status_or_cancel(client: Client, options: Namespace) -> int:
 
 
 async def _wait(client: Client, id_: str, options: Namespace) -> int:
+    """Print the result; until then show the progress, if standard error is a terminal."""
     hint = f"{id_} goes on; to wait for it: predictor status {id_} --wait"
+    layout = "{desc} {percentage:3.0f}%|{bar}|"
+    bar: tqdm[Any] = tqdm(total=1, bar_format=layout, leave=False, disable=None)
+
+    def on_event(event: str, data: Any) -> None:
+        if event in {"status", "progress"}:
+            bar.n = data.get("fraction", 0)
+            bar.set_description_str(data.get("status") or data["message"])
+
     try:
-        async with asyncio.timeout(options.wait):
-            body = await _watch(client, id_)
+        with bar:
+            async with asyncio.timeout(options.wait):
+                body = await client.wait(id_, on_event)
     except TimeoutError:
         _report(f"not ended within {options.wait:g} s: {hint}")
         return 75
@@ -100,19 +110,6 @@ async def _wait(client: Client, id_: str, options: Namespace) -> int:
         _report(hint)
         raise
     return _print(body, body["output"]["result"], options)
-
-
-async def _watch(client: Client, id_: str) -> Body:
-    """Show progress until it has ended, if standard error is a terminal."""
-    layout = "{desc} {percentage:3.0f}%|{bar}|"
-    with tqdm(total=1, bar_format=layout, leave=False, disable=None) as bar:
-
-        def on_event(event: str, data: Any) -> None:
-            if event in {"status", "progress"}:
-                bar.n = data.get("fraction", 0)
-                bar.set_description_str(data.get("status") or data["message"])
-
-        return await client.wait(id_, on_event)
 
 
 def _predict_many(options: Namespace, config: Config) -> int:

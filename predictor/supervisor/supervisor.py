@@ -44,12 +44,8 @@ class Child:
     explain: Callable[[], str] = str
     ends_last: bool = False
     was_ready: bool = False
-    _process: asyncio.subprocess.Process | None = None
+    process: asyncio.subprocess.Process | None = None
     _stopping: bool = False
-
-    @property
-    def pid(self) -> int | None:
-        return self._process.pid if self._process else None
 
     async def run(self) -> None:
         """Keep it running until `stop`. Raises ConfigError if it ends before it was ever ready."""
@@ -57,7 +53,7 @@ class Child:
         while not self._stopping:
             started = time.monotonic()
             # A session of its own: Ctrl-C in the terminal is for the command, which stops in order.
-            self._process = process = await asyncio.create_subprocess_exec(
+            self.process = process = await asyncio.create_subprocess_exec(
                 *self.command, env=self.environment, start_new_session=True
             )
             self.guardian.watch(process.pid, last=self.ends_last)
@@ -80,17 +76,17 @@ class Child:
     async def stop(self, grace: float) -> None:
         """Send SIGTERM, and after `grace` seconds SIGKILL."""
         self.terminate(signal.SIGTERM)
-        if self._process:
+        if self.process:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._process.wait(), grace)
+                await asyncio.wait_for(self.process.wait(), grace)
             self.terminate(signal.SIGKILL)
-            await self._process.wait()
+            await self.process.wait()
 
     def terminate(self, signum: int) -> None:
         """Send the signal, and do not start it again."""
         self._stopping = True
-        if self._process and self._process.returncode is None:
-            signal_group(self._process.pid, signum)
+        if self.process and self.process.returncode is None:
+            signal_group(self.process.pid, signum)
 
 
 class Supervisor:
@@ -197,7 +193,8 @@ class Supervisor:
 
     async def _has_notified(self, child: Child) -> bool:
         """Whether it has called `notify_ready`."""
-        return f"READY=1\nMAINPID={child.pid}".encode() in self._notifications
+        pid = child.process.pid if child.process else None
+        return f"READY=1\nMAINPID={pid}".encode() in self._notifications
 
 
 def supervise(config: Config) -> None:
