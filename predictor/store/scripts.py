@@ -11,12 +11,9 @@ from typing import Any
 
 from predictor import errors
 from predictor.store import keys
-from predictor.store.wire import encode_unrun
 
 _SHARED = [f"shared/{part}" for part in ("basics", "clock", "deadline", "settle", "suspects")]
-_UNRUN = (errors.Canceled, errors.Expired, errors.TimedOut)
-_CONSTANTS = {name: value for name, value in vars(keys).items() if name.isupper()}
-_CONSTANTS |= {error.code.upper(): encode_unrun(error()) for error in _UNRUN}
+_UNRUN = {kind.code.upper(): kind for kind in (errors.Canceled, errors.Expired, errors.TimedOut)}
 _FUNCTION = re.compile(r"^local (function (\w+)\(.*?^end)$", re.MULTILINE | re.DOTALL)
 _WORD = re.compile(r"\w+")
 
@@ -49,7 +46,11 @@ def script(name: str, *, allow_oom: bool = False) -> str:
     while new := {name: body for name, body in functions.items() if name in words - used.keys()}:
         used |= new
         words.update(*(_WORD.findall(body) for body in new.values()))
-    known = {name: value for name, value in _CONSTANTS.items() if name in words}
+    known = {name: value for name, value in vars(keys).items() if name.isupper() and name in words}
+    if unrun := _UNRUN.keys() & words:
+        from predictor.store.wire import encode_unrun  # the heartbeat does without pydantic
+
+        known |= {name: encode_unrun(_UNRUN[name]()) for name in unrun}
     names = [f"local {name} = {value!r}" for name, value in known.items()]
     forward = [f"local {', '.join(used)}"] if used else []
     whole = "\n".join([*names, *forward, *used.values(), text])
