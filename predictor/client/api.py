@@ -55,54 +55,54 @@ class Client(contextlib.AbstractAsyncContextManager["Client"]):
 
     async def predict(self, text: str) -> Body:
         """The `input` and the `result`. Not retried once it may have been processed."""
-        asked: Body = {"json": {"input": text}, "timeout": self._config.timeout + _TIMEOUT}
-        return await self._ask("POST", "", "result", is_sync=True, **asked)
+        options: Body = {"json": {"input": text}, "timeout": self._config.timeout + _TIMEOUT}
+        return await self._call("POST", "", "result", is_sync=True, **options)
 
     async def submit(self, text: str, key: str | None = None) -> Body:
         """The `prediction_id` of an async prediction; the same for the same key."""
         headers = {"Async-Mode": "true", "Idempotency-Key": key or uuid.uuid4().hex}
-        return await self._ask("POST", "", "prediction_id", json={"input": text}, headers=headers)
+        return await self._call("POST", "", "prediction_id", json={"input": text}, headers=headers)
 
     async def status(self, id_: str) -> Body:
-        return await self._ask("GET", f"{_path(id_)}/status", "status")
+        return await self._call("GET", f"{_path(id_)}/status", "status")
 
     async def cancel(self, id_: str) -> Body:
-        return await self._ask("POST", f"{_path(id_)}/cancel", "status")
+        return await self._call("POST", f"{_path(id_)}/cancel", "status")
 
-    async def wait(self, id_: str, listen: Callable[[str, Any], None] | None = None) -> Body:
-        """The `output`, as soon as there is one; `listen` gets the events meanwhile."""
+    async def wait(self, id_: str, on_event: Callable[[str, Any], None] | None = None) -> Body:
+        """The `output`, as soon as there is one; `on_event` is called with each event."""
         # Proxies cut connections after a minute, and a stream that broke off is soon resumed.
-        hold = 1 if listen else 30
-        asked: Body = {"headers": {"Prefer": f"wait={hold}"}, "timeout": hold + _TIMEOUT}
+        hold = 1 if on_event else 30
+        options: Body = {"headers": {"Prefer": f"wait={hold}"}, "timeout": hold + _TIMEOUT}
         last = ""
         while True:
-            if listen:
-                last = await self._follow(id_, last, listen)
+            if on_event:
+                last = await self._follow(id_, last, on_event)
             began = time.monotonic()
-            body = await self._ask("GET", _path(id_), "output", **asked)
+            body = await self._call("GET", _path(id_), "output", **options)
             if "output" in body:
                 return body
             # A proxy may not let the api hold its response.
             await asyncio.sleep(max(0, began + 1 - time.monotonic()))
 
-    async def _follow(self, id_: str, last: str, listen: Callable[[str, Any], None]) -> str:
-        """Listen until the stream ends or breaks off; return the id of its last event."""
+    async def _follow(self, id_: str, last: str, on_event: Callable[[str, Any], None]) -> str:
+        """Read events until the stream ends or breaks off; return the id of its last event."""
         url = f"{self._url}/predict{_path(id_)}/events"
         headers = {"Last-Event-ID": last} if last else {}
         with contextlib.suppress(httpx.HTTPError, SSEError, ValueError):
             async with aconnect_sse(self._http, "GET", url, headers=headers) as source:
                 async for event in source.aiter_sse():
                     last = event.id or last
-                    listen(event.event, from_json(event.data))
+                    on_event(event.event, from_json(event.data))
         return last
 
-    async def _ask(
-        self, method: str, path: str, field: str, *, is_sync: bool = False, **asked: Any
+    async def _call(
+        self, method: str, path: str, field: str, *, is_sync: bool = False, **options: Any
     ) -> Body:
         """The response body that has `field`, with retries while they are safe and may help."""
         while True:
             try:
-                response = await self._send(method, path, **asked)
+                response = await self._send(method, path, **options)
                 body = _read(response, field, is_sync=is_sync)
             except Unreachable as failure:
                 if is_sync and failure.retry_after is None:  # it may have been processed
@@ -112,16 +112,15 @@ class Client(contextlib.AbstractAsyncContextManager["Client"]):
                 self._failing_since = None
                 return body
 
-    async def _send(self, method: str, path: str, **asked: Any) -> httpx.Response:
+    async def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
-            return await self._http.request(method, f"{self._url}/predict{path}", **asked)
+            return await self._http.request(method, f"{self._url}/predict{path}", **options)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             is_harmless = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
-            if len(str(asked.get("json")).encode()) > self._config.max_body and not is_harmless:
+            if len(str(options.get("json")).encode()) > self._config.max_body and not is_harmless:
                 # The api closes the connection to what is too large; its response can be lost.
-                raise RequestError(
-                    "cut off: is it larger than the api's PREDICTOR_MAX_BODY?"
-                ) from None
+                message = "cut off: is it larger than the api's PREDICTOR_MAX_BODY?"
+                raise RequestError(message) from None
             reason = f"no answer from {self._address} ({str(error) or type(error).__name__})"
             raise Unreachable(reason, 0 if is_harmless else None) from None
 

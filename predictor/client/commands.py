@@ -38,7 +38,7 @@ def run_command(options: Namespace, config: Config) -> int:
     try:
         if options.command == "predict":
             return _predict(options, config)
-        return _ask(config, _RETRY_FOR, lambda client: _status_or_cancel(client, options))
+        return _run(config, _RETRY_FOR, lambda client: _status_or_cancel(client, options))
     except BrokenPipeError:
         # End as SIGPIPE would; what is flushed at exit is dropped.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -64,7 +64,7 @@ def _predict(options: Namespace, config: Config) -> int:
         options.text.encode()
     except UnicodeError as error:
         raise UsageError(f"the text is not UTF-8: {error}") from None
-    return _ask(config, _RETRY_FOR, lambda client: _predict_one(client, options))
+    return _run(config, _RETRY_FOR, lambda client: _predict_one(client, options))
 
 
 async def _predict_one(client: Client, options: Namespace) -> int:
@@ -89,30 +89,27 @@ async def _status_or_cancel(client: Client, options: Namespace) -> int:
 
 
 async def _wait(client: Client, id_: str, options: Namespace) -> int:
-    go_on = f"{id_} goes on; to wait for it: predictor status {id_} --wait"
+    """Print the result; until then show the progress, if standard error is a terminal."""
+    hint = f"{id_} goes on; to wait for it: predictor status {id_} --wait"
+    layout = "{desc} {percentage:3.0f}%|{bar}|"
+    bar: tqdm[Any] = tqdm(total=1, bar_format=layout, leave=False, disable=None)
+
+    def on_event(event: str, data: Any) -> None:
+        if event in {"status", "progress"}:
+            bar.n = data.get("fraction", 0)
+            bar.set_description_str(data.get("status") or data["message"])
+
     try:
-        async with asyncio.timeout(options.wait):
-            body = await _watch(client, id_)
+        with bar:
+            async with asyncio.timeout(options.wait):
+                body = await client.wait(id_, on_event)
     except TimeoutError:
-        _report(f"not ended within {options.wait:g} s: {go_on}")
+        _report(f"not ended within {options.wait:g} s: {hint}")
         return 75
     except (asyncio.CancelledError, Unreachable):
-        _report(go_on)
+        _report(hint)
         raise
     return _print(body, body["output"]["result"], options)
-
-
-async def _watch(client: Client, id_: str) -> Body:
-    """Show progress until it has ended, if standard error is a terminal."""
-    look = "{desc} {percentage:3.0f}%|{bar}|"
-    with tqdm(total=1, bar_format=look, leave=False, disable=None) as bar:
-
-        def listen(event: str, data: Any) -> None:
-            if event in {"status", "progress"}:
-                bar.n = data.get("fraction", 0)
-                bar.set_description_str(data.get("status") or data["message"])
-
-        return await client.wait(id_, listen)
 
 
 def _predict_many(options: Namespace, config: Config) -> int:
@@ -124,19 +121,19 @@ def _predict_many(options: Namespace, config: Config) -> int:
     try:
         with to as out, tqdm(total=count, initial=out.kept, unit=" lines", disable=None) as bar:
             ask = partial(jsonl.predict_lines, lines, out, math.ceil(options.at_once), bar.update)
-            return 1 if _ask(config, _RETRY_MANY_FOR, ask) else 0
+            return 1 if _run(config, _RETRY_MANY_FOR, ask) else 0
     except (KeyboardInterrupt, Unreachable):
         if options.output:
             _report("the same command goes on where this one has stopped")
         raise
 
 
-def _ask(config: Config, retry_for: float, question: Callable[[Client], Awaitable[int]]) -> int:
-    async def ask() -> int:
+def _run(config: Config, retry_for: float, call: Callable[[Client], Awaitable[int]]) -> int:
+    async def run() -> int:
         async with Client(config, retry_for) as client:
-            return await question(client)
+            return await call(client)
 
-    return asyncio.run(ask())
+    return asyncio.run(run())
 
 
 def _print(body: Body, short: Any, options: Namespace) -> int:

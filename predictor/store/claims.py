@@ -181,7 +181,6 @@ class Claims:
                 await self.retry.until_answered(lambda: self.scripts.run("requeue", *args))
 
     def requeue_arguments(self, claims: Iterable[Claim]) -> list[Any]:
-        """The arguments of requeue.lua."""
         most = self._config.max_tries
         args: list[Any] = [self.worker, _MOST_REQUEUES * most, max(3, most), self._company]
         return args + [part for claim in claims for part in (claim.id, claim.token)]

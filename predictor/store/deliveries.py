@@ -40,7 +40,6 @@ class Deliveries:
         self._next_due = self._poll_every
 
     async def close(self) -> None:
-        """Close the connections."""
         await self._redis.aclose(close_connection_pool=True)
 
     def give_up_after(self, seconds: float) -> None:

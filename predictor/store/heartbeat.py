@@ -1,7 +1,7 @@
 """The heartbeat of one worker: a process that renews its leases for as long as it lives.
 
-It reads `Beat` as JSON from its standard input. It writes to its standard output an empty line when
-it is ready, then the ids of predictions that the worker need not go on with, one a line.
+It reads the fields of `Heartbeat` as JSON from standard input. It writes an empty line to standard
+output when it is ready, then the ids of predictions that need not go on, one a line.
 
 A process of its own, because a model may hold its worker's interpreter for longer than a lease.
 """
@@ -27,9 +27,9 @@ from predictor.store.scripts import Scripts
 _LOOK_EVERY = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Beat:
-    """The parameters of a heartbeat. Times in seconds."""
+@dataclass
+class Heartbeat:
+    """Renews what one worker holds, and waits for ids to cancel. Times in seconds."""
 
     url: str
     worker: str
@@ -38,24 +38,19 @@ class Beat:
     timeout: float
     allow_oom: bool
 
-
-class Heartbeat:
-    """Renews what one worker holds, and waits for ids that are to be canceled."""
-
-    def __init__(self, beat: Beat, parent: int) -> None:
-        self._beat = beat
-        self._parent = parent
-        self._requests = keys.CANCEL_REQUESTS + beat.worker
+    def __post_init__(self) -> None:
+        self._parent = os.getppid()
+        self._requests = keys.CANCEL_REQUESTS + self.worker
         # A wait that the server forgets (its clock was set back) must not outlast the lease.
-        limit = 2 * min(beat.lease / 3, _LOOK_EVERY)
-        self._client = blocking_client(beat.url, socket_timeout=limit, socket_connect_timeout=1)
-        self._scripts = Scripts(self._client, allow_oom=beat.allow_oom)
+        limit = 2 * min(self.lease / 3, _LOOK_EVERY)
+        self._client = blocking_client(self.url, socket_timeout=limit, socket_connect_timeout=1)
+        self._scripts = Scripts(self._client, allow_oom=self.allow_oom)
         #: seconds that the store's clock was ahead of `time.monotonic`, at least and at most
         self._least, self._most = math.inf, -math.inf
 
     def run(self) -> None:
         """Return when the worker has ended."""
-        pause = self._beat.lease / 3
+        pause = self.lease / 3
         due = time.monotonic()
         while os.getppid() == self._parent:
             try:
@@ -77,14 +72,13 @@ class Heartbeat:
             _write(found[1])
 
     def _beat_once(self) -> None:
-        beat = self._beat
         seconds, us = self._client.time()  # type: ignore[misc]
         ahead = seconds + us / 1_000_000 - time.monotonic()
         self._least, self._most = min(self._least, ahead), max(self._most, ahead)
         # What the clock was set meanwhile, or the machine slept, no run has run.
-        longest_run = beat.timeout + 2 * beat.lease + self._most - self._least
-        times = (round(1000 * beat.lease), round(1000 * longest_run))
-        for id_ in self._scripts.run("renew", beat.worker, *times):
+        longest_run = self.timeout + 2 * self.lease + self._most - self._least
+        times = (round(1000 * self.lease), round(1000 * longest_run))
+        for id_ in self._scripts.run("renew", self.worker, *times):
             _write(id_)
 
 
@@ -100,12 +94,10 @@ def _is_stopped(pid: int) -> bool:
 
 
 def main() -> None:
-    """Beat until the worker has ended."""
-    parent = os.getppid()
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, signal.SIG_IGN)  # they are for the worker, which may need its leases
     with contextlib.suppress(BrokenPipeError):
-        heartbeat = Heartbeat(Beat(**json.loads(sys.stdin.readline())), parent)
+        heartbeat = Heartbeat(**json.loads(sys.stdin.readline()))
         _write(b"")  # ready
         heartbeat.run()
 

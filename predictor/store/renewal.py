@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import dataclasses
 import json
 import logging
 import sys
@@ -14,7 +13,6 @@ from predictor.prediction import PredictionId
 from predictor.store import keys
 from predictor.store.claims import Claims
 from predictor.store.connection import blocking_client
-from predictor.store.heartbeat import Beat
 from predictor.store.retry import STORE_ERRORS, describe
 from predictor.store.scripts import Scripts
 
@@ -65,14 +63,15 @@ class Renewal:
             logger.warning("not requeued (%s): the leases will run out", describe(error))
 
     async def _spawn(self) -> asyncio.StreamReader:
-        config, allow_oom = self._config, self._claims.scripts.allow_oom
-        beat = Beat(config.store_url, self._claims.worker, config.lease, config.timeout, allow_oom)
+        config, claims = self._config, self._claims
+        fields = {"url": config.store_url, "worker": claims.worker, "lease": config.lease}
+        fields |= {"timeout": config.timeout, "allow_oom": claims.scripts.allow_oom}
         self._process = process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "predictor.store.heartbeat"), stdin=PIPE, stdout=PIPE
         )
         assert process.stdin is not None  # noqa: S101 (for the type checker)
         assert process.stdout is not None  # noqa: S101 (for the type checker)
-        process.stdin.write(json.dumps(dataclasses.asdict(beat)).encode() + b"\n")
+        process.stdin.write(json.dumps(fields).encode() + b"\n")
         await process.stdout.readline()
         return process.stdout
 

@@ -56,7 +56,6 @@ class StoreRetry:
         self._deadline = math.inf
 
     def failed(self, error: Exception) -> None:
-        """A call failed."""
         now = self.last_failure = time.monotonic()
         if self._since is None:
             self._since, self._next_line = now, now
@@ -66,7 +65,6 @@ class StoreRetry:
             self._next_line = now + _LOG_EVERY
 
     def recovered(self) -> None:
-        """A call succeeded."""
         if self._since is not None:
             logger.warning("store available again after %.1f s", time.monotonic() - self._since)
             self._since, self._pause = None, _PAUSE[0]

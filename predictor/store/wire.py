@@ -84,7 +84,6 @@ _attempt = TypeAdapter(Attempt)
 
 
 def encode_job(job: Job, submitted_ms: int) -> bytes:
-    """The job as arq stores it."""
     terms = {"cancel_after": job.cancel_after} if job.cancel_after else {}
     return to_json({"t": None, "f": FUNCTION, "a": [job.input], "k": terms, "et": submitted_ms})
 
@@ -153,7 +152,6 @@ def decode_event(id_: bytes, fields: dict[bytes, bytes]) -> Event | None:
 
 
 def encode_attempt(attempt: Attempt) -> bytes:
-    """An attempt to deliver a webhook as the store keeps it."""
     return _attempt.dump_json(attempt)
 
 

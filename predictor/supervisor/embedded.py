@@ -57,7 +57,7 @@ class EmbeddedStore:
                     os.truncate(path, end)
                     logger.warning("cut %d bytes after a power loss: %s", size - end, path)
 
-    def why(self) -> str:
+    def explain(self) -> str:
         """Why it does not start: the command that mends its file, or the end of its log."""
         log = self._folder / "valkey.log"
         last = log.read_text(errors="replace").rpartition(" # ")[2] if log.exists() else ""

@@ -3,24 +3,90 @@
 import asyncio
 import contextlib
 import fcntl
+import logging
 import os
 import signal
 import socket
 import sys
 import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from predictor.config import Config
 from predictor.errors import ConfigError
 from predictor.store.connection import check_url
-from predictor.supervisor.child import Child
 from predictor.supervisor.embedded import EmbeddedStore, is_address
-from predictor.supervisor.guardian import Guardian
+from predictor.supervisor.guardian import Guardian, signal_group
 from predictor.webhooks.allowlist import Allowed
 
+logger = logging.getLogger(__name__)
+
+_BACK_OFF = (0.2, 10.0)  # seconds until a restart: the first, and the longest; doubled each time
+_STABLE = 10.0  # seconds of uptime after which the back-off starts anew
 _MARGIN = 8.0  # seconds past the drain after which a process is killed
 _STORE_GRACE = 15.0  # seconds that the store gets to stop
+
+
+@dataclass(eq=False)
+class Child:
+    """A process that is started, watched, and restarted when it ends."""
+
+    name: str
+    command: list[str]
+    environment: dict[str, str]
+    guardian: Guardian
+    #: whether it serves; called until it does for the first time
+    is_ready: Callable[["Child"], Awaitable[bool]]
+    #: more about why it does not start
+    explain: Callable[[], str] = str
+    ends_last: bool = False
+    was_ready: bool = False
+    process: asyncio.subprocess.Process | None = None
+    _stopping: bool = False
+
+    async def run(self) -> None:
+        """Keep it running until `stop`. Raises ConfigError if it ends before it was ever ready."""
+        pause = _BACK_OFF[0]
+        while not self._stopping:
+            started = time.monotonic()
+            # A session of its own: Ctrl-C in the terminal is for the command, which stops in order.
+            self.process = process = await asyncio.create_subprocess_exec(
+                *self.command, env=self.environment, start_new_session=True
+            )
+            self.guardian.watch(process.pid, last=self.ends_last)
+            if self._stopping:
+                self.terminate(signal.SIGTERM)
+            status = await process.wait()
+            signal_group(process.pid, signal.SIGKILL)  # what it has left behind
+            self.guardian.forget(process.pid)
+            if self._stopping:
+                return
+            if status == os.EX_CONFIG or not self.was_ready:
+                reason = f"(exit status {status}){self.explain()}"
+                raise ConfigError(f"the {self.name} does not start {reason}")
+            if time.monotonic() - started > _STABLE:
+                pause = _BACK_OFF[0]
+            logger.error("the %s ended (exit status %s): started again", self.name, status)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _BACK_OFF[1])
+
+    async def stop(self, grace: float) -> None:
+        """Send SIGTERM, and after `grace` seconds SIGKILL."""
+        self.terminate(signal.SIGTERM)
+        if self.process:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.process.wait(), grace)
+            self.terminate(signal.SIGKILL)
+            await self.process.wait()
+
+    def terminate(self, signum: int) -> None:
+        """Send the signal, and do not start it again."""
+        self._stopping = True
+        if self.process and self.process.returncode is None:
+            signal_group(self.process.pid, signum)
 
 
 class Supervisor:
@@ -64,7 +130,7 @@ class Supervisor:
         if self._config.redis_url is None:
             store = EmbeddedStore(self._config.data_dir, self._scratch)
             store.cut_zeros()
-            options = {"is_ready": store.is_ready, "why": store.why, "ends_last": True}
+            options = {"is_ready": store.is_ready, "explain": store.explain, "ends_last": True}
             self._store = self._child("embedded store", store.command, **options)
             await self._launch(self._store)
             self._config = self._config.with_redis_url(store.url)
@@ -105,7 +171,7 @@ class Supervisor:
     def _on_signal(self) -> None:
         if self._stop.is_set():
             for child in self._served:
-                child.end(signal.SIGKILL)
+                child.terminate(signal.SIGKILL)
             return
         _print(
             f"predictor: stopping; running predictions get {self._config.drain:g} s to finish "
@@ -127,7 +193,8 @@ class Supervisor:
 
     async def _has_notified(self, child: Child) -> bool:
         """Whether it has called `notify_ready`."""
-        return f"READY=1\nMAINPID={child.pid}".encode() in self._notifications
+        pid = child.process.pid if child.process else None
+        return f"READY=1\nMAINPID={pid}".encode() in self._notifications
 
 
 def supervise(config: Config) -> None:

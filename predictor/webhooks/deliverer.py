@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from predictor.prediction import Attempt, Delivery, DeliveryState, PredictionId
 from predictor.store.deliveries import Deliveries
-from predictor.webhooks.sender import Sender, message
+from predictor.webhooks.sender import Sender, payload
 
 logger = logging.getLogger(__name__)
 
@@ -40,16 +40,17 @@ class Deliverer:
         stopping = asyncio.create_task(stop.wait())
         stopping.add_done_callback(lambda _: self._deliveries.give_up_after(drain))
         while not stopping.done():
-            room = self._room()
-            claimed = await self._deliveries.claim(room, self._running)
+            capacity = self._capacity()
+            claimed = await self._deliveries.claim(capacity, self._running)
             if claimed:
                 for id_ in list(claimed):
                     task = self._running[id_] = asyncio.create_task(self._deliver(claimed.pop(id_)))
                     task.add_done_callback(partial(self._running.pop, id_))
                 await asyncio.sleep(0)  # they start to send
-                self._make_room()
+                self._cut_slow()
             else:
-                due = asyncio.create_task(self._deliveries.wait() if room else asyncio.sleep(0.05))
+                wait = self._deliveries.wait() if capacity else asyncio.sleep(0.05)
+                due = asyncio.create_task(wait)
                 await asyncio.wait({stopping, due}, return_when=asyncio.FIRST_COMPLETED)
                 due.cancel()
         if self._running:
@@ -70,17 +71,18 @@ class Deliverer:
     def _held(self, ids: Iterable[PredictionId]) -> int:
         return sum(self._sending[id_][1] for id_ in ids)
 
-    def _room(self) -> int:
+    def _capacity(self) -> int:
         """How many more may start now, if all slow ones are cut short."""
         slow = self._slow()
         is_full = self._held(self._sending) - self._held(slow) >= _BYTES_AT_ONCE
         return 0 if is_full else max(0, _AT_ONCE + len(slow) - len(self._running))
 
-    def _make_room(self) -> None:
-        """Cut short the slowest, as far as new ones need their room."""
+    def _cut_slow(self) -> None:
+        """Cut short the oldest slow ones while there is too much at once."""
         for id_ in self._slow():
-            if len(self._sending) > _AT_ONCE or self._held(self._sending) > _BYTES_AT_ONCE:
-                self._sending.pop(id_)[2].reschedule(0)
+            if len(self._sending) <= _AT_ONCE and self._held(self._sending) <= _BYTES_AT_ONCE:
+                return
+            self._sending.pop(id_)[2].reschedule(0)
 
     async def _deliver(self, delivery: Delivery) -> None:
         id_, host = delivery.prediction.id, urlsplit(delivery.url).hostname or ""
@@ -88,7 +90,7 @@ class Deliverer:
             async with self._recording:
                 await self._deliveries.put_off(id_, random.uniform(1, 5))  # noqa: S311
             return
-        body, limit = message(delivery.prediction), asyncio.timeout(_LIMIT)
+        body, limit = payload(delivery.prediction), asyncio.timeout(_LIMIT)
         self._sending[id_] = host, len(body), limit
         # The body has the output: do not hold it twice.
         delivery = replace(delivery, prediction=replace(delivery.prediction, output=None))

@@ -53,7 +53,7 @@ class Sender(AbstractAsyncContextManager["Sender"]):
                 response = await self._post(parse_target(url), headers, body)
         except Exception as error:
             seconds = time.monotonic() - began
-            return Attempt(at, seconds, error=_sentence(error, seconds))
+            return Attempt(at, seconds, error=_describe(error, seconds))
         return _attempt(response, at, time.monotonic() - began)
 
     def _headers(self, webhook_id: str, at: int, body: bytes) -> dict[str, str]:
@@ -94,7 +94,7 @@ class Sender(AbstractAsyncContextManager["Sender"]):
         raise failure
 
 
-def message(prediction: Prediction) -> bytes:
+def payload(prediction: Prediction) -> bytes:
     """The body, as Standard Webhooks advises; the same at each attempt."""
     data = {"prediction_id": encode(prediction.id), "status": encode(prediction.state)}
     if prediction.output:
@@ -137,27 +137,26 @@ def _retry_after(text: str, now: float) -> float | None:
     return None
 
 
-def _sentence(error: Exception, seconds: float) -> str:
-    match error:
-        case WebhookRefused():
-            return str(error)
-        case TimeoutError():
-            return f"It did not answer within {seconds:.2g} s."
-        case httpx.ConnectError() | httpx.ConnectTimeout():
-            return _no_connection(error)
-        case httpx.ProtocolError():
-            return "It did not answer in HTTP."
-        case httpx.TransportError():
-            return "The connection broke."
-    logger.error("a webhook could not be sent", exc_info=error)
-    return "Something went wrong here; the log says what."
-
-
-def _no_connection(error: BaseException) -> str:
-    while error.__context__:
-        error = error.__context__
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"Its certificate is not accepted: {error.verify_message.rstrip('.')}."
-    if isinstance(error, ssl.SSLError):
-        return "It does not speak TLS."
-    return "It could not be connected to."
+def _describe(error: Exception, seconds: float) -> str:
+    cause: BaseException = error
+    while cause.__context__:
+        cause = cause.__context__
+    match error, cause:
+        case WebhookRefused(), _:
+            text = str(error)
+        case TimeoutError(), _:
+            text = f"It did not answer within {seconds:.2g} s."
+        case httpx.ConnectError(), ssl.SSLCertVerificationError() as refusal:
+            text = f"Its certificate is not accepted: {refusal.verify_message.rstrip('.')}."
+        case httpx.ConnectError(), ssl.SSLError():
+            text = "It does not speak TLS."
+        case ((httpx.ConnectError() | httpx.ConnectTimeout()), _):
+            text = "It could not be connected to."
+        case httpx.ProtocolError(), _:
+            text = "It did not answer in HTTP."
+        case httpx.TransportError(), _:
+            text = "The connection broke."
+        case _:
+            text = "Something went wrong here; the log says what."
+            logger.error("a webhook could not be sent", exc_info=error)
+    return text

@@ -23,7 +23,7 @@ _MOST_THREADS = 500  # of the process; above, nothing is looked up: many already
 _TEXT = re.compile(r"[!\"$-~]{1,2048}")
 
 #: IPv6 addresses that embed an IPv4 address: mapped ones, and those of NAT64.
-_EMBED_IPV4 = [ip_network("::ffff:0:0/96"), ip_network("64:ff9b::/96")]
+_EMBEDDING = [ip_network("::ffff:0:0/96"), ip_network("64:ff9b::/96")]
 
 #: Not public, though Python says so: protocol assignments (Oracle's metadata is there), 6to4 (leads
 #: to an IPv4 address), the address of the host of Azure's machines, multicast, and what is not in
@@ -66,7 +66,7 @@ async def permitted_addresses(target: httpx.URL, allowed: Allowed) -> list[Addre
     addresses = await _look_up(host)
     if host in allowed.hosts:
         return addresses
-    others = [each for each in map(_embedded, addresses) if not _is_in(each, allowed.networks)]
+    others = [each for each in map(_embedded_ipv4, addresses) if not _is_in(each, allowed.networks)]
     if not all(each.is_global and not _is_in(each, _PRIVATE) for each in others):
         raise WebhookRefused(
             "Webhook-Url must lead to a public address, or to one in PREDICTOR_WEBHOOK_ALLOW."
@@ -100,8 +100,8 @@ async def _look_up(host: str) -> list[Address]:
     return list(dict.fromkeys(ip_address(known[0]) for *_, known in found))
 
 
-def _embedded(address: Address) -> Address:
-    if _is_in(address, _EMBED_IPV4):
+def _embedded_ipv4(address: Address) -> Address:
+    if _is_in(address, _EMBEDDING):
         return IPv4Address(int(address) & 0xFFFFFFFF)
     return address
 

@@ -21,7 +21,7 @@ def test_one_that_waits_is_gone_at_once(farm: Farm) -> None:
     (id_,) = farm.submit(0)
     began = time.monotonic()
     assert _cancel(farm, id_) == (200, "canceled")
-    assert time.monotonic() - began < 0.05
+    assert time.monotonic() - began < 0.5
     answer = farm.api.read(id_)
     assert answer.status_code == 410
     assert answer.json() == {"error": CANCELED, "prediction_id": id_}

@@ -24,7 +24,7 @@ from predictor.prediction import Attempt, Delivery, DeliveryState, Job, Json, Ou
 from predictor.store import claims, deliveries, heartbeat, predictions
 from predictor.store.claims import Claim, Claims
 from predictor.store.deliveries import Deliveries
-from predictor.store.heartbeat import Beat, Heartbeat
+from predictor.store.heartbeat import Heartbeat
 from predictor.store.predictions import Predictions
 from predictor.store.retry import STORE_ERRORS, StoreRetry
 from tests.store.check.model import Model
@@ -110,7 +110,7 @@ class Worker:
         self.name = name
         retry = _Waiting(Redis.from_url(url), model.server)
         self.claims = Claims(configured(url, max_tries=max_tries), retry, name, lambda: SLOTS)
-        self._heartbeat = Heartbeat(Beat(url, name, LEASE, TIMEOUT, allow_oom=False), 0)
+        self._heartbeat = Heartbeat(url, name, LEASE, TIMEOUT, allow_oom=False)
         model.server.take_over(self.claims)
         model.server.take_over(self._heartbeat)
         self.tasks = Tasks()
