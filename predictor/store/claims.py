@@ -82,8 +82,8 @@ class Claims:
         self.held: dict[PredictionId, Claim] = {}
         #: how many were returned to the queue
         self.requeued = 0
-        #: tokens of what it released since its last call for claims
-        self._released: set[str] = set()
+        #: what it released since its last call for claims
+        self._released: set[tuple[PredictionId, str]] = set()
         self._config = config
         self._result_ttl = round(1000 * config.result_ttl)
         self._slots = slots
@@ -192,7 +192,7 @@ class Claims:
 
     def _release(self, id_: PredictionId) -> None:
         if claim := self.held.pop(id_, None):
-            self._released.add(claim.token)
+            self._released.add((id_, claim.token))
         self._has_suspects = self._has_suspects and bool(self.held)
         self._freed.set()
 
@@ -258,7 +258,7 @@ class Claims:
                 continue
             name = PredictionId(id_.decode())
             claim = Claim(name, float(queued_at), tries, job, token.decode(), verdict.decode())
-            if claim.token in self._released:
+            if (name, claim.token) in self._released:
                 continue  # a repeated call, and another overtook its reply
             # What it holds already is its own: the lease ran out, and nobody else came.
             if name not in self.held:
