@@ -8,7 +8,7 @@ import contextlib
 import functools
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Self
 
 from arq.connections import ArqRedis
 from redis.exceptions import ResponseError
@@ -59,14 +59,19 @@ class ClaimingRedis(ArqRedis):
             logger.warning("the store refuses %s: %s", args[0], describe(error))
 
 
-class _Pipeline(contextlib.AsyncExitStack):
+class _Pipeline:
     """Just the commands that arq 0.28 uses; another version's is an AttributeError, at once."""
 
     def __init__(self, redis: ClaimingRedis, offered: dict[str, None]) -> None:
-        super().__init__()
         self._redis = redis
         self._offered = offered
         self._commands: list[Callable[[], Awaitable[Any]]] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
 
     # log_redis_info: INFO and DBSIZE, which go to the store.
     def info(self, section: str) -> None:
