@@ -18,9 +18,6 @@ Json = NewType("Json", bytes)
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
-#: The id of an event, which defines its order.
-EVENT_ID = re.compile(r"[0-9]{1,16}-[0-9]{1,16}", re.ASCII)
-
 
 def encode(value: str) -> Json:
     """`value` as a JSON string."""
@@ -56,14 +53,12 @@ class State(StrEnum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELED = "canceled"
-    TIMED_OUT = "timed_out"  # in its run, or in the queue
+    TIMED_OUT = "timed_out"  # while it ran, or while it was queued
 
     @classmethod
     def of(cls, error: errors.PredictionError) -> "State":
         """The state of a prediction that ended with `error`."""
-        if isinstance(error, errors.Canceled):
-            return cls.CANCELED
-        return cls.TIMED_OUT if isinstance(error, errors.TimedOut | errors.Expired) else cls.FAILED
+        return {410: cls.CANCELED, 504: cls.TIMED_OUT}.get(error.status, cls.FAILED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -20,8 +21,7 @@ from predictor import errors
 from predictor.config import Config, misspelled
 
 T = TypeVar("T")
-_CONSOLE = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
-_JSON = "%(asctime)s %(levelname)s %(name)s %(message)s"
+_FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -39,9 +39,9 @@ class _ExpectedFailures(logging.Filter):
 
 def configure_logging(config: Config) -> None:
     """Log to standard error in one format; arq only from WARNING, as its INFO has the inputs."""
-    is_json = config.log_format == "json"
+    formatter = JsonFormatter if config.log_format == "json" else logging.Formatter
     handler = logging.StreamHandler()
-    handler.setFormatter(JsonFormatter(_JSON) if is_json else logging.Formatter(_CONSOLE))
+    handler.setFormatter(formatter(_FORMAT))
     handler.addFilter(_ExpectedFailures())
     level = getattr(logging, config.log_level.upper())
     for name in ("predictor", "uvicorn", "uvicorn.access", "arq"):
@@ -72,19 +72,17 @@ def call_in_thread(call: Callable[[], T]) -> asyncio.Future[T]:
 
     No pool: a call that never returns must delay neither other calls nor the process's exit.
     """
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
+    future: Future[T] = Future()
+    future.set_running_or_notify_cancel()  # cannot be canceled from now on
 
     def work() -> None:
         try:
-            settle = functools.partial(future.set_result, call())
+            future.set_result(call())
         except BaseException as error:
-            settle = functools.partial(future.set_exception, error)
-        with contextlib.suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(lambda: future.cancelled() or settle())
+            future.set_exception(error)
 
     threading.Thread(target=contextvars.copy_context().run, args=(work,), daemon=True).start()
-    return future
+    return asyncio.wrap_future(future)
 
 
 def notify_ready() -> None:

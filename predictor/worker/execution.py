@@ -26,11 +26,11 @@ class Executor:
         self._config = config
         self._claims = claims
         #: runs that no client has canceled
-        self._running: dict[PredictionId, asyncio.Task[Any]] = {}
+        self._running: dict[PredictionId, asyncio.Task[Any] | None] = {}
 
     @functools.cached_property
     def model(self) -> Model:
-        """The model, loaded when it is first used. Raises ModelNotLoadable."""
+        """The model, loaded when it is first used. Raises ConfigError."""
         return load_model(self._config.model, self._config.max_result)
 
     async def predict(self, ctx: dict[Any, Any]) -> None:
@@ -54,10 +54,9 @@ class Executor:
             raise errors.TimedOut
         if claim.verdict:
             raise errors.BY_CODE[claim.verdict]
-        job, task = decode_job(claim.job), asyncio.current_task()
-        assert task is not None  # noqa: S101 (for the type checker)
+        job = decode_job(claim.job)
         left = (job.cancel_after or math.inf) - claim.waited
-        self._running[claim.id] = task
+        self._running[claim.id] = asyncio.current_task()
         try:
             seconds = min(self._config.timeout, left)
             return Output(job.input, await self._run(claim.id, job.input, seconds))
@@ -88,5 +87,5 @@ class Executor:
 
     def interrupt(self) -> None:
         """End all runs; each prediction that does not finish is requeued."""
-        for task in self._running.values():
+        for task in filter(None, self._running.values()):
             task.cancel()
