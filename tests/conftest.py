@@ -117,8 +117,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """How long, and how, the chaos test rages, and what the scripts' check does."""
+    """How much of what can be done without end is done."""
     parser.addoption("--chaos-seconds", type=float, default=4)
     parser.addoption("--chaos-seed", type=int, default=0)
+    parser.addoption("--bad-clients", type=int, default=300)
     parser.addoption("--check-steps", type=int, default=6000)
     parser.addoption("--check-seed", type=int, default=0)

@@ -61,7 +61,9 @@ class EmbeddedStore:
         """Why it does not start: the command that mends its file, or the end of its log."""
         log = self._folder / "valkey.log"
         last = log.read_text(errors="replace").rpartition(" # ")[2] if log.exists() else ""
-        if damaged := re.search(r"append only file (\S+\.incr\.aof).*check-aof", last):
+        # "Success": it could be read, but ended where a value had to be.
+        file_name = r"append only file (\S+\.incr\.aof).*(?:check-aof|: Success)"
+        if damaged := re.search(file_name, last):
             file = self._folder / "appendonlydir" / damaged[1]
             check = shlex.join([self._server, "--fix", str(file)])
             fix = shlex.quote(f"exec -a valkey-check-aof {check}")

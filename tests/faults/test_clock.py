@@ -43,7 +43,7 @@ def test_a_clock_that_is_set_back_by_an_hour(farm: Farm, store_clock: Clock) -> 
     began = time.monotonic()
     assert farm.outcomes(ids) == [200] * 4
     assert farm.outcomes(farm.submit(0)) == [200]
-    assert time.monotonic() - began < 2.5
+    assert time.monotonic() - began < 4  # far from an hour
     assert farm.starts() == 5, "none ran twice"
     assert all(worker.stop() == 0 for worker in workers)
 

@@ -57,7 +57,7 @@ def test_row_3_sigterm_while_predictions_start_and_end(farm: Farm) -> None:
         time.sleep(0.02 * repeat)
         began = time.monotonic()
         assert worker.stop() == 0, worker.output
-        assert time.monotonic() - began < 0.2 + 2  # other tests run meanwhile
+        assert time.monotonic() - began < 0.2 + 4  # other tests run meanwhile
         assert not farm.store.client.keys("arq:in-progress:*")
         assert farm.store.waiting_and_running()[1] == 0
     worker = farm.worker(concurrency=100)
