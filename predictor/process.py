@@ -11,7 +11,6 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -72,17 +71,19 @@ def call_in_thread(call: Callable[[], T]) -> asyncio.Future[T]:
 
     No pool: a call that never returns must delay neither other calls nor the process's exit.
     """
-    future: Future[T] = Future()
-    future.set_running_or_notify_cancel()  # cannot be canceled from now on
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
 
     def work() -> None:
         try:
-            future.set_result(call())
+            settle = functools.partial(future.set_result, call())
         except BaseException as error:
-            future.set_exception(error)
+            settle = functools.partial(future.set_exception, error)
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(lambda: future.cancelled() or settle())
 
     threading.Thread(target=contextvars.copy_context().run, args=(work,), daemon=True).start()
-    return asyncio.wrap_future(future)
+    return future
 
 
 def notify_ready() -> None:
