@@ -58,7 +58,9 @@ class State(StrEnum):
     @classmethod
     def of(cls, error: errors.PredictionError) -> "State":
         """The state of a prediction that ended with `error`."""
-        return {410: cls.CANCELED, 504: cls.TIMED_OUT}.get(error.status, cls.FAILED)
+        if isinstance(error, errors.Canceled):
+            return cls.CANCELED
+        return cls.TIMED_OUT if isinstance(error, errors.TimedOut | errors.Expired) else cls.FAILED
 
 
 @dataclass(frozen=True, slots=True)
