@@ -7,6 +7,7 @@ import math
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
+from pydantic_core import to_json
 from redis.asyncio import Redis
 
 from predictor.config import Config
@@ -16,7 +17,7 @@ from predictor.store import keys
 from predictor.store.connection import connection_pool
 from predictor.store.retry import StoreRetry
 from predictor.store.scripts import Scripts
-from predictor.store.wire import decode_ended, encode_attempt
+from predictor.store.wire import decode_ended
 
 #: Seconds of silence of the store after which a command is sent again.
 _TIMEOUT = 5.0
@@ -76,7 +77,7 @@ class Deliveries:
         id_, since_ms = delivery.prediction.id, round(delivery.since * 1000)
         next_in = "" if pause is None else math.ceil(pause * 1000)
         kept = round(self._config.result_ttl * 1000) if state is DeliveryState.DELIVERED else ""
-        attempted = (round(attempt.at * 1000), encode_attempt(attempt))
+        attempted = (round(attempt.at * 1000), to_json(attempt))
         await self._run("record", id_, *attempted, state, next_in, kept, since_ms)
 
     async def put_off(self, id_: PredictionId, seconds: float) -> None:
