@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -94,8 +94,10 @@ class StoreRetry:
             raise
         self._pause = min(2 * self._pause, _PAUSE[1])
 
-    async def until_answered(self, call: Callable[[], Awaitable[T]], *, size: int = 0) -> T:
-        """What `call`, which writes `size` bytes, returns, whenever that is.
+    async def until_answered(
+        self, call: Callable[..., Awaitable[T]], *args: Any, size: int = 0
+    ) -> T:
+        """What `call(*args)`, which writes `size` bytes, returns, whenever that is.
 
         Raises StoreUnavailable past the deadline, and ValueRefused if the store, which replies to
         other calls, breaks off each time.
@@ -103,7 +105,7 @@ class StoreRetry:
         failures = 0
         while True:
             try:
-                answer = await call()
+                answer = await call(*args)
             except STORE_ERRORS as error:
                 await self.wait(error)
                 failures += size > _LARGE and _breaks_off(error)

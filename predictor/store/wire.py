@@ -82,22 +82,23 @@ def decode_job(data: bytes | None) -> Job:
     return Job(job.a[0], job.k.get("cancel_after"))
 
 
-def encode_ended(ended: Prediction) -> bytes:
-    """The result of a prediction that has ended, as arq stores it; input and output come last."""
-    ms = {"et": ended.created, "st": ended.started, "ft": ended.finished}
-    head = {"t": ended.tries, "f": FUNCTION, "k": {}, "s": ended.output is not None, "q": QUEUE}
-    head |= {name: int((seconds or 0) * 1000) for name, seconds in ms.items()} | {"id": ended.id}
-    if output := ended.output:
-        arguments, outcome = to_json([output.input]), output.result
+def encode_ended(
+    id_: str,
+    outcome: Output | errors.PredictionError,
+    tries: int = 0,
+    times: tuple[int, int, int] = (0, 0, 0),
+) -> bytes:
+    """The result of a prediction as arq stores it; input and output come last.
+
+    `times`: when it was created, started and finished, ms since 1970.
+    """
+    head = {"t": tries, "f": FUNCTION, "k": {}, "s": isinstance(outcome, Output), "q": QUEUE}
+    head |= dict(zip(("et", "st", "ft"), times, strict=True)) | {"id": id_}
+    if isinstance(outcome, Output):
+        data = to_json([outcome.input]), outcome.result
     else:
-        error = ended.error or errors.Unreadable()
-        arguments, outcome = b"[]", Json(to_json({"code": error.code, "message": str(error)}))
-    return b'%b%b%b,"r":%b}' % (to_json(head)[:-1], _INPUT, arguments, outcome)
-
-
-def encode_unrun(error: errors.PredictionError) -> str:
-    """The result of a prediction that no worker ends; scripts fill in id, times and tries."""
-    return encode_ended(Prediction(PredictionId(""), State.of(error), 0, error=error)).decode()
+        data = b"[]", Json(to_json({"code": outcome.code, "message": str(outcome)}))
+    return b'%b%b%b,"r":%b}' % (to_json(head)[:-1], _INPUT, *data)
 
 
 def decode_ended(id_: PredictionId, data: bytes, *, is_head: bool = False) -> Prediction:
