@@ -4,21 +4,16 @@ from typing import Any
 
 from predictor.errors import StoreUnavailable, UnsuitableStore
 
-#: Scripts and commands of Redis 6.2 are used; Valkey says what Redis it equals.
-_OLDEST = (6, 2)
-
 #: Share of its memory above which a server takes some predictions, and not others.
 _FULL = 0.95
 
 
 def check_server(info: dict[str, Any]) -> None:
     """Raise UnsuitableStore if INFO shows a server that would lose predictions."""
-    if version(info) < _OLDEST:
-        raise UnsuitableStore(
-            f"The store is version {info.get('redis_version')}; it must be 6.2 or newer."
-        )
-    policy = info.get("maxmemory_policy", "noeviction")
-    if policy != "noeviction":
+    if version(info) < (6, 2):  # Valkey says what Redis it equals
+        known = info.get("redis_version")
+        raise UnsuitableStore(f"The store is version {known}; it must be 6.2 or newer.")
+    if (policy := info.get("maxmemory_policy", "noeviction")) != "noeviction":
         raise UnsuitableStore(
             f"The store would evict predictions: its maxmemory-policy is {policy}; set it to "
             "noeviction."
