@@ -21,11 +21,9 @@ logger = logging.getLogger(__name__)
 
 #: Bytes of jobs in the reply to one claim, beyond the first job.
 _CLAIM_BYTES = 8 * 2**20
-
 #: How often a prediction may be requeued, for each try that it has: then it is what stops its
 #: workers, and is given up.
 _MOST_REQUEUES = 10
-
 #: Seconds after which a wait ends though nothing happened: due predictions may have no token (an
 #: expired lease, another producer), and arq writes its sign of life between two polls.
 _WAIT = 1.0

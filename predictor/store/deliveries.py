@@ -20,7 +20,6 @@ from predictor.store.wire import decode_ended
 
 #: Seconds of silence of the store after which a command is sent again.
 _TIMEOUT = 5.0
-
 #: Bytes of results in the reply to one claim, beyond the first.
 _CLAIM_BYTES = 8 * 2**20
 

@@ -26,16 +26,12 @@ from predictor.store.throughput import Throughput
 
 #: Seconds of silence of the store after which a call fails.
 _SILENCE = 0.9
-
 #: Seconds until a place in a full queue may be free, where nothing ended lately.
 _RETRY_AFTER = 10.0
-
 #: Bytes of a stored result that tell how its prediction ended, without a large input or output.
 _HEAD: Final = 65536
-
 #: Events that are read at once: a client that does not take them holds them in memory.
 MOST_EVENTS: Final = 10
-
 #: Connections of one process, and how many of them may look: clients that wait look all at once.
 _CONNECTIONS, _LOOKING = 64, 8
 
@@ -99,14 +95,12 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
             reply = await self._run("submit", *args)
         outcome, known_id, now_ms, place, counts = reply
         throughput = Throughput.read(now_ms, counts)
-        match outcome:
-            case b"full":
-                raise errors.Overloaded(
-                    f"The queue is full: {config.queue_limit} predictions wait; try again later.",
-                    retry_after=throughput.until_start(1) or _RETRY_AFTER,
-                )
-            case b"mismatch":
-                raise errors.KeyReused
+        if outcome == b"mismatch":
+            raise errors.KeyReused
+        if outcome == b"full":
+            message = f"The queue is full: {config.queue_limit} predictions wait; try again later."
+            seconds = throughput.until_start(1) or _RETRY_AFTER
+            raise errors.Overloaded(message, retry_after=seconds)
         known = PredictionId(known_id.decode())
         return Submitted(known, outcome == b"replayed", throughput.until_end(place))
 
@@ -194,13 +188,13 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
                 # Replicas are waited for on the connection that wrote.
                 pipe.wait(wanted, round(_SILENCE * 800))
                 reply, replicas = await pipe.execute()
-        if reply[0] in {b"accepted", b"replayed"} and replicas < wanted:
-            if not is_repeatable:  # else its repetition finds it
-                with contextlib.suppress(errors.AlreadyEnded, errors.UnknownPrediction):
-                    await self.cancel(id_)
-            message = f"Only {replicas} of {wanted} replicas confirmed; try again."
-            raise errors.StoreUnavailable(message)
-        return reply
+        if replicas >= wanted or reply[0] not in {b"accepted", b"replayed"}:
+            return reply
+        if not is_repeatable:  # else its repetition finds it
+            with contextlib.suppress(errors.AlreadyEnded, errors.UnknownPrediction):
+                await self.cancel(id_)
+        message = f"Only {replicas} of {wanted} replicas confirmed; try again."
+        raise errors.StoreUnavailable(message)
 
     async def _run(self, name: str, *args: Any) -> Any:
         with self._confirmed():

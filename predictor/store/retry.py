@@ -19,17 +19,13 @@ from predictor.store.scripts import Scripts
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
 #: What a call to the store can raise. A refusal (out of memory, read-only, disk full, no
 #: permission) is retried like an outage: an operator will fix it.
 STORE_ERRORS = (RedisError, OSError)
-
 #: Seconds between two attempts: the first, and the longest.
 _PAUSE = (0.05, 1.0)
-
 #: Seconds between two lines in the log about the same outage.
 _LOG_EVERY = 10.0
-
 #: A value of more bytes may be larger than the store takes: attempts to write it.
 _LARGE, _MOST_FAILURES = 2**19, 3
 

@@ -6,7 +6,6 @@ from typing import Any
 
 #: Time over which the count decays; finish.lua has the same.
 _MEMORY = 60.0
-
 #: The longest estimate.
 _MOST = 3600.0
 

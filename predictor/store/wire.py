@@ -28,7 +28,6 @@ from predictor.store.keys import QUEUE
 
 #: The name under which the worker registers its one function.
 FUNCTION: Final = "predict"
-
 #: Milliseconds since 1970 that a datetime can hold.
 _Ms = Annotated[int, Field(ge=0, le=253_402_300_799_000)]
 

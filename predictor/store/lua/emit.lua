@@ -3,7 +3,7 @@
 -- Guarantees: each event once, though this is repeated because a reply was lost; none of a run that
 -- another has replaced, and none after the end.
 --
--- ARGV  id, in-progress value of the run, number of the first event, then kind, data for each
+-- ARGV  run: its token, number: of the first event, then kind, data for each.
 -- Returns how many were written.
 local id, run, number = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local record, written = PREDICTION .. id, 0

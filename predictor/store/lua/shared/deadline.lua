@@ -1,7 +1,7 @@
 -- deadline: when an unfinished prediction was submitted, who has claimed it, and when it ends.
 --
--- Guarantees: the deadline counts from the submit, which never changes. A prediction that has a
--- `Cancel-After` ends then, though it runs; the queue's time to live ends one that does not run.
+-- Guarantees: the deadline counts from the submit. `Cancel-After` ends a prediction though it runs;
+-- the queue's time to live ends one that does not run.
 
 -- When it was submitted, as text, and the token of its claim; nil for one that is not claimed.
 local function claimed(id)
