@@ -12,9 +12,9 @@ from predictor import errors
 from predictor.config import Config
 from predictor.prediction import Json, Output, PredictionId
 from predictor.store import keys
+from predictor.store.connection import check_server, version
 from predictor.store.retry import STORE_ERRORS, StoreRetry, ValueRefused
 from predictor.store.scripts import Scripts
-from predictor.store.server import check_server, version
 from predictor.store.wire import encode_ended
 
 logger = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""Connections to the store from its URL: one server, or a primary that Sentinels know."""
+"""Connections to the store from its URL, and what a server must be like to keep predictions."""
 
 import asyncio
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool, SentinelMan
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from predictor.errors import ConfigError
+from predictor.errors import ConfigError, StoreUnavailable, UnsuitableStore
 
 if TYPE_CHECKING:
     from arq.connections import RedisSettings
@@ -153,3 +153,28 @@ def arq_settings(url: str) -> "RedisSettings":
         given |= {"unix_socket_path": given.get("path"), "ssl": url.startswith("rediss:")}
     known = given.keys() & RedisSettings.__dataclass_fields__.keys()
     return RedisSettings(database=given.get("db", 0), **{name: given[name] for name in known})
+
+
+def check_server(info: dict[str, Any]) -> None:
+    """Raise UnsuitableStore if INFO shows a server that would lose predictions."""
+    if version(info) < (6, 2):
+        known = info.get("redis_version")
+        raise UnsuitableStore(f"The store is version {known}; it must be 6.2 or newer.")
+    if (policy := info.get("maxmemory_policy", "noeviction")) != "noeviction":
+        raise UnsuitableStore(
+            f"The store would evict predictions: its maxmemory-policy is {policy}; set it to "
+            "noeviction."
+        )
+
+
+def check_room(info: dict[str, Any]) -> None:
+    """Raise StoreUnavailable if INFO shows a server that is too full for some predictions."""
+    used, most = info.get("used_memory", 0), info.get("maxmemory", 0)
+    if most and used > 0.95 * most:
+        raise StoreUnavailable(f"The store's memory is full ({used} of {most} bytes are used).")
+
+
+def version(info: dict[str, Any]) -> tuple[int, int]:
+    """Major and minor version of the Redis that this server is, or, as a Valkey, equals."""
+    major, minor, *_ = [*str(info.get("redis_version", "0.0")).split("."), "0"]
+    return int(major), int(minor)

@@ -31,7 +31,7 @@ class Deliveries:
         pool = connection_pool(config.store_url, silence=_TIMEOUT, socket_connect_timeout=1)
         self._config = config
         self._redis: Redis = Redis(connection_pool=pool)
-        self._retry = StoreRetry(self._redis)
+        self.retry = StoreRetry(self._redis)
         self._scripts = Scripts(self._redis)
         #: seconds between two polls for what nothing announces
         self._poll_every = min(1.0, config.lease / 4)
@@ -39,10 +39,6 @@ class Deliveries:
 
     async def close(self) -> None:
         await self._redis.aclose(close_connection_pool=True)
-
-    def give_up_after(self, seconds: float) -> None:
-        """Retry calls for no longer than that, from now on."""
-        self._retry.give_up_after(seconds)
 
     async def claim(
         self, at_most: int, held: Iterable[PredictionId]
@@ -87,4 +83,4 @@ class Deliveries:
     async def _until_answered(self, call: Callable[..., Awaitable[Any]], *args: Any) -> Any:
         """The reply of the store, whenever it comes; None at shutdown without one."""
         with contextlib.suppress(StoreUnavailable):
-            return await self._retry.until_answered(call, *args)
+            return await self.retry.until_answered(call, *args)

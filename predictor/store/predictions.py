@@ -18,10 +18,9 @@ from predictor import errors
 from predictor.config import Config
 from predictor.prediction import Event, Job, Prediction, PredictionId, State, Webhook
 from predictor.store import keys, wire
-from predictor.store.connection import connection_pool
+from predictor.store.connection import check_room, check_server, connection_pool
 from predictor.store.retry import STORE_ERRORS, StoreRetry, describe
 from predictor.store.scripts import Scripts, script
-from predictor.store.server import check_room, check_server
 from predictor.store.throughput import Throughput
 
 #: Seconds of silence of the store after which a call fails.
