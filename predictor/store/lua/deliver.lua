@@ -1,5 +1,4 @@
 -- deliver: leases as many due webhooks to a deliverer as it asks for, and renews its other leases.
---
 -- Guarantees: a webhook is leased to one deliverer at a time, and due again if that one dies. A
 -- prediction whose time is over ends here, though there is no worker. Only the store's clock counts.
 --

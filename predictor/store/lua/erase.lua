@@ -1,5 +1,4 @@
 -- erase: removes what is kept of a prediction that has ended.
---
 -- Guarantees: its input, its result, its events, its idempotency key and its webhook are gone; one
 -- that has not ended is left alone. One whose time is over has ended.
 --

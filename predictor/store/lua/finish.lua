@@ -1,5 +1,4 @@
 -- finish: ends a prediction with its result.
---
 -- Guarantees: the first finisher wins, whoever holds the lease, and the result that it wrote never
 -- changes; repeating it changes nothing and returns the same. After its time a prediction does not
 -- succeed any more: it may have been read as timed out.

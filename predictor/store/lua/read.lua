@@ -1,5 +1,4 @@
 -- read: a prediction's state at one moment.
---
 -- Guarantees: a prediction between two states is never seen in neither; one that was seen to be late
 -- never succeeds.
 --

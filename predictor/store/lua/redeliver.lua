@@ -1,5 +1,4 @@
 -- redeliver: has a webhook sent again, whatever came of it.
---
 -- Guarantees: it is due at once, and tried as a new one, but not before its prediction has ended.
 --
 -- Returns 'due', 'active' if the prediction has not ended, or nil where there is no webhook.

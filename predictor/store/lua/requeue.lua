@@ -1,5 +1,4 @@
 -- requeue: returns predictions that a worker will not finish, as if it had never claimed them.
---
 -- Guarantees: each takes its old place in the queue, its try is not counted, and a worker is woken
 -- for it. Requeues are counted apart: a prediction that stops its worker again and again is set
 -- apart, and given up. One that is no longer this worker's is left alone; repeating it changes

@@ -1,5 +1,4 @@
 -- basics: what most scripts need.
---
 -- Guarantees: a key that somebody overwrote with another type reads as if it were not there.
 local function now_ms()
   local time = redis.call('TIME')

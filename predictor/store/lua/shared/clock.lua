@@ -1,5 +1,4 @@
 -- clock: the store's time; when that has stepped back, all times that are kept move back with it.
---
 -- Guarantees: everything waits as long as if there had been no step, and in the same order. Steps of
 -- less than half a second are ignored. Scripts that write a time call it first, or that would move.
 local function shorten(key, step)

@@ -1,5 +1,4 @@
 -- settle: writes the result of a prediction and removes what was kept for running it.
---
 -- Guarantees: the result comes first, so that an error leaves all as it was. A webhook is due at
 -- once, with a result of its own. The idempotency key lives exactly as long as the result.
 
