@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import logging
 from collections.abc import AsyncIterator
 from typing import Any
@@ -19,13 +20,10 @@ logger = logging.getLogger(__name__)
 
 #: Seconds until the connection is tried again.
 _PAUSE = 0.2
-
 #: Seconds that one command may take.
 _TIMEOUT = 1.0
-
 #: Seconds of silence after which the connection is probed.
 _SILENCE = 2.0
-
 #: A channel that nobody publishes to: a connection without a channel cannot be listened to.
 _NOBODY = keys.EVENTS + "-"
 
@@ -41,7 +39,6 @@ class Changes(contextlib.AbstractAsyncContextManager["Changes"]):
         self._waiting: dict[str, dict[asyncio.Event, bool]] = {}
         self._changed = asyncio.Event()
         self._connection: asyncio.Task[None] | None = None
-        #: whether the process is to end
         self.is_closing = False
 
     async def __aexit__(self, *_: object) -> None:
@@ -53,9 +50,8 @@ class Changes(contextlib.AbstractAsyncContextManager["Changes"]):
     def close(self) -> None:
         """Wake all waiters for good."""
         self.is_closing = True
-        for waiting in self._waiting.values():
-            for event in waiting:
-                event.set()
+        for event in itertools.chain(*self._waiting.values()):
+            event.set()
 
     @contextlib.asynccontextmanager
     async def subscribe(

@@ -2,31 +2,28 @@
 
 import asyncio
 import contextlib
-import functools
 import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from predictor import errors
 from predictor.config import Config
-from predictor.errors import Expired, ModelFailed, PredictionError, StoreUnavailable, TimedOut
-from predictor.prediction import Json, Output, Prediction, PredictionId, State
+from predictor.prediction import Json, Output, PredictionId
 from predictor.store import keys
+from predictor.store.connection import check_server, version
 from predictor.store.retry import STORE_ERRORS, StoreRetry, ValueRefused
 from predictor.store.scripts import Scripts
-from predictor.store.server import check_server, version
 from predictor.store.wire import encode_ended
 
 logger = logging.getLogger(__name__)
 
 #: Bytes of jobs in the reply to one claim, beyond the first job.
 _CLAIM_BYTES = 8 * 2**20
-
 #: How often a prediction may be requeued, for each try that it has: then it is what stops its
 #: workers, and is given up.
 _MOST_REQUEUES = 10
-
 #: Seconds after which a wait ends though nothing happened: due predictions may have no token (an
 #: expired lease, another producer), and arq writes its sign of life between two polls.
 _WAIT = 1.0
@@ -37,16 +34,11 @@ class Claim:
     """A prediction that this worker holds."""
 
     id: PredictionId
-    #: its place in the queue, ms since 1970
-    queued_at: float
-    #: 1 for its first run
-    tries: int
-    #: as arq stores it; None where it has expired
-    job: bytes | None
-    #: the value of its in-progress key while this worker holds it: worker:try:start
-    token: str
-    #: why it is not to be run: 'canceled', 'expired' or 'given_up'; empty where it is
-    verdict: str = ""
+    queued_at: float  # its place in the queue, ms since 1970
+    tries: int  # 1 for its first run
+    job: bytes | None  # as arq stores it; None where it has expired
+    token: str  # the value of its in-progress key: worker:try:start
+    verdict: str  # why it is not to be run: canceled, expired or given_up; empty where it is
 
     @property
     def started(self) -> int:
@@ -57,15 +49,6 @@ class Claim:
     def waited(self) -> float:
         """Seconds from its submit to this run, by the store's clock."""
         return (self.started - self.queued_at) / 1000
-
-    def ended(self, outcome: Output | PredictionError, now_ms: int) -> Prediction:
-        """The prediction as it is to be kept; one clock for all times: the store's."""
-        created = max(0.0, min(self.queued_at, self.started)) / 1000
-        finished = max(self.started, now_ms) / 1000
-        times = (created, self.started / 1000, finished, self.tries)
-        if isinstance(outcome, Output):
-            return Prediction(self.id, State.SUCCEEDED, *times, output=outcome)
-        return Prediction(self.id, State.of(outcome), *times, error=outcome)
 
 
 class Claims:
@@ -89,9 +72,8 @@ class Claims:
         self._slots = slots
         #: whether it is kept for suspects, and whether what it holds are suspects
         self._is_quarantined = self._has_suspects = False
-        #: how many it held when it was told to stop
-        self._company = 0
-        self._is_stopping = False
+        #: how many it held when it was told to stop; None before
+        self._company: int | None = None
         self._freed = asyncio.Event()
         self._waiting: asyncio.Task[Any] | None = None
         #: what the store's clock is ahead of `time.monotonic`; 0 before its first reply
@@ -105,7 +87,7 @@ class Claims:
         self.scripts = Scripts(self.retry.redis, allow_oom=version(info) >= (7, 0))
 
     @property
-    def now_ms(self) -> int:
+    def _now_ms(self) -> int:
         """The store's clock, as far as this worker knows it; ms since 1970."""
         return round(time.monotonic() * 1000 + self._clock_ms)
 
@@ -114,7 +96,7 @@ class Claims:
 
         An empty list means: call again. After `stop_claiming` there are no new ones.
         """
-        with contextlib.suppress(StoreUnavailable):
+        with contextlib.suppress(errors.StoreUnavailable):
             if self._free() <= 0:
                 await self._wait_for_slot()
             claims = await self._claim_due()
@@ -127,31 +109,32 @@ class Claims:
     def stop_claiming(self, retry_for: float) -> None:
         """Claim nothing from now on; retry calls to the store for so many seconds."""
         self._company = self._company or len(self.held)
-        self._is_stopping = True
         self._freed.set()
         if self._waiting:
             self._waiting.cancel()
         self.retry.give_up_after(retry_for)
 
-    async def finish(self, claim: Claim, outcome: Output | PredictionError) -> None:
+    async def finish(self, claim: Claim, outcome: Output | errors.PredictionError) -> None:
         """End a prediction, unless it has ended already."""
-        with contextlib.suppress(StoreUnavailable):  # at shutdown: it will be run again
+        with contextlib.suppress(errors.StoreUnavailable):  # at shutdown: it will be run again
             try:
                 written = await self._finish(claim, outcome)
             except ValueRefused as refused:
-                written = await self._finish(claim, ModelFailed(str(refused)))
+                written = await self._finish(claim, errors.ModelFailed(str(refused)))
             if written < 0:
-                written = await self._finish(claim, TimedOut())
+                written = await self._finish(claim, errors.TimedOut())
             if not written:
                 logger.warning("prediction %s had ended already; this result is dropped", claim.id)
         self._release(claim.id)
 
-    async def _finish(self, claim: Claim, outcome: Output | PredictionError) -> int:
-        result = encode_ended(claim.ended(outcome, self.now_ms))
-        ttl, is_late = self._result_ttl, isinstance(outcome, TimedOut | Expired)
-        args = (claim.id, result, ttl, self.worker, claim.started, int(is_late))
-        write = functools.partial(self.scripts.run, "finish", *args)
-        return int(await self.retry.until_answered(write, size=len(result)))
+    async def _finish(self, claim: Claim, outcome: Output | errors.PredictionError) -> int:
+        created, started = max(0.0, min(claim.queued_at, claim.started)), claim.started
+        times = (int(created), started, max(started, self._now_ms))  # all by the store's clock
+        result = encode_ended(claim.id, outcome, claim.tries, times)
+        is_late = isinstance(outcome, errors.TimedOut | errors.Expired)
+        args = (claim.id, result, self._result_ttl, self.worker, started, int(is_late))
+        write, size = self.scripts.run, len(result)
+        return int(await self.retry.until_answered(write, "finish", *args, size=size))
 
     async def emit(self, id_: PredictionId, first: int, events: list[tuple[str, Json]]) -> None:
         """Write events of the run of a prediction that this worker holds.
@@ -160,12 +143,12 @@ class Claims:
         """
         if claim := self.held.get(id_):
             parts = [part for event in events for part in event]
-            write = functools.partial(self.scripts.run, "emit", id_, claim.token, first, *parts)
+            args, size = (id_, claim.token, first, *parts), sum(map(len, parts))
             try:
-                await self.retry.until_answered(write, size=sum(map(len, parts)))
+                await self.retry.until_answered(self.scripts.run, "emit", *args, size=size)
             except ValueRefused as refused:
                 logger.warning("prediction %s: a piece of output is dropped: %s", id_, refused)
-            except StoreUnavailable:
+            except errors.StoreUnavailable:
                 pass  # at shutdown
 
     async def requeue(self, *ids: PredictionId) -> None:
@@ -176,19 +159,18 @@ class Claims:
         for id_ in ids:
             self._release(id_)
         if claims:
-            args = self.requeue_arguments(claims)
-            with contextlib.suppress(StoreUnavailable):  # their leases will run out
-                await self.retry.until_answered(lambda: self.scripts.run("requeue", *args))
+            args = ("requeue", *self.requeue_arguments(claims))
+            with contextlib.suppress(errors.StoreUnavailable):  # their leases will run out
+                await self.retry.until_answered(self.scripts.run, *args)
 
     def requeue_arguments(self, claims: Iterable[Claim]) -> list[Any]:
         most = self._config.max_tries
-        args: list[Any] = [self.worker, _MOST_REQUEUES * most, max(3, most), self._company]
+        args: list[Any] = [self.worker, _MOST_REQUEUES * most, max(3, most), self._company or 0]
         return args + [part for claim in claims for part in (claim.id, claim.token)]
 
     def _free(self) -> int:
-        if self._is_stopping or self._has_suspects:
-            return 0
-        return self._slots() - len(self.held)
+        is_closed = self._company is not None or self._has_suspects
+        return 0 if is_closed else self._slots() - len(self.held)
 
     def _release(self, id_: PredictionId) -> None:
         if claim := self.held.pop(id_, None):
@@ -197,7 +179,7 @@ class Claims:
         self._freed.set()
 
     async def _wait_for_slot(self) -> None:
-        if self._is_stopping:
+        if self._company is not None:
             return
         self._freed.clear()
         with contextlib.suppress(TimeoutError):
@@ -236,7 +218,7 @@ class Claims:
         self._released.clear()
         # After trouble, workers that outlived it get half a lease to renew what is theirs.
         quiet = began - max(self._started, self.retry.last_failure)
-        expected_ms = self.now_ms if self._clock_ms else 0
+        expected_ms = self._now_ms if self._clock_ms else 0
         args: list[Any] = [self.worker, round(1000 * config.lease), free, _CLAIM_BYTES]
         args += [config.max_tries, len(self.held), int(self._is_quarantined), expected_ms]
         args += [int(quiet > config.lease / 2), int(is_repeat)]

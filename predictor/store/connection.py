@@ -1,22 +1,18 @@
-"""Connections to the store from its URL: one server, or a primary that Sentinels know."""
+"""Connections to the store from its URL, and what a server must be like to keep predictions."""
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import redis
 from redis.asyncio import BlockingConnectionPool, Connection, ConnectionPool, SSLConnection
 from redis.asyncio.connection import AbstractConnection, DefaultParser, parse_url
-from redis.asyncio.sentinel import (
-    Sentinel,
-    SentinelConnectionPool,
-    SentinelManagedConnection,
-)
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from predictor.errors import ConfigError
+from predictor.errors import ConfigError, StoreUnavailable, UnsuitableStore
 
 if TYPE_CHECKING:
     from arq.connections import RedisSettings
@@ -25,6 +21,9 @@ _SHAPES = (
     "must look like redis://[user:password@]host[:port][/database], rediss://…, "
     "unix:///path/to/socket or redis+sentinel://host:port,host:port/service"
 )
+
+#: Sentinels have neither databases nor, as a rule, passwords.
+_NO_LOGIN: dict[str, Any] = {"db": 0, "username": None, "password": None}
 
 #: Bytes that are sent before it is seen whether the store takes them.
 _SLICE = 2**16
@@ -36,25 +35,7 @@ class Sentinels:
 
     hosts: list[tuple[str, int]]
     name: str
-    #: database, user and password of the primary, as redis-py calls them
-    options: dict[str, Any]
-
-    @classmethod
-    def parse(cls, url: str) -> Self | None:
-        """From a `redis+sentinel://` URL; None for one of another kind. Raises ValueError."""
-        parts = urlsplit(url)
-        if parts.scheme != "redis+sentinel":
-            return None
-        login, _, hosts = parts.netloc.rpartition("@")
-        user, _, password = login.partition(":")
-        name, _, database = parts.path.strip("/").partition("/")
-        options: dict[str, Any] = {"db": int(database or 0)}
-        options |= {"username": unquote(user)} if user else {}
-        options |= {"password": unquote(password)} if password else {}
-        each = [urlsplit(f"//{host}") for host in hosts.split(",")]
-        if not name or not all(host.hostname and host.port != 0 for host in each):
-            raise ValueError("a host and a service must be named")
-        return cls([(str(host.hostname), host.port or 26379) for host in each], name, options)
+    options: dict[str, Any]  # database, user and password of the primary, as redis-py calls them
 
 
 def connection_pool(
@@ -70,20 +51,18 @@ def connection_pool(
     """
     if service := check_url(url):
         options |= service.options
-        ask = options | _no_login() | {"socket_timeout": silence}
+        ask = options | _NO_LOGIN | {"socket_timeout": silence}
         sentinel = Sentinel(service.hosts, sentinel_kwargs=ask, **options)
-        kind = _watched(SentinelManagedConnection, silence)
-        return SentinelConnectionPool(service.name, sentinel, connection_class=kind, **options)
+        options["connection_class"] = _watched(SentinelManagedConnection, silence)
+        return SentinelConnectionPool(service.name, sentinel, **options)
     try:
         given: dict[str, Any] = dict(parse_url(url))
-        if given.get("connection_class") is SSLConnection:
-            given = {"ssl_check_hostname": True} | given
-        given["connection_class"] = _watched(given.get("connection_class", Connection), silence)
-        pool = (
-            BlockingConnectionPool(max_connections=at_most, timeout=1, **(options | given))
-            if at_most
-            else ConnectionPool(**(options | given))
-        )
+        kind = given.get("connection_class", Connection)
+        options |= {"ssl_check_hostname": True} if kind is SSLConnection else {}
+        options |= given | {"connection_class": _watched(kind, silence)}
+        if at_most:
+            options |= {"max_connections": at_most, "timeout": 1}
+        pool = (BlockingConnectionPool if at_most else ConnectionPool)(**options)
         pool.make_connection()
     except (TypeError, ValueError) as error:
         raise ConfigError(f"PREDICTOR_REDIS_URL: {error}") from None
@@ -93,15 +72,25 @@ def connection_pool(
 def check_url(url: str) -> Sentinels | None:
     """The service that `url` names, if it does. Raises ConfigError for what is no store's."""
     try:
-        if service := Sentinels.parse(url):
-            return service
         parts = urlsplit(url)
+        if parts.scheme == "redis+sentinel":
+            return _sentinels(parts)
         is_host = parts.scheme in {"redis", "rediss"} and parts.hostname and parts.port != 0
         if is_host or (parts.scheme == "unix" and parts.path):
             return None
     except ValueError:
         pass
     raise ConfigError(f"PREDICTOR_REDIS_URL: {_SHAPES}")
+
+
+def _sentinels(url: SplitResult) -> Sentinels:
+    name, _, database = url.path.strip("/").partition("/")
+    login = {"username": url.username, "password": url.password}
+    options = {"db": int(database or 0)} | {key: unquote(v) for key, v in login.items() if v}
+    each = [urlsplit(f"//{host}") for host in url.netloc.rpartition("@")[2].split(",")]
+    if not name or not all(host.hostname and host.port != 0 for host in each):
+        raise ValueError("a host and a service must be named")
+    return Sentinels([(str(host.hostname), host.port or 26379) for host in each], name, options)
 
 
 def _watched(kind: type[AbstractConnection], silence: float | None) -> type[AbstractConnection]:
@@ -137,12 +126,11 @@ def _watched(kind: type[AbstractConnection], silence: float | None) -> type[Abst
 
 def blocking_client(url: str, **options: Any) -> "redis.Redis":
     """A client for a thread of its own."""
-    if service := Sentinels.parse(url):
+    if service := check_url(url):
         options |= service.options
-        sentinel = redis.Sentinel(service.hosts, sentinel_kwargs=options | _no_login(), **options)
-        client: redis.Redis = sentinel.master_for(service.name)
-        return client
-    return redis.Redis(connection_pool=redis.ConnectionPool.from_url(url, **options))
+        sentinel = redis.Sentinel(service.hosts, sentinel_kwargs=options | _NO_LOGIN, **options)
+        return cast("redis.Redis", sentinel.master_for(service.name))
+    return redis.Redis.from_url(url, **options)
 
 
 def address(pool: ConnectionPool) -> str:
@@ -157,18 +145,36 @@ def arq_settings(url: str) -> "RedisSettings":
     """The same address in arq's own form, for `arq --check`, which knows no other."""
     from arq.connections import RedisSettings  # the heartbeat needs no arq
 
-    where: dict[str, Any]
-    if service := Sentinels.parse(url):
-        given = service.options
+    if service := check_url(url):
         where = {"host": service.hosts, "sentinel": True, "sentinel_master": service.name}
+        given = service.options | where
     else:
-        given = connection_pool(url).connection_kwargs
-        where = {"unix_socket_path": given.get("path"), "ssl": url.startswith("rediss:")}
+        given = dict(connection_pool(url).connection_kwargs)
+        given |= {"unix_socket_path": given.get("path"), "ssl": url.startswith("rediss:")}
     known = given.keys() & RedisSettings.__dataclass_fields__.keys()
-    where = {"database": given.get("db", 0)} | {name: given[name] for name in known} | where
-    return RedisSettings(**where)
+    return RedisSettings(database=given.get("db", 0), **{name: given[name] for name in known})
 
 
-def _no_login() -> dict[str, Any]:
-    """Sentinels have neither databases nor, as a rule, passwords."""
-    return {"db": 0, "username": None, "password": None}
+def check_server(info: dict[str, Any]) -> None:
+    """Raise UnsuitableStore if INFO shows a server that would lose predictions."""
+    if version(info) < (6, 2):
+        known = info.get("redis_version")
+        raise UnsuitableStore(f"The store is version {known}; it must be 6.2 or newer.")
+    if (policy := info.get("maxmemory_policy", "noeviction")) != "noeviction":
+        raise UnsuitableStore(
+            f"The store would evict predictions: its maxmemory-policy is {policy}; set it to "
+            "noeviction."
+        )
+
+
+def check_room(info: dict[str, Any]) -> None:
+    """Raise StoreUnavailable if INFO shows a server that is too full for some predictions."""
+    used, most = info.get("used_memory", 0), info.get("maxmemory", 0)
+    if most and used > 0.95 * most:
+        raise StoreUnavailable(f"The store's memory is full ({used} of {most} bytes are used).")
+
+
+def version(info: dict[str, Any]) -> tuple[int, int]:
+    """Major and minor version of the Redis that this server is, or, as a Valkey, equals."""
+    major, minor, *_ = [*str(info.get("redis_version", "0.0")).split("."), "0"]
+    return int(major), int(minor)

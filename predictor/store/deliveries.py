@@ -2,11 +2,11 @@
 
 import asyncio
 import contextlib
-import functools
 import math
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
+from pydantic_core import to_json
 from redis.asyncio import Redis
 
 from predictor.config import Config
@@ -16,11 +16,10 @@ from predictor.store import keys
 from predictor.store.connection import connection_pool
 from predictor.store.retry import StoreRetry
 from predictor.store.scripts import Scripts
-from predictor.store.wire import decode_ended, encode_attempt
+from predictor.store.wire import decode_ended
 
 #: Seconds of silence of the store after which a command is sent again.
 _TIMEOUT = 5.0
-
 #: Bytes of results in the reply to one claim, beyond the first.
 _CLAIM_BYTES = 8 * 2**20
 
@@ -29,11 +28,10 @@ class Deliveries:
     """The webhooks that are due. Every call is retried until the store replies."""
 
     def __init__(self, config: Config) -> None:
-        """What a dead deliverer held is due again after a lease."""
         pool = connection_pool(config.store_url, silence=_TIMEOUT, socket_connect_timeout=1)
         self._config = config
         self._redis: Redis = Redis(connection_pool=pool)
-        self._retry = StoreRetry(self._redis)
+        self.retry = StoreRetry(self._redis)
         self._scripts = Scripts(self._redis)
         #: seconds between two polls for what nothing announces
         self._poll_every = min(1.0, config.lease / 4)
@@ -42,16 +40,13 @@ class Deliveries:
     async def close(self) -> None:
         await self._redis.aclose(close_connection_pool=True)
 
-    def give_up_after(self, seconds: float) -> None:
-        """Retry calls for no longer than that, from now on."""
-        self._retry.give_up_after(seconds)
-
     async def claim(
         self, at_most: int, held: Iterable[PredictionId]
     ) -> dict[PredictionId, Delivery]:
         """What is due, leased to this deliverer; the leases of `held` are renewed."""
         lease, ttl = (round(1000 * s) for s in (self._config.lease, self._config.result_ttl))
-        next_ms, *due = await self._run("deliver", lease, at_most, _CLAIM_BYTES, ttl, *held) or [-1]
+        args = (lease, at_most, _CLAIM_BYTES, ttl, *held)
+        next_ms, *due = await self._until_answered(self._scripts.run, "deliver", *args) or [-1]
         self._next_due = self._poll_every if next_ms < 0 else min(next_ms / 1000, self._poll_every)
         claimed = {}
         for name, url, result, *counts in due:
@@ -64,10 +59,10 @@ class Deliveries:
     async def wait(self) -> None:
         """Return when a webhook may be due; in less than a lease."""
         pause = max(0.01, self._next_due)
-        wait = functools.partial(self._redis.execute_command, "BLPOP", keys.DELIVERY_WAKE, pause)
+        blpop = (self._redis.execute_command, "BLPOP", keys.DELIVERY_WAKE, pause)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause + 1):  # a server whose clock was set back forgets it
-                await self._until_answered(wait)
+                await self._until_answered(*blpop)
 
     async def record(
         self, delivery: Delivery, attempt: Attempt, state: DeliveryState, pause: float | None
@@ -76,8 +71,8 @@ class Deliveries:
         id_, since_ms = delivery.prediction.id, round(delivery.since * 1000)
         next_in = "" if pause is None else math.ceil(pause * 1000)
         kept = round(self._config.result_ttl * 1000) if state is DeliveryState.DELIVERED else ""
-        attempted = (round(attempt.at * 1000), encode_attempt(attempt))
-        await self._run("record", id_, *attempted, state, next_in, kept, since_ms)
+        args = (id_, round(attempt.at * 1000), to_json(attempt), state, next_in, kept, since_ms)
+        await self._until_answered(self._scripts.run, "record", *args)
 
     async def put_off(self, id_: PredictionId, seconds: float) -> None:
         """Have it due later, or now for another deliverer, without an attempt."""
@@ -85,10 +80,7 @@ class Deliveries:
         due = 1000 * ((now[0] + now[1] / 1_000_000 if now else 0.0) + seconds)
         await self._until_answered(lambda: self._redis.zadd(keys.DELIVERIES, {id_: due}, xx=True))
 
-    async def _run(self, name: str, *args: Any) -> Any:
-        return await self._until_answered(lambda: self._scripts.run(name, *args))
-
-    async def _until_answered(self, call: Callable[[], Awaitable[Any]]) -> Any:
+    async def _until_answered(self, call: Callable[..., Awaitable[Any]], *args: Any) -> Any:
         """The reply of the store, whenever it comes; None at shutdown without one."""
         with contextlib.suppress(StoreUnavailable):
-            return await self._retry.until_answered(call)
+            return await self.retry.until_answered(call, *args)

@@ -34,8 +34,7 @@ class Heartbeat:
     url: str
     worker: str
     lease: float
-    #: how long a run may take
-    timeout: float
+    timeout: float  # how long a run may take
     allow_oom: bool
 
     def __post_init__(self) -> None:
@@ -54,7 +53,10 @@ class Heartbeat:
         due = time.monotonic()
         while os.getppid() == self._parent:
             try:
-                self._wait(min(due - time.monotonic(), _LOOK_EVERY))
+                wait = max(0.01, min(due - time.monotonic(), _LOOK_EVERY))
+                found: Any = self._client.execute_command("BLPOP", self._requests, wait)
+                if found:
+                    _write(found[1])
                 if time.monotonic() >= due:
                     if os.getppid() == self._parent and not _is_stopped(self._parent):
                         self._beat_once()
@@ -65,11 +67,6 @@ class Heartbeat:
                         self._scripts.run("drop_wrong_types", self._requests)
                 time.sleep(min(0.3, pause / 3))
                 due = time.monotonic()
-
-    def _wait(self, seconds: float) -> None:
-        found: Any = self._client.execute_command("BLPOP", self._requests, max(0.01, seconds))
-        if found:
-            _write(found[1])
 
     def _beat_once(self) -> None:
         seconds, us = self._client.time()  # type: ignore[misc]

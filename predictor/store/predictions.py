@@ -17,41 +17,29 @@ from redis.exceptions import ResponseError
 from predictor import errors
 from predictor.config import Config
 from predictor.prediction import Event, Job, Prediction, PredictionId, State, Webhook
-from predictor.store import keys
-from predictor.store.connection import connection_pool
+from predictor.store import keys, wire
+from predictor.store.connection import check_room, check_server, connection_pool
 from predictor.store.retry import STORE_ERRORS, StoreRetry, describe
 from predictor.store.scripts import Scripts, script
-from predictor.store.server import check_room, check_server
-from predictor.store.throughput import Throughput, until_end, until_place, until_start
-from predictor.store.wire import (
-    decode_ended,
-    decode_event,
-    decode_progress,
-    decode_webhook,
-    encode_job,
-)
+from predictor.store.throughput import Throughput
 
 #: Seconds of silence of the store after which a call fails.
 _SILENCE = 0.9
-
+#: Seconds until a place in a full queue may be free, where nothing ended lately.
+_RETRY_AFTER = 10.0
 #: Bytes of a stored result that tell how its prediction ended, without a large input or output.
 _HEAD: Final = 65536
-
 #: Events that are read at once: a client that does not take them holds them in memory.
 MOST_EVENTS: Final = 10
-
-#: Connections of one process, and how many of them may look at predictions: clients that wait look
-#: all at once.
+#: Connections of one process, and how many of them may look: clients that wait look all at once.
 _CONNECTIONS, _LOOKING = 64, 8
 
 
 class Cancellation(StrEnum):
     """The outcome of a cancel."""
 
-    #: it was queued: it will not be run
-    CANCELED = "canceled"
-    #: it runs: its worker is asked to end it
-    CANCELING = "canceling"
+    CANCELED = "canceled"  # it was queued: it will not be run
+    CANCELING = "canceling"  # it runs: its worker is asked to end it
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +47,8 @@ class Submitted:
     """A prediction that the store has."""
 
     id: PredictionId
-    #: it was there before, with the same idempotency key
-    is_replay: bool
-    #: seconds until it is worth asking for the result
-    retry_after: float
+    is_replay: bool  # it was there before, with the same idempotency key
+    retry_after: float  # seconds until it should be read
 
 
 class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
@@ -98,7 +84,7 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
         Raises Overloaded for a full queue, KeyReused when the key belongs to another request.
         """
         config, takes = self._config, job.cancel_after
-        args: list[Any] = [id_, encode_job(job, round(time.time() * 1000))]
+        args: list[Any] = [id_, wire.encode_job(job, round(time.time() * 1000))]
         args += [max(1, round(takes * 1000)) if takes else "", round(config.queue_ttl * 1000)]
         args += [config.queue_limit, job.key, job.fingerprint]
         args += [job.webhook or "", self._result_ttl]
@@ -108,36 +94,30 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
             reply = await self._run("submit", *args)
         outcome, known_id, now_ms, place, counts = reply
         throughput = Throughput.read(now_ms, counts)
-        match outcome:
-            case b"full":
-                raise errors.Overloaded(
-                    f"The queue is full: {config.queue_limit} predictions wait; try again later.",
-                    retry_after=until_place(throughput),
-                )
-            case b"mismatch":
-                raise errors.KeyReused
-        retry_after = until_end(place, 0, throughput)
-        return Submitted(PredictionId(known_id.decode()), outcome == b"replayed", retry_after)
+        if outcome == b"mismatch":
+            raise errors.KeyReused
+        if outcome == b"full":
+            message = f"The queue is full: {config.queue_limit} predictions wait; try again later."
+            seconds = throughput.until_start(1) or _RETRY_AFTER
+            raise errors.Overloaded(message, retry_after=seconds)
+        known = PredictionId(known_id.decode())
+        return Submitted(known, outcome == b"replayed", throughput.until_end(place))
 
-    async def read(self, id_: PredictionId) -> Prediction:
-        """The prediction as it is now."""
-        return await self._read(id_, 0)
-
-    async def look(self, id_: PredictionId) -> Prediction:
-        """As `read`, but without the output of one that succeeded, however large that is."""
-        with self._confirmed():
-            async with asyncio.timeout(2 * _SILENCE), self._looking:
-                return await self._read(id_, _HEAD)
-
-    async def _read(self, id_: PredictionId, at_most: int) -> Prediction:
-        reply = await self._run("read", id_, at_most)
-        match reply:
+    async def read(self, id_: PredictionId, *, at_most: int = 0) -> Prediction:
+        """The prediction as it is now; of a result, at most so many bytes are read (0: all)."""
+        match reply := await self._run("read", id_, at_most):
             case None:
                 raise errors.UnknownPrediction
             case [b"done", progress, bytes(data), size]:
-                ended = decode_ended(id_, data, is_head=len(data) < size)
-                return replace(ended, progress=decode_progress(progress))
+                ended = wire.decode_ended(id_, data, is_head=len(data) < size)
+                return replace(ended, progress=wire.decode_progress(progress))
         return _active(id_, reply)
+
+    async def look(self, id_: PredictionId) -> Prediction:
+        """As `read`, but without the output of one that succeeded, if that is large."""
+        with self._confirmed():
+            async with asyncio.timeout(2 * _SILENCE), self._looking:
+                return await self.read(id_, at_most=_HEAD)
 
     async def events(self, id_: PredictionId, after: str) -> list[Event]:
         """The events of a prediction after the event `after`; MOST_EVENTS at most."""
@@ -145,7 +125,7 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
         found: list[Any] = []
         with self._confirmed(), contextlib.suppress(ResponseError):  # it was overwritten
             found = await self._redis.xrange(keys.EVENTS + id_, since, "+", count=MOST_EVENTS)
-        return [event for each in found if (event := decode_event(*each))]
+        return [event for each in found if (event := wire.decode_event(*each))]
 
     async def cancel(self, id_: PredictionId) -> Cancellation:
         """End a prediction, or ask its worker to. Raises AlreadyEnded, unless it was canceled."""
@@ -154,7 +134,7 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
                 raise errors.UnknownPrediction
             case [b"canceling"]:
                 return Cancellation.CANCELING
-            case [b"done", bytes(data)] if decode_ended(id_, data).state is not State.CANCELED:
+            case [b"done", bytes(data)] if wire.decode_ended(id_, data).state is not State.CANCELED:
                 raise errors.AlreadyEnded
         return Cancellation.CANCELED
 
@@ -173,7 +153,7 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
                 pipe.hgetall(keys.WEBHOOK + id_)
                 pipe.zscore(keys.DELIVERIES, id_)
                 fields, next_ms = await pipe.execute()
-        if webhook := decode_webhook(fields, next_ms):
+        if webhook := wire.decode_webhook(fields, next_ms):
             return webhook
         raise errors.NoWebhook
 
@@ -207,13 +187,13 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
                 # Replicas are waited for on the connection that wrote.
                 pipe.wait(wanted, round(_SILENCE * 800))
                 reply, replicas = await pipe.execute()
-        if reply[0] in {b"accepted", b"replayed"} and replicas < wanted:
-            if not is_repeatable:  # else its repetition finds it
-                with contextlib.suppress(errors.AlreadyEnded, errors.UnknownPrediction):
-                    await self.cancel(id_)
-            message = f"Only {replicas} of {wanted} replicas confirmed; try again."
-            raise errors.StoreUnavailable(message)
-        return reply
+        if replicas >= wanted or reply[0] not in {b"accepted", b"replayed"}:
+            return reply
+        if not is_repeatable:  # else its repetition finds it
+            with contextlib.suppress(errors.AlreadyEnded, errors.UnknownPrediction):
+                await self.cancel(id_)
+        message = f"Only {replicas} of {wanted} replicas confirmed; try again."
+        raise errors.StoreUnavailable(message)
 
     async def _run(self, name: str, *args: Any) -> Any:
         with self._confirmed():
@@ -246,8 +226,8 @@ def _active(id_: PredictionId, reply: list[Any]) -> Prediction:
         started=None if is_queued else started,
         tries=tries,
         position=place if is_queued else None,
-        estimated_wait=until_start(place, throughput) if is_queued else None,
-        retry_after=until_end(place if is_queued else 0, now_ms / 1000 - started, throughput),
+        estimated_wait=throughput.until_start(place) if is_queued else None,
+        retry_after=throughput.until_end(place if is_queued else 0, now_ms / 1000 - started),
         expires_in=left_ms / 1000 if left_ms >= 0 else None,
-        progress=decode_progress(progress),
+        progress=wire.decode_progress(progress),
     )

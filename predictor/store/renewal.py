@@ -69,8 +69,7 @@ class Renewal:
         self._process = process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "predictor.store.heartbeat"), stdin=PIPE, stdout=PIPE
         )
-        assert process.stdin is not None  # noqa: S101 (for the type checker)
-        assert process.stdout is not None  # noqa: S101 (for the type checker)
+        assert process.stdin and process.stdout  # noqa: PT018, S101 (for the type checker)
         process.stdin.write(json.dumps(fields).encode() + b"\n")
         await process.stdout.readline()
         return process.stdout

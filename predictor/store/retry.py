@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -19,19 +19,20 @@ from predictor.store.scripts import Scripts
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
 #: What a call to the store can raise. A refusal (out of memory, read-only, disk full, no
 #: permission) is retried like an outage: an operator will fix it.
 STORE_ERRORS = (RedisError, OSError)
-
 #: Seconds between two attempts: the first, and the longest.
 _PAUSE = (0.05, 1.0)
-
 #: Seconds between two lines in the log about the same outage.
 _LOG_EVERY = 10.0
-
 #: A value of more bytes may be larger than the store takes: attempts to write it.
 _LARGE, _MOST_FAILURES = 2**19, 3
+
+_REFUSED = (
+    "The store does not take a value of %d bytes; return less, or raise its limit "
+    "(proto-max-bulk-len)."
+)
 
 #: What errors mean, by the server's word or the class that redis-py makes of it.
 _MEANINGS = {
@@ -74,7 +75,7 @@ class StoreRetry:
         self._deadline = time.monotonic() + seconds
 
     def observed(self, seconds: float, usual: float) -> None:
-        """A call took that long: much longer than usual is a failure, too (a frozen store)."""
+        """A call took so long; longer than `usual` is a failure, too (a frozen store)."""
         if seconds > usual:
             self.last_failure = time.monotonic()
 
@@ -82,7 +83,10 @@ class StoreRetry:
         """Return when it is time to retry. Raises StoreUnavailable past the deadline."""
         if not isinstance(error, STORE_ERRORS):
             raise error
-        await _drop_wrong_types(self.redis, error)
+        if "WRONGTYPE" in str(error):
+            with contextlib.suppress(*STORE_ERRORS):
+                removed = await Scripts(self.redis).run("drop_wrong_types")
+                logger.error("removed keys that were overwritten with another type: %s", removed)
         self.failed(error)
         now = time.monotonic()
         if now >= self._deadline:
@@ -94,8 +98,10 @@ class StoreRetry:
             raise
         self._pause = min(2 * self._pause, _PAUSE[1])
 
-    async def until_answered(self, call: Callable[[], Awaitable[T]], *, size: int = 0) -> T:
-        """What `call`, which writes `size` bytes, returns, whenever that is.
+    async def until_answered(
+        self, call: Callable[..., Awaitable[T]], *args: Any, size: int = 0
+    ) -> T:
+        """What `call(*args)`, which writes `size` bytes, returns, whenever that is.
 
         Raises StoreUnavailable past the deadline, and ValueRefused if the store, which replies to
         other calls, breaks off each time.
@@ -103,39 +109,25 @@ class StoreRetry:
         failures = 0
         while True:
             try:
-                answer = await call()
+                reply = await call(*args)
             except STORE_ERRORS as error:
                 await self.wait(error)
                 failures += size > _LARGE and _breaks_off(error)
                 if failures == _MOST_FAILURES:
-                    raise ValueRefused(size) from error
+                    raise ValueRefused(_REFUSED % size) from error
                 if failures:
                     await self.until_answered(self.redis.ping)
             else:
                 self.recovered()
-                return answer
+                return reply
 
 
 class ValueRefused(Exception):
     """The store does not take a value."""
 
-    def __init__(self, size: int) -> None:
-        super().__init__(
-            f"The store does not take a value of {size} bytes; return less, or raise its limit "
-            "(proto-max-bulk-len)."
-        )
-
 
 def _breaks_off(error: Exception) -> bool:
     return isinstance(error, RedisConnectionError) or "Protocol error" in str(error)
-
-
-async def _drop_wrong_types(redis: Redis, error: Exception) -> None:
-    """Remove our keys that were overwritten with another type, if `error` says there are some."""
-    if "WRONGTYPE" in str(error):
-        with contextlib.suppress(*STORE_ERRORS):
-            removed = await Scripts(redis).run("drop_wrong_types")
-            logger.error("removed keys that were overwritten with another type: %s", removed)
 
 
 def describe(error: Exception) -> str:

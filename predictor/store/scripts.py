@@ -48,9 +48,10 @@ def script(name: str, *, allow_oom: bool = False) -> str:
         words.update(*(_WORD.findall(body) for body in new.values()))
     known = {name: value for name, value in vars(keys).items() if name.isupper() and name in words}
     if unrun := _UNRUN.keys() & words:
-        from predictor.store.wire import encode_unrun  # the heartbeat does without pydantic
+        from predictor.store.wire import encode_ended  # the heartbeat does without pydantic
 
-        known |= {name: encode_unrun(_UNRUN[name]()) for name in unrun}
+        # Of predictions that no worker ends: scripts fill in id, times and tries.
+        known |= {name: encode_ended("", _UNRUN[name]()).decode() for name in unrun}
     names = [f"local {name} = {value!r}" for name, value in known.items()]
     forward = [f"local {', '.join(used)}"] if used else []
     whole = "\n".join([*names, *forward, *used.values(), text])

@@ -6,7 +6,7 @@ before its shape, types and ranges are checked.
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
 
 from predictor import errors
@@ -28,57 +28,39 @@ from predictor.store.keys import QUEUE
 
 #: The name under which the worker registers its one function.
 FUNCTION: Final = "predict"
-
 #: Milliseconds since 1970 that a datetime can hold.
 _Ms = Annotated[int, Field(ge=0, le=253_402_300_799_000)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid")
+#: Seconds from its submit until a prediction is no longer wanted.
+_CancelAfter = Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)]
 
 
-class _Terms(_Strict):
-    """The named arguments."""
-
-    #: seconds from its submit until it is no longer wanted
-    cancel_after: Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)] | None = None
-
-
-class _Job(_Strict):
+class _Job(BaseModel, strict=True, extra="forbid"):
     """arq's job: try, function, positional and named arguments, time of submit."""
 
     t: Annotated[int, Field(ge=0, le=10**6)] | None
     f: Literal["predict"]
     a: Annotated[list[str], Field(min_length=1, max_length=1)]
-    k: _Terms
+    k: dict[Literal["cancel_after"], _CancelAfter | None]
     et: _Ms
 
 
-class _Failure(_Strict):
-    code: str
-    message: str
-
-
-class _Result(_Strict):
-    """arq's result: a job's fields, and success, result, start, end, queue, id."""
+class _Result(BaseModel, strict=True):
+    """What is read of arq's result: a job's fields, and success, result, start, end."""
 
     t: int
-    f: str
     a: list[str]
-    k: dict[str, Any]
     et: _Ms
     s: bool
     r: Any
     st: _Ms
     ft: _Ms
-    q: str
-    id: str
 
 
 #: What precedes the input in a result as it is written here.
 _INPUT: Final = b',"a":'
 
-_failure = TypeAdapter(_Failure)
 _progress = TypeAdapter(Progress)
 _attempt = TypeAdapter(Attempt)
 
@@ -89,30 +71,33 @@ def encode_job(job: Job, submitted_ms: int) -> bytes:
 
 
 def decode_job(data: bytes | None) -> Job:
-    """The job. Raises Unreadable, with the reason as its cause, for what is none."""
+    """Raises Unreadable, with the reason as its cause, for what is not a job."""
     try:
         job = _Job.model_validate_json(data or b"")
     except ValidationError as error:
-        raise errors.Unreadable from ValueError(f"not a job: {_reason(error)}")
-    return Job(job.a[0], job.k.cancel_after)
+        first = error.errors(include_url=False, include_input=False)[0]
+        reason = f"not a job: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise errors.Unreadable from ValueError(reason)
+    return Job(job.a[0], job.k.get("cancel_after"))
 
 
-def encode_ended(ended: Prediction) -> bytes:
-    """The result of a prediction that has ended, as arq stores it; input and output come last."""
-    ms = {"et": ended.created, "st": ended.started, "ft": ended.finished}
-    head = {"t": ended.tries, "f": FUNCTION, "k": {}, "s": ended.output is not None, "q": QUEUE}
-    head |= {name: int((seconds or 0) * 1000) for name, seconds in ms.items()} | {"id": ended.id}
-    if output := ended.output:
-        arguments, outcome = to_json([output.input]), output.result
+def encode_ended(
+    id_: str,
+    outcome: Output | errors.PredictionError,
+    tries: int = 0,
+    times: tuple[int, int, int] = (0, 0, 0),
+) -> bytes:
+    """The result of a prediction as arq stores it; input and output come last.
+
+    `times`: when it was created, started and finished, ms since 1970.
+    """
+    head = {"t": tries, "f": FUNCTION, "k": {}, "s": isinstance(outcome, Output), "q": QUEUE}
+    head |= dict(zip(("et", "st", "ft"), times, strict=True)) | {"id": id_}
+    if isinstance(outcome, Output):
+        data = to_json([outcome.input]), outcome.result
     else:
-        error = ended.error or errors.Unreadable()
-        arguments, outcome = b"[]", Json(to_json({"code": error.code, "message": str(error)}))
-    return b'%b%b%b,"r":%b}' % (to_json(head)[:-1], _INPUT, arguments, outcome)
-
-
-def encode_unrun(error: errors.PredictionError) -> str:
-    """The result of a prediction that no worker ends; scripts fill in id, times and tries."""
-    return encode_ended(Prediction(PredictionId(""), State.of(error), 0, error=error)).decode()
+        data = b"[]", Json(to_json({"code": outcome.code, "message": str(outcome)}))
+    return b'%b%b%b,"r":%b}' % (to_json(head)[:-1], _INPUT, *data)
 
 
 def decode_ended(id_: PredictionId, data: bytes, *, is_head: bool = False) -> Prediction:
@@ -139,8 +124,10 @@ def _outcome(result: _Result) -> Output | errors.PredictionError:
     if result.s:
         (text,) = result.a
         return Output(text, Json(to_json(result.r)))
-    failure = _failure.validate_python(result.r)
-    return errors.BY_CODE.get(failure.code, errors.PredictionError)(failure.message)
+    match result.r:
+        case {"code": str(code), "message": str(message)}:
+            return errors.BY_CODE.get(code, errors.PredictionError)(message)
+    raise ValueError("not a failure")
 
 
 def decode_event(id_: bytes, fields: dict[bytes, bytes]) -> Event | None:
@@ -149,10 +136,6 @@ def decode_event(id_: bytes, fields: dict[bytes, bytes]) -> Event | None:
         return Event(id_.decode(), EventKind(fields[b"event"].decode()), Json(fields[b"data"]))
     except (KeyError, ValueError):
         return None
-
-
-def encode_attempt(attempt: Attempt) -> bytes:
-    return _attempt.dump_json(attempt)
 
 
 def decode_webhook(fields: dict[bytes, bytes], next_ms: float | None) -> Webhook | None:
@@ -174,8 +157,3 @@ def decode_progress(data: bytes) -> Progress | None:
         return _progress.validate_json(data)
     except ValidationError:
         return None
-
-
-def _reason(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_input=False)[0]
-    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"

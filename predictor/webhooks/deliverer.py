@@ -38,7 +38,7 @@ class Deliverer:
     async def run(self, stop: asyncio.Event, drain: float) -> None:
         """Deliver until `stop`; running attempts then get `drain` seconds."""
         stopping = asyncio.create_task(stop.wait())
-        stopping.add_done_callback(lambda _: self._deliveries.give_up_after(drain))
+        stopping.add_done_callback(lambda _: self._deliveries.retry.give_up_after(drain))
         while not stopping.done():
             capacity = self._capacity()
             claimed = await self._deliveries.claim(capacity, self._running)

@@ -83,8 +83,8 @@ FAULTS = {
         "try = try",
     ),
     "a claim leaves no lease": (
-        "claim",
-        "redis.call('ZADD', LEASES, lease_end, id)",
+        "shared/deadline",
+        "redis.call('ZADD', LEASES, now + lease, id)",
         "",
     ),
     "deaths are not counted": (
@@ -103,8 +103,8 @@ FAULTS = {
         "if false then",
     ),
     "what is late reads as running again": (
-        "claim",
-        "if verdict ~= 'expired' then",
+        "shared/deadline",
+        "if not late then",
         "if true then",
     ),
     "what is given back loses its queued_at": (

@@ -15,10 +15,8 @@ def _job(**changes: Any) -> bytes:
     return json.dumps(job | changes).encode()
 
 
-def _ended(output: Output | None = None, error: errors.PredictionError | None = None) -> bytes:
-    state = State.of(error) if error else State.SUCCEEDED
-    id_ = PredictionId("id")
-    return encode_ended(Prediction(id_, state, 0.001, 0.002, 0.003, 1, output=output, error=error))
+def _ended(outcome: Output | errors.PredictionError) -> bytes:
+    return encode_ended("id", outcome, 1, (1, 2, 3))
 
 
 def _result(json_value: bytes, text: str = "in") -> bytes:
@@ -91,7 +89,7 @@ def test_a_result_is_read_as_it_was_written(json_value: bytes) -> None:
     ],
 )
 def test_a_failure_is_read_as_it_was_written(error: errors.PredictionError) -> None:
-    read = _decode(_ended(error=error)).error
+    read = _decode(_ended(error)).error
     assert type(read) is type(error)
     assert str(read) == str(error)
 
@@ -107,8 +105,8 @@ HOSTILE_RESULTS = [
     _result(b"1").replace(b'"s":true', b'"s":1'),
     _result(b"NaN"),
     _result(b"1" * 5000),
-    _ended(error=errors.GivenUp()).replace(b'"message"', b'"text"'),
-    _ended(error=errors.GivenUp()).replace(b'"r":{', b'"r":[{').replace(b"}}", b"}]}"),
+    _ended(errors.GivenUp()).replace(b'"message"', b'"text"'),
+    _ended(errors.GivenUp()).replace(b'"r":{', b'"r":[{').replace(b"}}", b"}]}"),
 ]
 
 
@@ -118,7 +116,7 @@ def test_what_is_not_a_result_of_ours_is_unreadable(data: bytes) -> None:
 
 
 def test_a_failure_of_a_later_version_is_still_a_failure() -> None:
-    data = _ended(error=errors.GivenUp("Why.")).replace(b'"given_up"', b'"new_code"')
+    data = _ended(errors.GivenUp("Why.")).replace(b'"given_up"', b'"new_code"')
     error = _decode(data).error
     assert type(error) is errors.PredictionError
     assert error is not None

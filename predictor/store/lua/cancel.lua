@@ -1,5 +1,4 @@
 -- cancel: ends a prediction that waits, or asks the worker that runs it to end it.
---
 -- Guarantees: one that is queued will not be run; one that runs is marked, so that its next worker
 -- ends it, even if this one does not. The mark goes with the prediction.
 --

@@ -1,5 +1,4 @@
 -- claim: leases as many due predictions to a worker as it asks for.
---
 -- Guarantees: a prediction is leased to one worker at a time, and its try is counted in the same
 -- step. Predictions whose lease ran out come first, in the order of their submits. Suspects are
 -- leased to one worker at a time, which has nothing else to do. Only the store's clock counts.
@@ -7,7 +6,6 @@ local worker, lease, most, most_bytes, max_tries, holds, is_quarantined, sent_at
   may_recover, is_repeat = unpack(ARGV)
 lease, most, max_tries, holds = tonumber(lease), tonumber(most), tonumber(max_tries), tonumber(holds)
 local now = clock()
-local lease_end = now + lease
 
 -- Returns { now, 1 if this worker is kept for suspects, { id, queued_at, try, job or false, token,
 -- verdict }, … }. The verdict says why it is not to be run; it is empty for one that is.
@@ -24,11 +22,7 @@ end
 
 -- Writes the lease of a prediction, and adds it to the reply.
 local function hold(id, queued_at, token, verdict, job)
-  redis.call('ZADD', LEASES, lease_end, id)
-  redis.call('ZADD', QUEUE, lease_end, id)
-  if verdict ~= 'expired' then -- else it would read as running again
-    redis.call('SET', IN_PROGRESS .. id, token, 'PX', lease)
-  end
+  write_lease(id, token, now, lease, verdict == 'expired')
   local try = tonumber(string.match(token, ':(%d+):%d+$'))
   reply[#reply + 1] = { id, queued_at, try, job or false, token, verdict }
 end

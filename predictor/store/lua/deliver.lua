@@ -1,10 +1,8 @@
 -- deliver: leases as many due webhooks to a deliverer as it asks for, and renews its other leases.
---
 -- Guarantees: a webhook is leased to one deliverer at a time, and due again if that one dies. A
 -- prediction whose time is over ends here, though there is no worker. Only the store's clock counts.
 --
--- ARGV  lease, how many at most, bytes of results at most beyond the first, time to live of a result,
---       then the ids that it holds
+-- ARGV  most_bytes: of results, beyond the first. Behind the named ones, the ids that it holds.
 -- Returns { ms until the next may be due, { id, url, result, tries, tries before it was last asked
 -- for, when that was }, … }.
 local lease, most, most_bytes, result_ttl = unpack(ARGV)
@@ -37,8 +35,9 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', DELIVERIES, '-inf', now, 'LIMIT'
   end
 end
 local next_due = redis.call('ZRANGE', DELIVERIES, 0, 0, 'WITHSCORES')[2]
-table.insert(reply, 1, next_due and math.ceil(math.max(0, next_due - now)) or -1)
-if next_due ~= nil and tonumber(next_due) > now or next_due == nil then
+local left = next_due and math.ceil(math.max(0, next_due - now)) or -1
+if left ~= 0 then
   redis.call('DEL', DELIVERY_WAKE)
 end
+table.insert(reply, 1, left)
 return reply

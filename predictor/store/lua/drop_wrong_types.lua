@@ -1,9 +1,7 @@
 -- drop_wrong_types: removes shared keys that were overwritten with another type.
---
 -- Guarantees: afterwards every other script can run. What such a key held was lost before.
 --
--- ARGV  names of more lists
--- Returns the names that were removed.
+-- ARGV  names of more lists. Returns the names that were removed.
 local types = {
   zset = { QUEUE, LEASES, SUSPECTS, DELIVERIES },
   hash = { CLAIMED, CANCELS, THROUGHPUT },

@@ -1,9 +1,8 @@
 -- emit: writes events of a run.
---
 -- Guarantees: each event once, though this is repeated because a reply was lost; none of a run that
 -- another has replaced, and none after the end.
 --
--- ARGV  id, in-progress value of the run, number of the first event, then kind, data for each
+-- ARGV  run: its token, number: of the first event, then kind, data for each.
 -- Returns how many were written.
 local id, run, number = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local record, written = PREDICTION .. id, 0
@@ -13,12 +12,11 @@ local function began(token)
   return tonumber(token and string.match(token, '%d+$')) or 0
 end
 
--- Where no worker holds it, the run that wrote last may have begun after this one.
-local function is_replaced()
-  return not holder and speaker ~= run and began(speaker) >= began(run)
+local is_replaced = holder and holder ~= run
+if not holder and speaker ~= run then -- the run that wrote last may have begun after this one
+  is_replaced = began(speaker) >= began(run)
 end
-
-if holder and holder ~= run or is_replaced() or not redis.call('ZSCORE', QUEUE, id) then
+if is_replaced or not redis.call('ZSCORE', QUEUE, id) then
   return 0
 end
 local last = speaker == run and tonumber(field(record, 'last')) or 0

@@ -1,7 +1,6 @@
 -- erase: removes what is kept of a prediction that has ended.
---
--- Guarantees: afterwards its input, its result, its events, its idempotency key and what was to be
--- told of it are gone; one that has not ended is left alone. One whose time is over has ended.
+-- Guarantees: its input, its result, its events, its idempotency key and its webhook are gone; one
+-- that has not ended is left alone. One whose time is over has ended.
 --
 -- Returns 'erased', 'active', or nil for an unknown id.
 local id = ARGV[1]

@@ -1,8 +1,7 @@
 -- finish: ends a prediction with its result.
---
 -- Guarantees: the first finisher wins, whoever holds the lease, and the result that it wrote never
 -- changes; repeating it changes nothing and returns the same. After its time a prediction does not
--- succeed any more: who has asked meanwhile was told so.
+-- succeed any more: it may have been read as timed out.
 --
 -- Returns 1; 0 if another had ended it; -1 if its time is over, and the result does not say so.
 local id, result, result_ttl, worker, started, says_late = unpack(ARGV)
@@ -17,8 +16,8 @@ end
 settle(id, result, result_ttl)
 redis.call('HDEL', HELD .. worker, id)
 
--- How many end per second, the last minute counting most: a decaying count, and for how long. And
--- how many seconds a run takes, the last ten or so counting most.
+-- How many ended lately, a count that decays within a minute or so; since when it is counted; and how
+-- many seconds a run takes, the last ten or so counting most.
 now = now / 1000
 local took = math.max(0, now - started / 1000)
 local count, at, since, run = unpack(throughput())

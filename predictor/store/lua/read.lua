@@ -1,9 +1,8 @@
 -- read: a prediction's state at one moment.
---
 -- Guarantees: a prediction between two states is never seen in neither; one that was seen to be late
 -- never succeeds.
 --
--- ARGV  id, how many bytes of a result are read (0: all)
+-- ARGV  most: how many bytes of a result are read (0: all).
 -- Returns { 'done', progress, result, its size }, or { 'running' | 'queued' | 'late', progress, now,
 -- queued_at, place in the queue, tries, start of its run, ms that are left, throughput }; nil for an
 -- unknown id.
@@ -14,9 +13,8 @@ if not queued_at then
   if size == 0 and redis.call('EXISTS', RESULT .. id) == 0 then
     return nil
   end
-  local result = text(redis.pcall('GETRANGE', RESULT .. id, 0, most - 1))
-  local progress = field(PREDICTION .. id, 'progress')
-  return { 'done', progress or '', result or '', type(size) == 'number' and size or 0 }
+  local result = text(redis.pcall('GETRANGE', RESULT .. id, 0, most - 1)) or ''
+  return { 'done', field(PREDICTION .. id, 'progress') or '', result, tonumber(size) or 0 }
 end
 local record = redis.pcall('HMGET', PREDICTION .. id, 'progress', 'run')
 local now, holder = now_ms(), get(IN_PROGRESS .. id)

@@ -1,5 +1,4 @@
 -- record: keeps the outcome of an attempt to deliver a webhook.
---
 -- Guarantees: repeating it changes nothing; of a prediction that was erased meanwhile nothing is
 -- kept; what another deliverer has delivered meanwhile stays delivered, and what it has given up is
 -- not pending again. A webhook that was requested again after `since` is due at once.

@@ -1,5 +1,4 @@
 -- renew: lengthens the leases that a living worker holds.
---
 -- Guarantees: a lease that ran out is taken again if nobody else has claimed, or may claim, the
 -- prediction; one that another has, or that was requeued, is left alone, and no longer counts as a
 -- death: its worker lives. A run that takes longer than any may is not renewed. One whose time is
@@ -7,8 +6,7 @@
 --
 -- Returns the ids that this worker need not go on with: canceled, late, or ended by another.
 local worker, lease, longest_run = unpack(ARGV)
-local now = clock()
-local lease_end, over = now + lease, {}
+local now, over = clock(), {}
 
 local function lose(id, is_overdue)
   redis.call('HDEL', HELD .. worker, id)
@@ -23,11 +21,7 @@ end
 local function renew(id, token, is_overdue)
   local late = is_late(id, submitted_at(id), now)
   if not is_overdue then
-    if not late then -- else it would read as running again
-      redis.call('SET', IN_PROGRESS .. id, token, 'PX', lease)
-    end
-    redis.call('ZADD', QUEUE, lease_end, id)
-    redis.call('ZADD', LEASES, lease_end, id)
+    write_lease(id, token, now, lease, late)
   end
   return late or redis.call('HEXISTS', CANCELS, id) == 1
 end

@@ -1,13 +1,11 @@
 -- requeue: returns predictions that a worker will not finish, as if it had never claimed them.
---
 -- Guarantees: each takes its old place in the queue, its try is not counted, and a worker is woken
 -- for it. Requeues are counted apart: a prediction that stops its worker again and again is set
 -- apart, and given up. One that is no longer this worker's is left alone; repeating it changes
 -- nothing.
 --
--- ARGV  worker, how often one may be requeued, and how often before it is set apart, how many the
---       worker ran when it was told to stop (0: it was not), then id, token for each
--- Returns how many were requeued.
+-- ARGV  most, suspicious: see put_back; company: how many the worker ran when it was told to stop (0:
+--       it was not); then id, token for each. Returns how many were requeued.
 local worker, most, suspicious, company = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local back, now = 0, now_ms()
 for i = 5, #ARGV, 2 do

@@ -1,5 +1,4 @@
 -- submit: puts a prediction into the queue, or finds it, or another with its idempotency key, there.
---
 -- Guarantees: all of it or nothing is written; repeating it with the same id, because a reply was
 -- lost, changes nothing and returns the same. One idempotency key belongs to one prediction, however
 -- many submit it at once, for as long as that one is known. One waiting worker is woken.

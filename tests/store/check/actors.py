@@ -199,7 +199,7 @@ class Deliverer:
         self._model = model
         self._deliveries = Deliveries(configured(url))
         model.server.take_over(self._deliveries)
-        self._deliveries._retry = _Waiting(self._deliveries._redis, model.server)
+        self._deliveries.retry = _Waiting(self._deliveries._redis, model.server)
         self._deliveries._redis = self  # type: ignore[assignment]
         self.tasks = Tasks()
         self.held: dict[PredictionId, Delivery] = {}

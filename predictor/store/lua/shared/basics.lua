@@ -1,5 +1,4 @@
 -- basics: what most scripts need.
---
 -- Guarantees: a key that somebody overwrote with another type reads as if it were not there.
 local function now_ms()
   local time = redis.call('TIME')
@@ -39,7 +38,7 @@ local function raise_life(key, ms)
   end
 end
 
--- Writes an event, and wakes who waits for one; fails nothing where its key was overwritten.
+-- Writes an event, and wakes its readers; fails nothing where its key was overwritten.
 local function announce(id, kind, data)
   redis.pcall('XADD', EVENTS .. id, '*', 'event', kind, 'data', data)
   redis.pcall('PUBLISH', EVENTS .. id, kind)

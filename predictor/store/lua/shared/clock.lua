@@ -1,8 +1,6 @@
--- clock: the store's time; when that has stepped back, all that is kept of it moves back with it.
---
--- Guarantees: after a step back everything waits as long as if there had been none, and in the same
--- order. Steps of less than half a second are ignored. Scripts that write a time call it first: else
--- that time would be moved with those from before the step.
+-- clock: the store's time; when that has stepped back, all times that are kept move back with it.
+-- Guarantees: everything waits as long as if there had been no step, and in the same order. Steps of
+-- less than half a second are ignored. Scripts that write a time call it first, or that would move.
 local function shorten(key, step)
   local left = redis.call('PTTL', key)
   if left > 0 then

@@ -1,11 +1,19 @@
 -- deadline: when an unfinished prediction was submitted, who has claimed it, and when it ends.
---
--- Guarantees: the deadline counts from the submit, which never changes. A prediction that has a
--- `Cancel-After` ends then, though it runs; the queue's time to live ends one that does not run.
+-- Guarantees: the deadline counts from the submit. `Cancel-After` ends a prediction though it runs;
+-- the queue's time to live ends one that does not run.
 
 -- When it was submitted, as text, and the token of its claim; nil for one that is not claimed.
 local function claimed(id)
   return string.match(redis.call('HGET', CLAIMED, id) or '', '^(%S+) (.*)$')
+end
+
+-- Writes the lease of a claim. One whose time is over must not read as running again.
+local function write_lease(id, token, now, lease, late)
+  redis.call('ZADD', LEASES, now + lease, id)
+  redis.call('ZADD', QUEUE, now + lease, id)
+  if not late then
+    redis.call('SET', IN_PROGRESS .. id, token, 'PX', lease)
+  end
 end
 
 local function worker_of(token)

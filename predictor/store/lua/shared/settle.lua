@@ -1,7 +1,6 @@
 -- settle: writes the result of a prediction and removes what was kept for running it.
---
--- Guarantees: the result comes first, so that an error leaves all as it was. A webhook is due from the
--- same moment on, with a result of its own. The idempotency key lives exactly as long as the result.
+-- Guarantees: the result comes first, so that an error leaves all as it was. A webhook is due at
+-- once, with a result of its own. The idempotency key lives exactly as long as the result.
 
 -- Removes what is kept of a prediction that has not ended, but for its record.
 local function forget(id)
@@ -12,6 +11,17 @@ local function forget(id)
   end
   redis.call('HDEL', CLAIMED, id)
   redis.call('HDEL', CANCELS, id)
+end
+
+-- Has a webhook sent from now on; an error in the reply says that it is not.
+local function make_due(id, result_ttl)
+  local now, life = now_ms(), result_ttl + DELIVERY_TTL
+  redis.pcall('HSET', WEBHOOK .. id, 'state', 'pending', 'since', math.floor(now))
+  raise_life(WEBHOOK .. id, life)
+  local reply = redis.pcall('ZADD', DELIVERIES, now, id)
+  raise_life(DELIVERIES, life)
+  wake(DELIVERY_WAKE)
+  return reply
 end
 
 local function settle(id, result, result_ttl)
@@ -26,12 +36,8 @@ local function settle(id, result, result_ttl)
     end
   end
   if redis.call('EXISTS', WEBHOOK .. id) == 1 then
-    local now = now_ms()
-    redis.pcall('HSET', WEBHOOK .. id, 'result', result, 'state', 'pending', 'since', math.floor(now))
-    redis.call('PEXPIRE', WEBHOOK .. id, result_ttl + DELIVERY_TTL)
-    redis.pcall('ZADD', DELIVERIES, now, id)
-    raise_life(DELIVERIES, result_ttl + DELIVERY_TTL)
-    wake(DELIVERY_WAKE)
+    redis.pcall('HSET', WEBHOOK .. id, 'result', result)
+    make_due(id, result_ttl)
   end
 end
 

@@ -1,5 +1,4 @@
 -- suspects: predictions that may be what ends their workers, set apart from the others.
---
 -- Guarantees: a suspect shares a worker with suspects only, so that the line goes on. Of those that
 -- ended such a worker at most half share the next one: the culprit is found in as many steps as its
 -- company can be halved, and given up when it was alone. The others are not.
