@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import httptools
-from pydantic_core import to_json
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from predictor.api.responses import error_response
 
 _HEAD_BYTES, _HEAD_SECONDS = 32 * 1024, 10.0  # of a request line and its headers, or of trailers
 _HEADERS = 128  # of one request; a short one takes forty times its bytes
@@ -199,11 +200,10 @@ class _Http(HttpToolsProtocol):
         self.on_message_begin()  # frees the headers
         self.parser = None  # type: ignore[assignment]
         self.left, self._is_idle = 0, False
-        body = to_json({"error": message})
-        headers = [*self.server_state.default_headers, (b"content-type", b"application/json")]
-        headers += [(b"content-length", b"%d" % len(body)), (b"connection", b"close")]
+        response = error_response(status, message, {"Connection": "close"})
+        headers = [*response.raw_headers, *self.server_state.default_headers]
         head = STATUS_LINE[status] + b"\r\n".join(b"%b: %b" % header for header in headers)
-        self.transport.write(head + _END + body)
+        self.transport.write(head + _END + bytes(response.body))
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.transport.pause_reading()

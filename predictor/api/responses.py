@@ -114,19 +114,13 @@ def progress(prediction: Prediction) -> dict[str, str]:
     return SERVER_TIMING(queue, run) | NO_STORE
 
 
-def described(
-    status: int, description: str, *headers: ResponseHeader, model: Any = None, **more: Any
-) -> Described:
+def described(status: int, description: str, *headers: ResponseHeader, **more: Any) -> Described:
     """A response; `headers`: those that it may have."""
     documented = {
-        header.name: {
-            "description": header.description,
-            "schema": {"type": "string", "pattern": header.pattern},
-        }
-        for header in headers
+        name: {"description": meaning, "schema": {"type": "string", "pattern": pattern}}
+        for name, meaning, pattern, _ in headers
     }
-    response = {"description": description, "headers": documented, "model": model}
-    return {status: response | more}
+    return {status: {"description": description, "headers": documented} | more}
 
 
 def raises(*kinds: type[errors.PredictorError], ended: Sequence[ResponseHeader] = ()) -> Described:

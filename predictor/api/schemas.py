@@ -3,15 +3,8 @@
 import time
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    WithJsonSchema,
-)
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic.json_schema import WithJsonSchema
 
 from predictor.prediction import DeliveryState, Progress, State, timestamp
 from predictor.store.predictions import Cancellation
@@ -20,9 +13,7 @@ Id = Annotated[str, Field(examples=["5f0c3a1e9b7d4c62a8f1e2d3c4b5a697"])]
 
 #: Seconds since 1970, written as RFC 3339 has it.
 Timestamp = Annotated[
-    float,
-    PlainSerializer(timestamp),
-    WithJsonSchema({"type": "string", "format": "date-time"}),
+    float, PlainSerializer(timestamp), WithJsonSchema({"type": "string", "format": "date-time"})
 ]
 
 
