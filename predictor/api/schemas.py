@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 from predictor.prediction import DeliveryState, Progress, State, timestamp
-from predictor.store.predictions import Cancellation
 
 Id = Annotated[str, Field(examples=["5f0c3a1e9b7d4c62a8f1e2d3c4b5a697"])]
 
@@ -102,7 +101,7 @@ class PredictionCancellation(BaseModel):
     """The outcome of a cancel."""
 
     prediction_id: Id
-    status: Cancellation
+    status: Literal["canceled", "canceling"]
     note: str | None = None
 
 

@@ -5,7 +5,6 @@ import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import Any, Final
 
 from redis.asyncio import Redis
@@ -33,13 +32,6 @@ _HEAD: Final = 65536
 MOST_EVENTS: Final = 10
 #: Connections of one process, and how many of them may look: clients that wait look all at once.
 _CONNECTIONS, _LOOKING = 64, 8
-
-
-class Cancellation(StrEnum):
-    """The outcome of a cancel."""
-
-    CANCELED = "canceled"  # it was queued: it will not be run
-    CANCELING = "canceling"  # it runs: its worker is asked to end it
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,16 +119,16 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
             found = await self._redis.xrange(keys.EVENTS + id_, since, "+", count=MOST_EVENTS)
         return [event for each in found if (event := wire.decode_event(*each))]
 
-    async def cancel(self, id_: PredictionId) -> Cancellation:
-        """End a prediction, or ask its worker to. Raises AlreadyEnded, unless it was canceled."""
+    async def cancel(self, id_: PredictionId) -> State:
+        """CANCELED, or RUNNING until its worker ends it. Raises AlreadyEnded."""
         match await self._run("cancel", id_, self._result_ttl, _HEAD):
             case None:
                 raise errors.UnknownPrediction
             case [b"canceling"]:
-                return Cancellation.CANCELING
+                return State.RUNNING
             case [b"done", bytes(data)] if wire.decode_ended(id_, data).state is not State.CANCELED:
                 raise errors.AlreadyEnded
-        return Cancellation.CANCELED
+        return State.CANCELED
 
     async def erase(self, id_: PredictionId) -> None:
         """Remove the input and the result of a prediction. Raises StillActive."""
