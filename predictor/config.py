@@ -4,10 +4,10 @@ import base64
 import contextlib
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 import pydantic_settings as settings
-from pydantic import AfterValidator, Field, HttpUrl, PlainSerializer, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, HttpUrl, ValidationError
 
 from predictor.errors import ConfigError
 
@@ -15,7 +15,6 @@ PREFIX = "PREDICTOR_"
 
 _Seconds = Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)]
 _UpToADay = Annotated[float, Field(ge=0, le=86400, allow_inf_nan=False)]
-_Secret = Annotated[SecretStr, PlainSerializer(SecretStr.get_secret_value)]
 
 
 def entries(text: str) -> list[str]:
@@ -23,8 +22,8 @@ def entries(text: str) -> list[str]:
     return [entry for part in text.split(",") if (entry := part.strip())]
 
 
-def _signing_secrets(secrets: SecretStr) -> SecretStr:
-    for secret in entries(secrets.get_secret_value()):
+def _signing_secrets(secrets: str) -> str:
+    for secret in entries(secrets):
         encoded = secret.removeprefix("whsec_")
         with contextlib.suppress(ValueError):
             key = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
@@ -50,19 +49,18 @@ class Config(settings.BaseSettings):
     )
 
     host: str = "127.0.0.1"
-    """Address that the api listens on."""
+    """Address that the API listens on."""
     port: int = Field(8080, ge=0, le=65535)
-    """Port of the api; 0 takes a free one."""
+    """Port of the API; 0: a free one."""
     url: HttpUrl | None = None
-    """The api that `predictor predict`, `status` and `cancel` call. Unset: the one at
-    PREDICTOR_HOST and PREDICTOR_PORT."""
-    redis_url: _Secret | None = None
-    """Store to use: redis://, rediss://, unix:// or redis+sentinel://. Unset: `predictor` starts an
-    embedded one; a process started by hand uses redis://localhost:6379."""
+    """URL of the API for the client commands. Unset: PREDICTOR_HOST and PREDICTOR_PORT."""
+    redis_url: str | None = Field(None, repr=False)
+    """URL of the store: redis://, rediss://, unix:// or redis+sentinel://. Unset: `predictor`
+    starts an embedded store; other processes use redis://localhost:6379."""
     wait_replicas: int = Field(0, ge=0, le=100)
-    """Replicas that must have a prediction before it is accepted."""
+    """Replicas that must confirm a prediction before it is accepted."""
     data_dir: Path = Path(".predictor")
-    """Where the embedded store keeps its files."""
+    """Folder of the embedded store."""
     model: str = "predictor.mock:predict"
     """Import path of the model, package.module:name."""
     mock_delay: _UpToADay = 1.0
@@ -70,34 +68,34 @@ class Config(settings.BaseSettings):
     workers: int = Field(1, ge=1, le=1024)
     """Worker processes that `predictor` starts."""
     concurrency: int = Field(10, ge=1, le=10000)
-    """Predictions at once in one process."""
+    """Concurrent predictions of one process."""
     timeout: _Seconds = 300
-    """Seconds that one prediction may run."""
+    """Seconds that a run may take."""
     max_tries: int = Field(3, ge=1, le=1000)
     """Runs before a prediction that kills its worker is given up."""
     lease: _Seconds = Field(10, ge=0.3)
-    """Seconds until the predictions of a dead worker run again."""
+    """Seconds until the predictions of a dead worker are run again."""
     drain: _UpToADay = 20
-    """Seconds that running predictions get to finish when a process is stopped."""
+    """Seconds that running predictions have to finish when a process is stopped."""
     queue_ttl: _Seconds = 604800
-    """Seconds that a prediction may wait in the queue before it fails as expired."""
+    """Seconds that a prediction may be queued before it expires."""
     queue_limit: int = Field(10000, ge=0)
-    """Waiting predictions above which new ones get 503; 0: no limit."""
+    """Length of the queue above which new predictions are refused with 503; 0: unlimited."""
     result_ttl: _Seconds = 3600
     """Seconds that a result is kept."""
     max_result: int = Field(16777216, ge=1, le=2**28)
-    """Largest result, or piece of output, in bytes."""
+    """Largest result, or piece of output, in bytes; at most 268435456."""
     max_body: int = Field(1048576, ge=1)
     """Largest request body, in bytes."""
-    webhook_secrets: Annotated[_Secret, AfterValidator(_signing_secrets)] = SecretStr("")
-    """Secrets, whsec_…, comma-separated; each signs every webhook."""
+    webhook_secrets: Annotated[str, AfterValidator(_signing_secrets)] = Field("", repr=False)
+    """Secrets that sign webhooks, whsec_…, comma-separated."""
     webhook_allow: str = ""
-    """Hosts and networks, comma-separated, that webhooks may call by plain http and where they
-    are not public."""
+    """Hosts and networks that webhooks may call by plain http or at private addresses,
+    comma-separated."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """Least severe level that is logged: debug, info, warning, error."""
+    """Least severe level that is logged: debug, info, warning or error."""
     log_format: Literal["console", "json"] = "console"
-    """`json` writes one object a line, for machines."""
+    """console, or json: one object a line."""
 
     def __init__(self, **values: Any) -> None:
         if ConfigError.__doc__ is None:
@@ -113,21 +111,20 @@ class Config(settings.BaseSettings):
 
     @property
     def store_url(self) -> str:
-        """`redis_url`, or the default of a process that was started by hand."""
-        return self.redis_url.get_secret_value() if self.redis_url else "redis://localhost:6379"
+        return self.redis_url or "redis://localhost:6379"
 
     @property
     def signing_secrets(self) -> list[str]:
-        return entries(self.webhook_secrets.get_secret_value())
+        return entries(self.webhook_secrets)
 
     @property
     def local_host(self) -> str:
-        """Where to connect on this machine to what listens on `host`."""
+        """The address on this machine at which a server on `host` can be reached."""
         return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self.host, self.host)  # noqa: S104
 
     @property
     def local_url(self) -> str:
-        """The api of these settings, from this machine."""
+        """The URL of the API on this machine."""
         host = f"[{self.local_host}]" if ":" in self.local_host else self.local_host
         return f"http://{host}:{self.port}"
 
@@ -136,17 +133,13 @@ class Config(settings.BaseSettings):
         values = self.model_dump(exclude_none=True)
         return {PREFIX + name.upper(): str(value) for name, value in values.items()}
 
-    def with_redis_url(self, url: str) -> Self:
-        return self.model_copy(update={"redis_url": SecretStr(url)})
-
 
 def misspelled() -> list[tuple[str, str]]:
-    """Variables of the environment and .env that are no settings, and the settings meant."""
+    """Unknown variables with our prefix in the environment and .env, and the settings meant."""
     sources = settings.EnvSettingsSource(Config), settings.DotEnvSettingsSource(Config)
     variables = {name.upper() for source in sources for name in source.env_vars}
     given = {name.removeprefix(PREFIX) for name in variables if name.startswith(PREFIX)}
     known = {name.upper() for name in Config.model_fields}
-    # A setting that is given itself was not meant; nor is it by what started this process.
     return [
         (PREFIX + name, PREFIX + meant)
         for name in sorted(given - known)

@@ -1,7 +1,4 @@
-"""What can go wrong, as one tree: a class's docstring is its default message.
-
-Imports nothing of the package.
-"""
+"""All errors, as one tree: a class's docstring is its default message."""
 
 from typing import ClassVar
 
@@ -11,24 +8,22 @@ class PredictorError(Exception):
 
     #: status code of the HTTP response
     status: ClassVar[int] = 500
+    #: how the store names a failed prediction; never changes once released
+    code: ClassVar[str] = ""
 
-    def __init_subclass__(cls, status: int = 0) -> None:
-        cls.status = status or cls.status
+    def __init_subclass__(cls, status: int = 0, code: str = "") -> None:
+        cls.status, cls.code = status or cls.status, code or cls.code
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message or type(self).__doc__)
 
     def __str__(self) -> str:
-        """The sentence that a client may read: truncated, and without what UTF-8 cannot encode."""
+        """The message for clients: truncated, and without what UTF-8 cannot encode."""
         return super().__str__()[:10_000].encode(errors="replace").decode()
 
 
 class ConfigError(PredictorError):
     """A setting cannot be used."""
-
-
-class ModelNotLoadable(ConfigError):
-    """The model cannot be loaded."""
 
 
 class StoreUnavailable(PredictorError, status=503):
@@ -104,15 +99,8 @@ class StillActive(PredictorError, status=409):
     """Prediction has not ended yet; cancel it first."""
 
 
-class PredictionError(PredictorError):
+class PredictionError(PredictorError, code="failed"):
     """The prediction failed."""
-
-    #: How the store names it; never changes once released.
-    code: ClassVar[str] = "failed"
-
-    def __init_subclass__(cls, status: int = 0, code: str = "") -> None:
-        super().__init_subclass__(status)
-        cls.code = code or cls.code
 
 
 class InvalidInput(PredictionError, status=422, code="invalid_input"):

@@ -18,9 +18,6 @@ Json = NewType("Json", bytes)
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
-#: The id of an event, which defines its order.
-EVENT_ID = re.compile(r"[0-9]{1,16}-[0-9]{1,16}", re.ASCII)
-
 
 def encode(value: str) -> Json:
     """`value` as a JSON string."""
@@ -56,7 +53,7 @@ class State(StrEnum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELED = "canceled"
-    TIMED_OUT = "timed_out"  # in its run, or in the queue
+    TIMED_OUT = "timed_out"  # while it ran, or while it was queued
 
     @classmethod
     def of(cls, error: errors.PredictionError) -> "State":

@@ -20,8 +20,7 @@ from predictor import errors
 from predictor.config import Config, misspelled
 
 T = TypeVar("T")
-_CONSOLE = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
-_JSON = "%(asctime)s %(levelname)s %(name)s %(message)s"
+_FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -39,9 +38,9 @@ class _ExpectedFailures(logging.Filter):
 
 def configure_logging(config: Config) -> None:
     """Log to standard error in one format; arq only from WARNING, as its INFO has the inputs."""
-    is_json = config.log_format == "json"
+    formatter = JsonFormatter if config.log_format == "json" else logging.Formatter
     handler = logging.StreamHandler()
-    handler.setFormatter(JsonFormatter(_JSON) if is_json else logging.Formatter(_CONSOLE))
+    handler.setFormatter(formatter(_FORMAT))
     handler.addFilter(_ExpectedFailures())
     level = getattr(logging, config.log_level.upper())
     for name in ("predictor", "uvicorn", "uvicorn.access", "arq"):

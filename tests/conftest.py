@@ -13,18 +13,43 @@ from tests.command import running
 from tests.processes import UNMEASURED, Api, Forked, Processes, eventually
 
 
+class Room:
+    """A lock of all test processes, which some hold together, or one alone."""
+
+    def __init__(self, folder: Path) -> None:
+        self._door, self._room = (folder / "door").open("w"), (folder / "room").open("w")
+        self._is_alone = False
+
+    def enter(self, *, alone: bool) -> None:
+        """Who is alone stays so until somebody else is to come in."""
+        if not (alone and self._is_alone):
+            self.leave()
+            fcntl.flock(self._door, fcntl.LOCK_EX)  # one that waits keeps the next one out
+            fcntl.flock(self._room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+            fcntl.flock(self._door, fcntl.LOCK_UN)
+        self._is_alone = alone
+
+    def leave(self) -> None:
+        """Let the others in."""
+        fcntl.flock(self._room, fcntl.LOCK_UN)
+
+
+@pytest.fixture(scope="session")
+def _room(tmp_path_factory: pytest.TempPathFactory) -> Room:
+    return Room(tmp_path_factory.getbasetemp().parent)
+
+
 @pytest.fixture(autouse=True)
-def _turn(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[None]:
-    """A test marked `alone` measures time: no other test runs meanwhile, in any process."""
-    folder = tmp_path_factory.getbasetemp().parent
+def _turn(request: pytest.FixtureRequest, _room: Room) -> Iterator[None]:
+    """A test marked `alone` measures time: no other test runs meanwhile, in any process.
+
+    Those come one after the other: between two of them, all would wait for the slowest other.
+    """
     alone = request.node.get_closest_marker("alone") is not None
-    with (folder / "door").open("w") as door, (folder / "room").open("w") as room:
-        fcntl.flock(door, fcntl.LOCK_EX)  # whoever waits for the room keeps the next one out
-        fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-        fcntl.flock(door, fcntl.LOCK_UN)
-        yield
+    _room.enter(alone=alone)
+    yield
+    if not alone:
+        _room.leave()
 
 
 @pytest.fixture(scope="session")
@@ -117,8 +142,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """How long, and how, the chaos test rages, and what the scripts' check does."""
+    """How much of what can be done without end is done."""
     parser.addoption("--chaos-seconds", type=float, default=4)
     parser.addoption("--chaos-seed", type=int, default=0)
+    parser.addoption("--bad-clients", type=int, default=300)
     parser.addoption("--check-steps", type=int, default=6000)
     parser.addoption("--check-seed", type=int, default=0)

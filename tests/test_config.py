@@ -130,8 +130,10 @@ def test_all_errors_are_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_environment_round_trip(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    config = Config(port=1234, timeout=0.5, log_format="json", webhook_secrets=SECRET)
-    config = config.with_redis_url("redis://:p%40@h/2")
+    url = "redis://:p%40@h/2"
+    config = Config(
+        port=1234, timeout=0.5, log_format="json", webhook_secrets=SECRET, redis_url=url
+    )
     for name, value in config.environment().items():
         monkeypatch.setenv(name, value)
     assert Config() == config

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from predictor.errors import InvalidInput, ModelFailed, ModelNotLoadable, TimedOut
+from predictor.errors import ConfigError, InvalidInput, ModelFailed, TimedOut
 from predictor.model.loading import load_model
 from predictor.model.model import Model
 from predictor.model.run import Run
@@ -62,7 +62,7 @@ async def test_any_callable_of_a_text_is_a_model(path: str, result: bytes) -> No
     ],
 )
 def test_load_errors_name_the_fix(path: str, message: str) -> None:
-    with pytest.raises(ModelNotLoadable, match=message) as caught:
+    with pytest.raises(ConfigError, match=message) as caught:
         load_model(path)
     assert "\n" not in str(caught.value)
     assert repr(path) in str(caught.value)
@@ -73,7 +73,7 @@ def test_syntax_errors_have_file_and_line(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "importing.py").write_text("import misspelled\n")
     monkeypatch.syspath_prepend(tmp_path)
     for name in ("misspelled", "importing"):
-        with pytest.raises(ModelNotLoadable, match=r"SyntaxError: .*misspelled.py, line 3\)$"):
+        with pytest.raises(ConfigError, match=r"SyntaxError: .*misspelled.py, line 3\)$"):
             load_model(f"{name}:predict")
 
 

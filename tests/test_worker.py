@@ -130,15 +130,6 @@ def test_unfinished_predictions_are_requeued_without_a_try(
     assert all(api.read(id_).status_code == 202 for id_ in ids)
 
 
-def test_client_errors_are_logged_as_info(processes: Processes, api: Api) -> None:
-    for level, count in (("info", 1), ("warning", 0)):
-        worker = processes.worker(model="tests.models.raises:predict", log_level=level)
-        assert api.outcome(api.submit("refused")).status_code == 422
-        assert worker.stop() == 0
-        assert worker.output.count(" INFO    arq.worker: ") == count, worker.output
-        assert " ERROR " not in worker.output
-
-
 def test_blocked_event_loop_keeps_its_lease(processes: Processes, api: Api, tmp_path: Path) -> None:
     starts = tmp_path / "starts"
     for _ in range(2):

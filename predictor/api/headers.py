@@ -14,7 +14,6 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from predictor.errors import InvalidHeader
-from predictor.prediction import EVENT_ID
 
 _MAX_WAIT = 60  # seconds of `Prefer: wait=n`; proxies cut connections after a minute
 _MAX_CANCEL_AFTER = 30 * 86400  # seconds
@@ -23,6 +22,7 @@ _MAX_PREFER = 1000  # characters that are parsed; more would take too long
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
 _DURATION = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]{1,3})?(?:ms|s|m|h))+")
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
+_EVENT_ID = re.compile(r"[0-9]{1,16}-[0-9]{1,16}")
 _VISIBLE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 _PREFERENCE = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*(?:"|$))+')
@@ -122,7 +122,7 @@ def _key(value: str) -> str:
 
 def _event_id(value: str) -> str:
     value = value.strip()
-    if value and not EVENT_ID.fullmatch(value):
+    if value and not _EVENT_ID.fullmatch(value):
         raise ValueError("must be an id that this stream sent.")
     return value
 

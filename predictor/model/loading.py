@@ -7,7 +7,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from predictor.errors import ModelNotLoadable
+from predictor.errors import ConfigError
 from predictor.model.model import Model
 
 #: Paths of models that have moved.
@@ -18,41 +18,37 @@ def load_model(path: str, max_result: int = sys.maxsize) -> Model:
     """The model at `path`: "package.module:name", where the name may have dots.
 
     `max_result`: limit of a result, or of a piece of output, in bytes.
-    Raises ModelNotLoadable.
+    Raises ConfigError.
     """
     try:
         return _load(path, max_result)
-    except ModelNotLoadable as error:
-        raise ModelNotLoadable(f"PREDICTOR_MODEL: {path!r}: {error}") from error.__cause__
+    except ConfigError as error:
+        raise ConfigError(f"PREDICTOR_MODEL: {path!r}: {error}") from error.__cause__
 
 
 def _load(path: str, max_result: int) -> Model:
     module_name, _, name = path.partition(":")
     if "/" in module_name or module_name.endswith(".py"):
         dotted = ".".join(Path(module_name).with_suffix("").parts).strip("./")
-        raise ModelNotLoadable(f"is a file; name its module: {dotted}:{name or 'predict'}")
+        raise ConfigError(f"is a file; name its module: {dotted}:{name or 'predict'}")
     if not module_name or not name:
-        raise ModelNotLoadable("must look like package.module:name")
+        raise ConfigError("must look like package.module:name")
     target = module = _import(_MOVED.get(module_name, module_name))
     for part in name.split("."):
         if not hasattr(target, part):
             where = getattr(module, "__file__", None) or "a namespace package"
-            raise ModelNotLoadable(f"module {module_name!r} ({where}) has no {name!r}")
+            raise ConfigError(f"module {module_name!r} ({where}) has no {name!r}")
         target = getattr(target, part)
-    what, fix = f"is {type(target).__name__}", "name a function or a callable object"
+    fix = "name a function or a callable object"
     if inspect.isclass(target):
-        what = f"is the class {target.__name__}"
         fix += f": write model = {target.__name__}() in the module, and name {module_name}:model"
-    if inspect.isclass(target) or not callable(target):
-        raise ModelNotLoadable(f"{what}; {fix}")
-    model = Model(target, max_result)
+        raise ConfigError(f"is the class {target.__name__}; {fix}")
+    if not callable(target):
+        raise ConfigError(f"is {type(target).__name__}; {fix}")
     try:
-        inspect.signature(target).bind("", *([None] if model.takes_run else []))
+        return Model(target, max_result)
     except TypeError as error:
-        raise ModelNotLoadable(f"cannot be called with one text: {error}") from None
-    except ValueError:
-        pass  # some built-in callables have no signature
-    return model
+        raise ConfigError(f"cannot be called with one text: {error}") from None
 
 
 def _import(module_name: str) -> Any:
@@ -64,12 +60,12 @@ def _import(module_name: str) -> Any:
             if f"{module_name}.".startswith(f"{error.name}."):
                 places = ", ".join(dict.fromkeys(str(Path(entry).resolve()) for entry in sys.path))
                 fix = "start in its folder, or add that to PYTHONPATH"
-                raise ModelNotLoadable(f"no module {error.name!r} in {places}; {fix}") from None
+                raise ConfigError(f"no module {error.name!r} in {places}; {fix}") from None
             fix = f"; install the package that has it into {sys.prefix}"
         kind, reason = type(error).__name__, f"{error}{_place(error)}"
         if isinstance(error, SyntaxError) and error.filename:
             reason = f"{error.msg} ({error.filename}, line {error.lineno})"
-        raise ModelNotLoadable(f"importing {module_name!r} raised {kind}: {reason}{fix}") from error
+        raise ConfigError(f"importing {module_name!r} raised {kind}: {reason}{fix}") from error
 
 
 def _place(error: BaseException) -> str:

@@ -6,7 +6,7 @@ import inspect
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from predictor.errors import ModelFailed, PredictionError, TimedOut
@@ -23,17 +23,18 @@ class Model:
     """A loaded model. An `async def` is awaited; anything else runs in a thread of its own."""
 
     def __init__(self, function: Callable[..., Any], max_result: int = sys.maxsize) -> None:
+        """Raises TypeError if `function` cannot be called with one text."""
         self._function = function
         self._max_result = max_result
         self.takes_run = _takes_run(function)
-        call = getattr(function, "__call__", function)  # noqa: B004 (the method, to look at it)
+        call = getattr(function, "__call__", function)  # noqa: B004 (the method is inspected)
         #: whether a call ends when it is canceled; a thread does not
         self.can_be_stopped = any(map(inspect.iscoroutinefunction, (function, call)))
         self._abandoned: set[asyncio.Future[Json]] = set()
 
     @property
     def abandoned(self) -> int:
-        """How many calls still run after a timeout or a cancel; each fills a slot."""
+        """The number of calls that still run after a timeout or a cancel; each takes a slot."""
         return len(self._abandoned)
 
     async def run(self, text: str, seconds: float, run: Run | None = None) -> Json:
@@ -78,13 +79,13 @@ class Model:
             with _failures():
                 value = function(*arguments)
                 if inspect.isawaitable(value):  # such as a decorated `async def`
-                    value = asyncio.run_coroutine_threadsafe(_await(value), loop).result()
+                    coroutine = asyncio.wait_for(value, None)
+                    value = asyncio.run_coroutine_threadsafe(coroutine, loop).result()
                 return encode_json(value, self._max_result, lambda: run.canceled)
 
         thread = call_in_thread(work)
         try:
-            await asyncio.wait({thread})
-            return thread.result()
+            return await asyncio.shield(thread)
         finally:
             self._abandon(thread)
 
@@ -97,25 +98,25 @@ class Model:
 
 
 def _takes_run(function: Callable[..., Any]) -> bool:
-    """Whether the second parameter is for the run: it is required, or is called `run`."""
+    """Whether the second parameter is for the run: it is required, or is named `run`."""
     try:
-        _, second, *_ = inspect.signature(function).parameters.values()
-    except ValueError:  # it has fewer, or is a built-in without a signature
+        signature = inspect.signature(function)
+    except ValueError:  # some built-ins have none
         return False
-    is_positional = second.kind in {second.POSITIONAL_ONLY, second.POSITIONAL_OR_KEYWORD}
-    return is_positional and (second.default is second.empty or second.name == "run")
+    takes_run = False
+    for second in [*signature.parameters.values()][1:2]:
+        is_positional = second.kind in {second.POSITIONAL_ONLY, second.POSITIONAL_OR_KEYWORD}
+        takes_run = is_positional and (second.default is second.empty or second.name == "run")
+    signature.bind("", *[None] * takes_run)
+    return takes_run
 
 
 @contextlib.contextmanager
 def _failures() -> Iterator[None]:
-    """Make ModelFailed of what a model raises: SystemExit, too, must not end the process."""
+    """Convert what a model raises to ModelFailed; SystemExit, too: it must not end the process."""
     try:
         yield
     except (PredictionError, asyncio.CancelledError):
         raise
     except BaseException as error:
         raise ModelFailed from error
-
-
-async def _await(value: Awaitable[Any]) -> Any:
-    return await value

@@ -133,7 +133,7 @@ class Supervisor:
             options = {"is_ready": store.is_ready, "explain": store.explain, "ends_last": True}
             self._store = self._child("embedded store", store.command, **options)
             await self._launch(self._store)
-            self._config = self._config.with_redis_url(store.url)
+            self._config = self._config.model_copy(update={"redis_url": store.url})
         port = _free_port(self._config)
         config = self._config = self._config.model_copy(update={"port": port})
         python = [sys.executable, "-m"]

@@ -33,16 +33,16 @@ class ClaimingRedis(ArqRedis):
         super().__init__(pool, job_deserializer=lambda _: _CALL, default_queue_name=keys.QUEUE)
         self.claims = claims
         #: ids in their order, claimed and not yet started by arq: each must be started once
-        self._offered: dict[str, None] = {}
+        self.offered: dict[str, None] = {}
 
     async def zrangebyscore(self, *_: Any, **__: Any) -> list[bytes]:
         """arq's poll for due jobs: what it did not start last time, else new claims."""
-        if not self._offered:
-            self._offered.update((claim.id, None) for claim in await self.claims.claim())
-        return [id_.encode() for id_ in self._offered]
+        if not self.offered:
+            self.offered.update((claim.id, None) for claim in await self.claims.claim())
+        return [id_.encode() for id_ in self.offered]
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Any:
-        return _Pipeline(self, self._offered)
+        return _Pipeline(self)
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """A single command of arq, sent again until the store replies.
@@ -62,9 +62,8 @@ class ClaimingRedis(ArqRedis):
 class _Pipeline:
     """Just the commands that arq 0.28 uses; another version's is an AttributeError, at once."""
 
-    def __init__(self, redis: ClaimingRedis, offered: dict[str, None]) -> None:
+    def __init__(self, redis: ClaimingRedis) -> None:
         self._redis = redis
-        self._offered = offered
         self._commands: list[Callable[[], Awaitable[Any]]] = []
 
     async def __aenter__(self) -> Self:
@@ -96,7 +95,7 @@ class _Pipeline:
         return 1.0  # due
 
     def psetex(self, key: str, _ms: int, _value: bytes) -> None:
-        del self._offered[key.removeprefix(keys.IN_PROGRESS)]
+        del self._redis.offered[key.removeprefix(keys.IN_PROGRESS)]
 
     # Worker.run_job: GET job, INCR tries, EXPIRE tries. Worker.finish_job: ZREM, DEL.
     multi = get = incr = expire = zrem = delete = lambda *_: None

@@ -437,7 +437,7 @@ def test_uvicorn_serves_without_it(processes: Processes) -> None:
     assert api.predict("x").status_code == 200
 
 
-def _attack(api: Api, start: bytes, more: bytes, count: int = 1000) -> Iterator[socket.socket]:
+def _attack(api: Api, start: bytes, more: bytes, count: int) -> Iterator[socket.socket]:
     for _ in range(count):
         client = socket.create_connection(("127.0.0.1", api.port), timeout=20)
         client.setblocking(False)
@@ -463,7 +463,10 @@ ATTACKS: dict[str, tuple[bytes, bytes]] = {
 
 @pytest.mark.alone
 @pytest.mark.timeout(120)
-def test_a_thousand_bad_clients_of_each_kind_harm_nobody(processes: Processes) -> None:
+def test_hundreds_of_bad_clients_of_each_kind_harm_nobody(
+    processes: Processes, pytestconfig: pytest.Config
+) -> None:
+    count: int = pytestconfig.getoption("--bad-clients")
     api = processes.api("--no-access-log", mock_delay=0)
     ask: list[Callable[[], httpx.Response]] = [
         lambda: api.predict("x"),
@@ -486,7 +489,7 @@ def test_a_thousand_bad_clients_of_each_kind_harm_nobody(processes: Processes) -
         clients: list[socket.socket] = []
         took: list[float] = []
         before = _memory(api)
-        for client in _attack(api, start, more):
+        for client in _attack(api, start, more, count):
             clients.append(client)
             if len(clients) % 50 == 0:
                 took.append(slowest(1)[1])
@@ -495,8 +498,8 @@ def test_a_thousand_bad_clients_of_each_kind_harm_nobody(processes: Processes) -
         for client in clients:
             client.close()
         print(f"{name}: +{grown:.1f} MB, worst {worst:.3f} s, p99 {usual:.4f} → {during:.4f} s")
-        assert grown < 50, name
+        assert grown < max(20, count / 20), name
         assert worst < 0.2, name
         assert during < max(2 * usual, 0.1), name  # 40 ms are the kernel's, now and then
     eventually(lambda: _connections(api) <= idle, "all are gone")
-    assert _memory(api) - at_first < 100, "nor do all eight thousand together"
+    assert _memory(api) - at_first < max(40, count / 10), "nor do all of them together"
