@@ -41,7 +41,7 @@ def create_app(config: Config) -> FastAPI:
     """The api as `config` says, its model loaded. Raises ConfigError."""
     model = load_model(config.model, config.max_result)
     store, allowed = Predictions(config), Allowed.parse(config.webhook_allow)
-    bodies = Bodies.of(str, JsonValue)
+    bodies = Bodies(str, JsonValue)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[AppState]:

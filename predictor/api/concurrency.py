@@ -7,8 +7,7 @@ from contextlib import asynccontextmanager, suppress
 
 from predictor.errors import Overloaded
 
-#: Seconds that a request waits for a slot before it is refused.
-_WAIT = 1.0
+_WAIT = 1.0  # seconds until a request is refused
 
 
 class Slots:
@@ -17,24 +16,11 @@ class Slots:
     def __init__(self, count: int, abandoned: Callable[[], int]) -> None:
         self._count, self._abandoned, self._taken = count, abandoned, 0
         self._freed = asyncio.Condition()
-        #: moving average of the seconds that a prediction takes
-        self._average = 1.0
+        self._average = 1.0  # seconds that a prediction takes: a moving average
 
     @asynccontextmanager
     async def take(self) -> AsyncIterator[None]:
         """Hold a slot. Raises Overloaded if none is freed within a second."""
-        await self._wait()
-        self._taken += 1
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            self._taken -= 1
-            self._average += 0.2 * (time.monotonic() - began - self._average)
-            async with self._freed:
-                self._freed.notify()
-
-    async def _wait(self) -> None:
         deadline = time.monotonic() + _WAIT
         while self._taken + self._abandoned() >= self._count:
             left = deadline - time.monotonic()
@@ -47,3 +33,12 @@ class Slots:
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause), self._freed:
                     await self._freed.wait()
+        self._taken += 1
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._taken -= 1
+            self._average += 0.2 * (time.monotonic() - began - self._average)
+            async with self._freed:
+                self._freed.notify()

@@ -103,7 +103,7 @@ def _mode(values: list[str]) -> bool:
 
 
 def _duration(value: str) -> float:
-    text = value.strip().lower()
+    text = value.lower()
     parts = _PART.findall(text) if _DURATION.fullmatch(text) else []
     seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
     if not 0 < seconds <= _MAX_CANCEL_AFTER:
@@ -111,8 +111,7 @@ def _duration(value: str) -> float:
     return seconds
 
 
-def _key(value: str) -> str:
-    key = value.strip()
+def _key(key: str) -> str:
     if len(key) > 1 and key[0] == key[-1] == '"':
         key = key[1:-1]
     if not _VISIBLE.fullmatch(key):
@@ -121,7 +120,6 @@ def _key(value: str) -> str:
 
 
 def _event_id(value: str) -> str:
-    value = value.strip()
     if value and not _EVENT_ID.fullmatch(value):
         raise ValueError("must be an id that this stream sent.")
     return value
@@ -133,7 +131,7 @@ def _once(parse: Callable[[str], Any]) -> PlainValidator:
     def validate(values: list[str]) -> Any:
         if len(values) > 1:
             raise ValueError("is given twice.")
-        return parse(values[0])
+        return parse(values[0].strip())
 
     return PlainValidator(validate, json_schema_input_type=str)
 

@@ -11,7 +11,7 @@ from fastapi.sse import EventSourceResponse
 
 from predictor import errors
 from predictor.api import headers, responses, schemas
-from predictor.api.dependencies import AppState, PathId, Store, WebhookId, app_state, path_id
+from predictor.api.dependencies import PathId, Store, WebhookId, app_state, path_id
 from predictor.api.events import EXAMPLE, follow, wait_for_end
 from predictor.api.request import read_input, while_connected
 from predictor.api.responses import described, raises
@@ -70,8 +70,13 @@ async def _run(request: Request, text: str, cancel_after: float | None) -> Respo
 
 async def _queue(request: Request, text: str, options: headers.PredictHeaders) -> Response:
     """Accept the prediction; then wait for it, if asked to, and respond as a sync call would."""
-    state, key = app_state(request), options.idempotency_key
-    webhook = await _webhook(state, options.webhook_url)
+    state, key, webhook = app_state(request), options.idempotency_key, options.webhook_url
+    if webhook is not None:
+        if not state["config"].signing_secrets:
+            raise errors.WebhookRefused(
+                "Webhook-Url is refused: PREDICTOR_WEBHOOK_SECRETS is not set here."
+            )
+        webhook = await check_target(webhook, state["allowed"])
     digests = (_digest(key), _digest(key, text, webhook or "")) if key else ()
     job = Job(text, options.cancel_after, webhook, *digests)
     submitted = await state["predictions"].submit(new_id(), job)
@@ -87,17 +92,6 @@ async def _queue(request: Request, text: str, options: headers.PredictHeaders) -
         return responses.outcome(prediction, more, with_id=False)
     more |= headers.RETRY_AFTER((prediction or submitted).retry_after)
     return responses.accepted(id_, more)
-
-
-async def _webhook(state: AppState, url: str | None) -> str | None:
-    """The normalized URL. Raises WebhookRefused."""
-    if url is None:
-        return None
-    if not state["config"].signing_secrets:
-        raise errors.WebhookRefused(
-            "Webhook-Url is refused: PREDICTOR_WEBHOOK_SECRETS is not set here."
-        )
-    return await check_target(url, state["allowed"])
 
 
 def _digest(*texts: str) -> str:

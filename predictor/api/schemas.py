@@ -1,10 +1,17 @@
 """The JSON bodies, a model each: it documents, checks and writes them; `responses` writes some."""
 
 import time
-from collections.abc import Callable
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+)
 
 from predictor.prediction import DeliveryState, Progress, State, timestamp
 
@@ -18,20 +25,10 @@ Timestamp = Annotated[
 ]
 
 
-def _with(function: Callable[[Any], Any]) -> BeforeValidator:
-    """Applies `function` to a value that is not None."""
-    return BeforeValidator(lambda value: None if value is None else function(value))
-
-
-class Bodies(NamedTuple):
+class Bodies:
     """The bodies with values of the model's types, known when the application is made."""
 
-    request: Any
-    output: Any
-    done: Any
-
-    @classmethod
-    def of(cls, input_: Any, result_: Any) -> Self:
+    def __init__(self, input_: Any, result_: Any) -> None:
         class PredictionRequest(BaseModel):
             """The input of the model."""
 
@@ -51,7 +48,8 @@ class Bodies(NamedTuple):
             prediction_id: Id
             output: PredictionOutput
 
-        return cls(PredictionRequest, PredictionOutput, PredictionDone)
+        self.request: Any = PredictionRequest
+        self.output, self.done = PredictionOutput, PredictionDone
 
 
 class PredictionAccepted(BaseModel):
@@ -82,9 +80,9 @@ class PredictionStatus(BaseModel):
 
     prediction_id: Id = Field(validation_alias="id")
     status: State = Field(validation_alias="state")
-    position: Annotated[int | None, _with(lambda n: n + 1)]
+    position: Annotated[int, AfterValidator(lambda n: n + 1)] | None
     """1 is the next to run; null unless it waits."""
-    estimated_start: Annotated[Timestamp | None, _with(lambda s: time.time() + s)] = Field(
+    estimated_start: Annotated[Timestamp, AfterValidator(lambda s: time.time() + s)] | None = Field(
         validation_alias="estimated_wait"
     )
     created: Timestamp
@@ -93,7 +91,7 @@ class PredictionStatus(BaseModel):
     tries: int
     """How often it was started."""
     progress: Progress | None
-    error: Annotated[str | None, _with(str)]
+    error: Annotated[str | None, BeforeValidator(lambda error: error and str(error))]
     """Why it ended without an output."""
 
 
