@@ -4,7 +4,7 @@ import hashlib
 import math
 import time
 from contextlib import suppress
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.sse import EventSourceResponse
@@ -15,8 +15,7 @@ from predictor.api.dependencies import PathId, Store, WebhookId, app_state, path
 from predictor.api.events import EXAMPLE, follow, wait_for_end
 from predictor.api.request import read_input, while_connected
 from predictor.api.responses import described, raises
-from predictor.prediction import Job, Output, Prediction, Webhook, new_id
-from predictor.store.predictions import Cancellation
+from predictor.prediction import Job, Output, Prediction, State, Webhook, new_id
 from predictor.webhooks.target import check_target
 
 _CANNOT_BE_STOPPED = (
@@ -155,12 +154,12 @@ async def cancel_prediction(
     request: Request, id_: PathId, store: Store, response: Response
 ) -> schemas.PredictionCancellation:
     """End a queued or running prediction; then `GET /predict/{prediction_id}` responds 410."""
-    outcome = await store.cancel(id_)
-    is_running = outcome is Cancellation.CANCELING
+    is_running = await store.cancel(id_) is State.RUNNING
     response.status_code = 202 if is_running else 200
     goes_on = is_running and not app_state(request)["model"].can_be_stopped
     note = _CANNOT_BE_STOPPED if goes_on else None
-    return schemas.PredictionCancellation(prediction_id=id_, status=outcome, note=note)
+    status: Literal["canceling", "canceled"] = "canceling" if is_running else "canceled"
+    return schemas.PredictionCancellation(prediction_id=id_, status=status, note=note)
 
 
 @predictions.get(

@@ -7,7 +7,6 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.json_schema import WithJsonSchema
 
 from predictor.prediction import DeliveryState, Progress, State, timestamp
-from predictor.store.predictions import Cancellation
 
 Id = Annotated[str, Field(examples=["5f0c3a1e9b7d4c62a8f1e2d3c4b5a697"])]
 
@@ -91,7 +90,7 @@ class PredictionCancellation(BaseModel):
     """The outcome of a cancel."""
 
     prediction_id: Id
-    status: Cancellation
+    status: Literal["canceled", "canceling"]
     note: str | None = None
 
 

@@ -1,1 +1,1 @@
-"""Any model: loading it, running it, writing what it returns. Knows no id, no Redis, no HTTP."""
+"""Any model: loads it, runs it, and writes what it returns. Knows no queue and no Redis."""

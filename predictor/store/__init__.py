@@ -1,1 +1,1 @@
-"""Predictions in Redis: the only room that knows a key, a script or arq's format."""
+"""Predictions in Redis: the only room that reads or writes a key, or has a script."""

@@ -50,19 +50,17 @@ class Deliveries:
         self._next_due = self._poll_every if next_ms < 0 else min(next_ms / 1000, self._poll_every)
         claimed = {}
         for name, url, result, *counts in due:
-            id_ = PredictionId(name.decode())
             tries, before, since = (int(text) if text.isdigit() else 0 for text in counts)
-            recent = max(0, tries - before)
-            claimed[id_] = Delivery(url.decode(), decode_ended(id_, result), recent, since / 1000)
+            ended = decode_ended(PredictionId(name.decode()), result)
+            claimed[ended.id] = Delivery(url.decode(), ended, max(0, tries - before), since / 1000)
         return claimed
 
     async def wait(self) -> None:
         """Return when a webhook may be due; in less than a lease."""
-        pause = max(0.01, self._next_due)
-        blpop = (self._redis.execute_command, "BLPOP", keys.DELIVERY_WAKE, pause)
+        pause, call = max(0.01, self._next_due), self._redis.execute_command
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause + 1):  # a server whose clock was set back forgets it
-                await self._until_answered(*blpop)
+                await self._until_answered(call, "BLPOP", keys.DELIVERY_WAKE, pause)
 
     async def record(
         self, delivery: Delivery, attempt: Attempt, state: DeliveryState, pause: float | None

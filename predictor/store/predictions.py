@@ -2,10 +2,10 @@
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import Any, Final
 
 from redis.asyncio import Redis
@@ -21,25 +21,19 @@ from predictor.store import keys, wire
 from predictor.store.connection import check_room, check_server, connection_pool
 from predictor.store.retry import STORE_ERRORS, StoreRetry, describe
 from predictor.store.scripts import Scripts, script
-from predictor.store.throughput import Throughput
 
 #: Seconds of silence of the store after which a call fails.
 _SILENCE = 0.9
 #: Seconds until a place in a full queue may be free, where nothing ended lately.
 _RETRY_AFTER = 10.0
+#: Seconds: of the estimates, the longest; over which the count of ends decays, as in finish.lua.
+_LONGEST, _DECAY = 3600.0, 60.0
 #: Bytes of a stored result that tell how its prediction ended, without a large input or output.
 _HEAD: Final = 65536
 #: Events that are read at once: a client that does not take them holds them in memory.
 MOST_EVENTS: Final = 10
 #: Connections of one process, and how many of them may look: clients that wait look all at once.
 _CONNECTIONS, _LOOKING = 64, 8
-
-
-class Cancellation(StrEnum):
-    """The outcome of a cancel."""
-
-    CANCELED = "canceled"  # it was queued: it will not be run
-    CANCELING = "canceling"  # it runs: its worker is asked to end it
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +87,7 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
         else:
             reply = await self._run("submit", *args)
         outcome, known_id, now_ms, place, counts = reply
-        throughput = Throughput.read(now_ms, counts)
+        throughput = _Throughput.read(now_ms, counts)
         if outcome == b"mismatch":
             raise errors.KeyReused
         if outcome == b"full":
@@ -127,16 +121,16 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
             found = await self._redis.xrange(keys.EVENTS + id_, since, "+", count=MOST_EVENTS)
         return [event for each in found if (event := wire.decode_event(*each))]
 
-    async def cancel(self, id_: PredictionId) -> Cancellation:
-        """End a prediction, or ask its worker to. Raises AlreadyEnded, unless it was canceled."""
+    async def cancel(self, id_: PredictionId) -> State:
+        """CANCELED, or RUNNING until its worker ends it. Raises AlreadyEnded."""
         match await self._run("cancel", id_, self._result_ttl, _HEAD):
             case None:
                 raise errors.UnknownPrediction
             case [b"canceling"]:
-                return Cancellation.CANCELING
+                return State.RUNNING
             case [b"done", bytes(data)] if wire.decode_ended(id_, data).state is not State.CANCELED:
                 raise errors.AlreadyEnded
-        return Cancellation.CANCELED
+        return State.CANCELED
 
     async def erase(self, id_: PredictionId) -> None:
         """Remove the input and the result of a prediction. Raises StillActive."""
@@ -211,6 +205,36 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
         self._retry.recovered()
 
 
+@dataclass(frozen=True, slots=True)
+class _Throughput:
+    """How fast predictions end, and what follows for those that wait. Times in seconds."""
+
+    per_second: float  # 0: unknown
+    run: float  # how long a prediction runs
+
+    @classmethod
+    def read(cls, now_ms: int, fields: list[Any]) -> "_Throughput":
+        """From the reply of a script: the fields of THROUGHPUT."""
+        try:
+            count, at, since, run = (float(field) for field in fields)
+        except (TypeError, ValueError):
+            return cls(0, 0)
+        now = now_ms / 1000
+        # Over less than a second there is no throughput to speak of.
+        share = 1 - math.exp(min(since - now, -1) / _DECAY)
+        per_second = count * math.exp(min(at - now, 0) / _DECAY) / (_DECAY * share)
+        return cls(per_second if 0 < per_second < math.inf else 0, max(run, 0.0))
+
+    def until_start(self, place: int) -> float | None:
+        """Until the prediction at `place` in the queue, 0 the first, starts; None: unknown."""
+        return min(place / self.per_second, _LONGEST) if self.per_second else None
+
+    def until_end(self, place: int, ran: float = 0) -> float:
+        """Until a prediction should be read that has run for `ran`, or is at `place`."""
+        start = self.until_start(place)
+        return 1.0 if start is None else min(start + max(self.run - ran, 0.0), _LONGEST)
+
+
 def _active(id_: PredictionId, reply: list[Any]) -> Prediction:
     """A prediction that has not ended, from the reply of read.lua."""
     state, progress, now_ms, queued_at, place, tries, started_ms, left_ms, counts = reply
@@ -218,7 +242,7 @@ def _active(id_: PredictionId, reply: list[Any]) -> Prediction:
     if state == b"late":
         error = errors.TimedOut() if tries else errors.Expired()
         return Prediction(id_, State.TIMED_OUT, created, tries=tries, error=error)
-    throughput, is_queued = Throughput.read(now_ms, counts), state == b"queued"
+    throughput, is_queued = _Throughput.read(now_ms, counts), state == b"queued"
     return Prediction(
         id_,
         State(state.decode()),

@@ -23,10 +23,7 @@ _PAUSE = 0.2
 
 
 class Renewal:
-    """The heartbeat process of a worker: started, kept running, listened to.
-
-    It renews all that the store says the worker holds, and ends when the worker does.
-    """
+    """A worker's heartbeat process, which ends when the worker does. Restarts it if it ends."""
 
     def __init__(
         self, config: Config, claims: Claims, on_over: Callable[[PredictionId], None]

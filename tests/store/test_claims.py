@@ -54,8 +54,10 @@ def _output(text: str) -> Output:
 async def _renewing(url: str, claims: Claims) -> AsyncIterator[None]:
     renewal = Renewal(Config(redis_url=url, lease=claims._config.lease), claims, lambda ids: None)
     await renewal.start()
-    yield
-    await renewal.stop()
+    try:
+        yield
+    finally:
+        await renewal.stop()
 
 
 async def _until(true: Callable[[], Any]) -> None:

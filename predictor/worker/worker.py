@@ -1,0 +1,173 @@
+"""Runs predictions, from their claims to their results."""
+
+import asyncio
+import functools
+import logging
+import math
+import os
+import secrets
+import socket
+import sys
+import threading
+import time
+from typing import Any
+
+from arq.worker import RetryJob, func
+from redis.asyncio import Redis
+
+from predictor import errors
+from predictor.config import Config
+from predictor.model.loading import load_model
+from predictor.model.run import Run
+from predictor.prediction import Json, Output, PredictionId
+from predictor.process import configure_logging, ends_if_misconfigured, notify_ready, on_stop
+from predictor.store.claims import Claim, Claims
+from predictor.store.connection import arq_settings, connection_pool
+from predictor.store.keys import HEALTH, QUEUE
+from predictor.store.renewal import Renewal
+from predictor.store.retry import StoreRetry
+from predictor.store.wire import FUNCTION, decode_job
+from predictor.worker.arq_pool import ClaimingRedis
+from predictor.worker.emitter import Emitter
+
+logger = logging.getLogger(__package__)
+
+#: Seconds of silence of the store after which a command is sent again.
+_STORE_TIMEOUT = 5.0
+#: Seconds past the drain after which the process is ended by force.
+_GRACE = 0.5
+_HEALTH_KEY = HEALTH + socket.gethostname()
+
+
+class Worker:
+    """One worker process: its start, the predictions it runs, and its stop at a signal."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        #: seconds that running predictions get to finish
+        self._drain = config.drain
+        pool = connection_pool(config.store_url, silence=_STORE_TIMEOUT, socket_connect_timeout=1)
+        self._claims = Claims(
+            config,
+            StoreRetry(Redis(connection_pool=pool)),
+            worker=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
+            slots=lambda: config.concurrency - self._model.abandoned,
+        )
+        self._redis = ClaimingRedis(self._claims)
+        self._renewal = Renewal(config, self._claims, self._cancel)
+        #: runs that no client has canceled
+        self._running: dict[PredictionId, asyncio.Task[Any] | None] = {}
+
+    def settings(self) -> dict[str, Any]:
+        """arq's settings. Connects to nothing."""
+        return {
+            "functions": [func(self.predict, name=FUNCTION)],
+            "queue_name": QUEUE,
+            "redis_pool": self._redis,
+            "job_deserializer": self._redis.job_deserializer,
+            "redis_settings": arq_settings(self._config.store_url),
+            "on_startup": self._start,
+            "on_shutdown": self._stop,
+            "poll_delay": 0.005,  # while there is work; claims are collected meanwhile
+            # Slots, timeout, tries, results and the end are ours: arq's limits are never reached.
+            "max_jobs": 2 * self._config.concurrency + 10,
+            "job_timeout": None,
+            "max_tries": sys.maxsize,
+            "keep_result": 0,
+            "log_results": False,
+            "job_completion_wait": math.ceil(self._config.drain) + 5,
+            "health_check_interval": 10,
+            "health_check_key": _HEALTH_KEY,
+        }
+
+    async def _start(self, _ctx: dict[Any, Any]) -> None:
+        """Check the store and load the model, then notify that this worker is ready."""
+        configure_logging(self._config)
+        on_stop(functools.partial(self._on_signal, asyncio.get_running_loop()))
+        with ends_if_misconfigured():
+            await self._claims.open()
+            self._model = load_model(self._config.model, self._config.max_result)
+        await self._renewal.start()
+        notify_ready()
+        logger.info("worker ready: %s, %d at once", self._config.model, self._config.concurrency)
+
+    async def predict(self, ctx: dict[Any, Any]) -> None:
+        """arq's job. Raises the prediction's error after it was stored, so that arq logs it."""
+        claim = self._claims.held[PredictionId(ctx["job_id"])]
+        outcome: Output | errors.PredictionError
+        try:
+            outcome = await self._outcome(claim)
+        except errors.PredictionError as error:
+            outcome = error
+        except asyncio.CancelledError:
+            await asyncio.shield(self._claims.requeue(claim.id))
+            raise RetryJob from None
+        await asyncio.shield(self._claims.finish(claim, outcome))
+        if isinstance(outcome, errors.PredictionError):
+            raise outcome
+
+    async def _outcome(self, claim: Claim) -> Output:
+        """The output. Raises errors.PredictionError, and CancelledError if it is to be requeued."""
+        if claim.verdict == "expired" and claim.tries:
+            raise errors.TimedOut
+        if claim.verdict:
+            raise errors.BY_CODE[claim.verdict]
+        job = decode_job(claim.job)
+        left = (job.cancel_after or math.inf) - claim.waited
+        self._running[claim.id] = asyncio.current_task()
+        try:
+            seconds = min(self._config.timeout, left)
+            return Output(job.input, await self._run(claim.id, job.input, seconds))
+        except errors.TimedOut as error:
+            raise errors.TimedOut if left < self._config.timeout else error from None
+        except asyncio.CancelledError:
+            if claim.id not in self._running:
+                raise errors.Canceled from None
+            raise
+        finally:
+            self._running.pop(claim.id, None)
+
+    async def _run(self, id_: PredictionId, text: str, seconds: float) -> Json:
+        if not self._model.takes_run:
+            return await self._model.run(text, seconds)
+        emitter = Emitter(functools.partial(self._claims.emit, id_))
+        run = Run(id_, time.time() + seconds, emitter.emit, self._config.max_result)
+        try:
+            return await self._model.run(text, seconds, run)
+        finally:
+            # A task of its own: a cancel of the prediction must not reach a wait for the store.
+            await asyncio.shield(asyncio.create_task(emitter.close()))
+
+    def _cancel(self, id_: PredictionId) -> None:
+        """End a run whose result is no longer wanted."""
+        if task := self._running.pop(id_, None):
+            task.cancel()
+
+    def _interrupt(self) -> None:
+        """End all runs; each prediction that does not finish is requeued."""
+        for task in filter(None, self._running.values()):
+            task.cancel()
+
+    def _on_signal(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start the drain; a second signal ends it at once."""
+        drain, self._drain = self._drain, 0.0
+        loop.call_soon_threadsafe(self._claims.stop_claiming, drain + _GRACE / 2)
+        loop.call_soon_threadsafe(loop.call_later, drain, self._interrupt)
+        # A thread, because a model, or a wait that swallowed arq's cancel, can block the loop.
+        watchdog = threading.Timer(drain + _GRACE, self._exit)
+        watchdog.daemon = True
+        watchdog.start()
+
+    async def _stop(self, _ctx: dict[Any, Any]) -> None:
+        """Return unfinished predictions to the queue."""
+        await self._claims.requeue(*self._claims.held)
+        await self._renewal.stop()
+        if count := self._claims.requeued:
+            logger.info("worker stopped; predictions requeued: %d", count)
+
+    def _exit(self) -> None:
+        """End the process by force, from a thread."""
+        count = self._claims.requeued + len(self._claims.held)
+        logger.warning("not drained in time; worker stopped; predictions requeued: %d", count)
+        self._renewal.requeue_now(also_delete=_HEALTH_KEY)
+        os._exit(0)
