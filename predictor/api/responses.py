@@ -114,13 +114,14 @@ def progress(prediction: Prediction) -> dict[str, str]:
     return SERVER_TIMING(queue, run) | NO_STORE
 
 
-def described(status: int, description: str, *headers: ResponseHeader, **more: Any) -> Described:
-    """A response; `headers`: those that it may have."""
+def described(status: int, about: Any, *headers: ResponseHeader, **more: Any) -> Described:
+    """A response that may have `headers`. `about`: its description, or a model with a docstring."""
     documented = {
         name: {"description": meaning, "schema": {"type": "string", "pattern": pattern}}
         for name, meaning, pattern, _ in headers
     }
-    return {status: {"description": description, "headers": documented} | more}
+    body = {"description": about} if isinstance(about, str) else {"model": about}
+    return {status: {"description": about.__doc__, "headers": documented} | body | more}
 
 
 def raises(*kinds: type[errors.PredictorError], ended: Sequence[ResponseHeader] = ()) -> Described:

@@ -26,8 +26,9 @@ _CANNOT_BE_STOPPED = (
 _UNKNOWN = raises(errors.UnknownPrediction, errors.StoreUnavailable)
 _FAILURES = errors.PredictionError.__subclasses__()
 
-#: Headers of a prediction that was accepted, and of one that has ended.
+#: Headers of a prediction that was accepted, of one that is active, and of one that has ended.
 _ACCEPTED = (headers.LOCATION, headers.PREFERENCE_APPLIED, headers.IDEMPOTENCY_REPLAYED)
+_PENDING = (headers.RETRY_AFTER, headers.CACHE_CONTROL)
 _ENDED = (headers.SERVER_TIMING, headers.CACHE_CONTROL, headers.PREFERENCE_APPLIED)
 
 predictions = APIRouter(
@@ -118,7 +119,7 @@ async def read_prediction(
     responses=described(
         200,
         "The status. `Retry-After` until it has ended, then `Server-Timing`.",
-        *(headers.CACHE_CONTROL, headers.RETRY_AFTER, headers.SERVER_TIMING),
+        *(*_PENDING, headers.SERVER_TIMING),
     ),
 )
 async def read_status(id_: PathId, store: Store, response: Response) -> Prediction:
@@ -193,7 +194,7 @@ async def read_events(
 @predictions.get(
     "/webhook",
     response_model=schemas.PredictionWebhook,
-    responses=described(200, "The webhook, and its attempts.", headers.CACHE_CONTROL)
+    responses=described(200, schemas.PredictionWebhook, headers.CACHE_CONTROL)
     | raises(errors.NoWebhook),
 )
 async def read_webhook(id_: WebhookId, store: Store, response: Response) -> Webhook:
@@ -239,13 +240,8 @@ def create_router(bodies: schemas.Bodies) -> APIRouter:
     typed.post(
         "/predict",
         dependencies=[Depends(body)],
-        responses=described(200, "The result.", *_ENDED, *_ACCEPTED, model=bodies.output)
-        | described(
-            202,
-            "Accepted: the prediction is in the store, a worker will run it.",
-            *(*_ACCEPTED, headers.RETRY_AFTER),
-            model=schemas.PredictionAccepted,
-        )
+        responses=described(200, bodies.output, *_ENDED, *_ACCEPTED)
+        | described(202, schemas.PredictionAccepted, *_ACCEPTED, headers.RETRY_AFTER)
         | raises(
             *(*errors.RequestError.__subclasses__(), *_FAILURES, errors.UnknownPrediction),
             *(errors.Overloaded, errors.StoreUnavailable),
@@ -255,13 +251,8 @@ def create_router(bodies: schemas.Bodies) -> APIRouter:
     typed.get(
         "/predict/{prediction_id}",
         dependencies=[Depends(path_id)],
-        responses=described(200, "It succeeded.", *_ENDED, model=bodies.done)
-        | described(
-            202,
-            "It is queued or running: ask again.",
-            *(headers.RETRY_AFTER, headers.CACHE_CONTROL, headers.PREFERENCE_APPLIED),
-            model=schemas.PredictionPending,
-        )
+        responses=described(200, bodies.done, *_ENDED)
+        | described(202, schemas.PredictionPending, *_PENDING, headers.PREFERENCE_APPLIED)
         | _UNKNOWN
         | raises(*_FAILURES, ended=_ENDED),
     )(read_prediction)

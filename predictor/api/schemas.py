@@ -44,14 +44,14 @@ class Bodies:
 
 
 class PredictionAccepted(BaseModel):
-    """The prediction is in the queue; it will be run."""
+    """Accepted: the prediction is in the store, a worker will run it."""
 
     message: Literal["Request received. Processing asynchronously."]
     prediction_id: Id
 
 
 class PredictionPending(BaseModel):
-    """The prediction has not ended."""
+    """The prediction is queued or running: ask again."""
 
     error: Literal["Prediction is still being processed."]
 
