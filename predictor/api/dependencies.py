@@ -1,8 +1,8 @@
 """Dependencies of routes."""
 
-from typing import Annotated, TypedDict, cast
+from typing import Annotated, TypedDict, TypeVar, cast
 
-from fastapi import Depends, Path, Request
+from fastapi import Depends, Header, Path, Request
 
 from predictor.api.concurrency import Slots
 from predictor.api.schemas import Bodies
@@ -51,6 +51,8 @@ async def _webhook_id(prediction_id: PathText) -> PredictionId:
     raise NoWebhook
 
 
+T = TypeVar("T")
+Given = Annotated[T, Header()]
 Store = Annotated[Predictions, Depends(_predictions)]
 PathId = Annotated[PredictionId, Depends(path_id)]
 WebhookId = Annotated[PredictionId, Depends(_webhook_id)]

@@ -21,8 +21,10 @@ logger = logging.getLogger(__name__)
 #: Responses by their status, as FastAPI's parameter `responses` takes them.
 Described = dict[int | str, dict[str, Any]]
 
+_Headers = Mapping[str, str] | None
 
-def json(body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+
+def json(body: bytes, status: int = 200, headers: _Headers = None) -> Response:
     """A response whose body is JSON already."""
     return Response(body, status, headers, "application/json")
 
@@ -46,18 +48,14 @@ def outcome(prediction: Prediction, headers: dict[str, str], *, with_id: bool) -
     return error_response(error.status, str(error), headers, prediction_id=prediction.id)
 
 
-def error_response(
-    status: int, message: str, headers: Mapping[str, str] | None = None, **more: str
-) -> Response:
+def error_response(status: int, message: str, headers: _Headers = None, **more: str) -> Response:
     """Every error has this shape."""
     if status in BY_STATUS:
         headers = BY_STATUS[status]() | dict(headers or {})
     return json(to_json({"error": message} | more), status, headers)
 
 
-async def failed(
-    _: Request, error: errors.PredictorError, headers: Mapping[str, str] | None = None
-) -> Response:
+async def failed(_: Request, error: errors.PredictorError, headers: _Headers = None) -> Response:
     """The response to a request that raised `error`."""
     if isinstance(error, errors.ModelFailed):
         logger.error("the model failed", exc_info=error)
@@ -67,16 +65,15 @@ async def failed(
 
 
 async def _http_exception(request: Request, error: HTTPException) -> Response:
-    match error.status_code:
-        case 404:
-            path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
-            if request.method == "GET" and path.startswith("/predict/"):
-                return await failed(request, errors.UnknownPrediction())  # an id with a slash
-            return error_response(404, "There is nothing at this path; see /docs.")
-        case 405:
-            allow = ", ".join(sorted(_methods(request)))
-            message = f"{request.method} is not allowed here; use {allow}."
-            return error_response(405, message, {"Allow": allow})
+    if error.status_code == 404:
+        path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+        if request.method == "GET" and path.startswith("/predict/"):
+            return await failed(request, errors.UnknownPrediction())  # an id with a slash
+        return error_response(404, "There is nothing at this path; see /docs.")
+    if error.status_code == 405:
+        allow = ", ".join(sorted(_methods(request)))
+        message = f"{request.method} is not allowed here; use {allow}."
+        return error_response(405, message, {"Allow": allow})
     return error_response(error.status_code, error.detail, error.headers)
 
 

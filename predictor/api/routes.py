@@ -4,14 +4,14 @@ import hashlib
 import math
 import time
 from contextlib import suppress
-from typing import Annotated, Literal
+from typing import Literal
 
-from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.sse import EventSourceResponse
 
 from predictor import errors
 from predictor.api import headers, responses, schemas
-from predictor.api.dependencies import PathId, Store, WebhookId, app_state, path_id
+from predictor.api.dependencies import Given, PathId, Store, WebhookId, app_state, path_id
 from predictor.api.events import EXAMPLE, follow, wait_for_end
 from predictor.api.request import read_input, while_connected
 from predictor.api.responses import described, raises
@@ -40,9 +40,7 @@ predictions = APIRouter(
 health = APIRouter(prefix="/health", tags=["health"])
 
 
-async def predict(
-    request: Request, options: Annotated[headers.PredictHeaders, Header()]
-) -> Response:
+async def predict(request: Request, options: Given[headers.PredictHeaders]) -> Response:
     """Run the model on an input: at once, or later with the header `Async-Mode: true`."""
     text = await read_input(request)
     if options.is_queued:
@@ -56,8 +54,7 @@ async def _run(request: Request, text: str, cancel_after: float | None) -> Respo
     try:
         async with state["slots"].take():
             started = time.monotonic()
-            left = (cancel_after or math.inf) - (started - began)
-            seconds = min(state["config"].timeout, left)
+            seconds = min(state["config"].timeout, (cancel_after or math.inf) - (started - began))
             if seconds <= 0:
                 raise errors.TimedOut
             result = await state["model"].run(text, seconds)
@@ -99,9 +96,7 @@ def _digest(*texts: str) -> str:
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 
-async def read_prediction(
-    request: Request, options: Annotated[headers.ReadHeaders, Header()]
-) -> Response:
+async def read_prediction(request: Request, options: Given[headers.ReadHeaders]) -> Response:
     """Read an accepted prediction: 200 done, 202 ask again, anything else will not succeed."""
     id_ = await path_id(request.path_params["prediction_id"])
     state, wait = app_state(request), headers.Preferences.parse(options.prefer).wait
@@ -178,9 +173,7 @@ async def cancel_prediction(
     | described(204, "It has ended, and there is nothing after `Last-Event-ID`.")
     | raises(errors.InvalidHeader),
 )
-async def read_events(
-    request: Request, options: Annotated[headers.EventsHeaders, Header()]
-) -> Response:
+async def read_events(request: Request, options: Given[headers.EventsHeaders]) -> Response:
     """The events of a prediction, as they happen (Server-Sent Events), until it has ended."""
     id_, state = await path_id(request.path_params["prediction_id"]), app_state(request)
     store, after = state["predictions"], options.last_event_id or ""
