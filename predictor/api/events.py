@@ -52,10 +52,8 @@ async def follow(state: AppState, id_: PredictionId, after: str) -> AsyncIterato
             try:
                 async for event in _until_now(state["predictions"], id_, after):
                     retry = None if after else _RETRY
-                    data, event_id = event.data.decode(), event.id or None
-                    yield format_sse_event(
-                        data_str=data, event=event.kind, id=event_id, retry=retry
-                    )
+                    data, sse_id = event.data.decode(), event.id or None
+                    yield format_sse_event(data_str=data, event=event.kind, id=sse_id, retry=retry)
                     after = event.id or after
                     if event.kind is EventKind.COMPLETED:
                         return

@@ -71,8 +71,7 @@ class Preferences(NamedTuple):
     """The preferences in `Prefer` (RFC 7240) that are supported; others are ignored."""
 
     respond_async: bool = False
-    #: seconds to hold the response
-    wait: int | None = None
+    wait: int | None = None  # seconds to hold the response
 
     @classmethod
     def parse(cls, prefer: str | None) -> Self:

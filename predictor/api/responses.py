@@ -14,7 +14,7 @@ from starlette.routing import Match, Route
 from predictor import errors
 from predictor.api.headers import BY_STATUS, NO_STORE, RETRY_AFTER, SERVER_TIMING, ResponseHeader
 from predictor.api.schemas import Error
-from predictor.prediction import Prediction, PredictionId, encode, splice
+from predictor.prediction import Prediction, encode, splice
 
 logger = logging.getLogger(__name__)
 
@@ -27,11 +27,6 @@ _Headers = Mapping[str, str] | None
 def json(body: bytes, status: int = 200, headers: _Headers = None) -> Response:
     """A response whose body is JSON already."""
     return Response(body, status, headers, "application/json")
-
-
-def accepted(id_: PredictionId, headers: dict[str, str]) -> Response:
-    message = "Request received. Processing asynchronously."
-    return json(to_json({"message": message, "prediction_id": id_}), 202, headers)
 
 
 def outcome(prediction: Prediction, headers: dict[str, str], *, with_id: bool) -> Response:

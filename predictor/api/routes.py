@@ -8,6 +8,7 @@ from typing import Literal
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.sse import EventSourceResponse
+from pydantic_core import to_json
 
 from predictor import errors
 from predictor.api import headers, responses, schemas
@@ -89,7 +90,8 @@ async def _queue(request: Request, text: str, options: headers.PredictHeaders) -
     if prediction and not prediction.is_active:
         return responses.outcome(prediction, more, with_id=False)
     more |= headers.RETRY_AFTER((prediction or submitted).retry_after)
-    return responses.accepted(id_, more)
+    message = "Request received. Processing asynchronously."
+    return responses.json(to_json({"message": message, "prediction_id": id_}), 202, more)
 
 
 def _digest(*texts: str) -> str:
