@@ -105,18 +105,13 @@ class Deliverer:
             await self._deliveries.record(delivery, attempt, state, pause)
 
 
-def next_attempt(tries: int, ended: float, now: float, retry_after: float | None) -> float | None:
-    """Seconds until the next attempt, after `tries`; None: give up."""
-    pause = min(2.0 ** min(tries, 20), _LONGEST_PAUSE) * random.uniform(0.9, 1.1)  # noqa: S311
-    pause = max(pause, retry_after or 0.0)
-    return pause if now + pause - ended <= _GIVE_UP_AFTER else None
-
-
 def state_after(attempt: Attempt, delivery: Delivery) -> tuple[DeliveryState, float | None]:
     """The state of the delivery, and seconds until the next attempt."""
     if attempt.error is None:
         return DeliveryState.DELIVERED, None
-    tries, pause = delivery.recent_tries + 1, None
-    if attempt.status != 410:
-        pause = next_attempt(tries, delivery.since, time.time(), attempt.retry_after)
-    return DeliveryState.FAILED if pause is None else DeliveryState.PENDING, pause
+    tries = delivery.recent_tries + 1
+    pause = min(2.0 ** min(tries, 20), _LONGEST_PAUSE) * random.uniform(0.9, 1.1)  # noqa: S311
+    pause = max(pause, attempt.retry_after or 0.0)
+    if attempt.status == 410 or time.time() + pause - delivery.since > _GIVE_UP_AFTER:
+        return DeliveryState.FAILED, None
+    return DeliveryState.PENDING, pause

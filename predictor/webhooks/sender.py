@@ -49,24 +49,22 @@ class Sender(AbstractAsyncContextManager["Sender"]):
         at, began = time.time(), time.monotonic()
         try:
             async with limit:
-                headers = self._headers(id_, int(at), body)
-                response = await self._post(parse_target(url), headers, body)
+                response = await self._post(parse_target(url), self._headers(id_, at, body), body)
         except Exception as error:
             seconds = time.monotonic() - began
             return Attempt(at, seconds, error=_describe(error, seconds))
         return _attempt(response, at, time.monotonic() - began)
 
-    def _headers(self, webhook_id: str, at: int, body: bytes) -> dict[str, str]:
-        moment, text = datetime.fromtimestamp(at, UTC), body.decode()
-        signatures = [key.sign(webhook_id, moment, text) for key in self._keys]
+    def _headers(self, id_: str, at: float, body: bytes) -> dict[str, str]:
+        moment, text = datetime.fromtimestamp(int(at), UTC), body.decode()
         return {
             "user-agent": f"predictor/{__version__}",
             "connection": "close",
             "content-type": "application/json",
             "content-length": str(len(body)),
-            "webhook-id": webhook_id,
-            "webhook-timestamp": str(at),
-            "webhook-signature": " ".join(signatures),
+            "webhook-id": id_,
+            "webhook-timestamp": str(int(at)),
+            "webhook-signature": " ".join(key.sign(id_, moment, text) for key in self._keys),
         }
 
     async def _post(self, url: httpx.URL, headers: dict[str, str], body: bytes) -> httpx.Response:
@@ -122,19 +120,12 @@ def _attempt(response: httpx.Response, at: float, seconds: float) -> Attempt:
         return Attempt(at, seconds, status, "It answered 410: it wants no more.")
     error = f"It answered {status}"
     error += "; redirects are not followed." if response.has_redirect_location else "."
-    wait = _retry_after(response.headers.get("retry-after", ""), at + seconds)
+    wait, text = None, response.headers.get("retry-after", "")
+    with suppress(ValueError, OverflowError):  # neither a number nor an HTTP date
+        until = None if text.isdecimal() else calendar.timegm(email.utils.parsedate(text) or ())
+        wait = float(text) if until is None else until - at - seconds
+        wait = min(max(wait, 0.0), _LONGEST_RETRY_AFTER)
     return Attempt(at, seconds, status, error, wait)
-
-
-def _retry_after(text: str, now: float) -> float | None:
-    """Seconds, from a number or an HTTP date; None if it is neither."""
-    with suppress(ValueError, OverflowError):
-        if text.isdecimal():
-            wait = float(text)
-        else:
-            wait = calendar.timegm(email.utils.parsedate(text) or ()) - now
-        return min(max(wait, 0.0), _LONGEST_RETRY_AFTER)
-    return None
 
 
 def _describe(error: Exception, seconds: float) -> str:

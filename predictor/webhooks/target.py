@@ -101,9 +101,7 @@ async def _look_up(host: str) -> list[Address]:
 
 
 def _embedded_ipv4(address: Address) -> Address:
-    if _is_in(address, _EMBEDDING):
-        return IPv4Address(int(address) & 0xFFFFFFFF)
-    return address
+    return IPv4Address(int(address) & 0xFFFFFFFF) if _is_in(address, _EMBEDDING) else address
 
 
 def _is_in(address: Address, networks: Iterable[Network]) -> bool:
