@@ -1,17 +1,14 @@
 """The commands that ask an api: what they print, and their exit status."""
 
 import asyncio
-import contextlib
 import logging
 import math
 import os
 import sys
-import uuid
 from argparse import Namespace
 from collections.abc import Awaitable, Callable
 from functools import partial
 from io import TextIOWrapper
-from pathlib import Path
 from typing import Any
 
 from pydantic_core import to_json
@@ -19,7 +16,7 @@ from tqdm import tqdm
 
 from predictor.client import jsonl
 from predictor.client.api import Body, Client, Unreachable
-from predictor.client.jsonl import Results, UsageError
+from predictor.client.jsonl import UsageError
 from predictor.config import Config
 from predictor.errors import PredictorError, RequestError, UnknownPrediction
 
@@ -114,13 +111,12 @@ async def _wait(client: Client, id_: str, options: Namespace) -> int:
 
 def _predict_many(options: Namespace, config: Config) -> int:
     lines, count = jsonl.open_lines(options.jsonl)
-    to: contextlib.AbstractContextManager[Results]
-    to = contextlib.nullcontext(Results(_write, uuid.uuid4().hex))
-    if options.output:
-        to = jsonl.resumable(Path(options.output), lines)
     try:
-        with to as out, tqdm(total=count, initial=out.kept, unit=" lines", disable=None) as bar:
-            ask = partial(jsonl.predict_lines, lines, out, math.ceil(options.at_once), bar.update)
+        with (
+            jsonl.open_results(options.output, lines, _write) as to,
+            tqdm(total=count, initial=to.kept, unit=" lines", disable=None) as bar,
+        ):
+            ask = partial(jsonl.predict_lines, lines, to, math.ceil(options.at_once), bar.update)
             return 1 if _run(config, _RETRY_MANY_FOR, ask) else 0
     except (KeyboardInterrupt, Unreachable):
         if options.output:
