@@ -71,17 +71,14 @@ def guard() -> None:
     for line in sys.stdin:
         signs[int(line[1:])] = line[0]
     for stage in "+=":
-        _end([group for group, sign in signs.items() if sign == stage])
-
-
-def _end(groups: list[int]) -> None:
-    deadline = time.monotonic() + _GRACE
-    for group in groups:
-        signal_group(group, signal.SIGTERM)
-    while any(signal_group(group, 0) for group in groups) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    for group in groups:
-        signal_group(group, signal.SIGKILL)
+        groups = [group for group, sign in signs.items() if sign == stage]
+        deadline = time.monotonic() + _GRACE
+        for group in groups:
+            signal_group(group, signal.SIGTERM)
+        while any(signal_group(group, 0) for group in groups) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        for group in groups:
+            signal_group(group, signal.SIGKILL)
 
 
 if __name__ == "__main__":
