@@ -49,26 +49,26 @@ class Sender(AbstractAsyncContextManager["Sender"]):
         at, began = time.time(), time.monotonic()
         try:
             async with limit:
-                response = await self._post(parse_target(url), self._headers(id_, at, body), body)
+                response = await self._post(parse_target(url), id_, int(at), body)
         except Exception as error:
             seconds = time.monotonic() - began
             return Attempt(at, seconds, error=_describe(error, seconds))
         return _attempt(response, at, time.monotonic() - began)
 
-    def _headers(self, id_: str, at: float, body: bytes) -> dict[str, str]:
-        moment, text = datetime.fromtimestamp(int(at), UTC), body.decode()
-        return {
+    async def _post(self, url: httpx.URL, id_: str, at: int, body: bytes) -> httpx.Response:
+        """The response, without a body, of the first address that accepts a connection."""
+        moment = datetime.fromtimestamp(at, UTC)
+        signatures = [key.sign(id_, moment, body.decode()) for key in self._keys]
+        headers = {
+            "host": url.netloc.decode("ascii"),
             "user-agent": f"predictor/{__version__}",
             "connection": "close",
             "content-type": "application/json",
             "content-length": str(len(body)),
             "webhook-id": id_,
-            "webhook-timestamp": str(int(at)),
-            "webhook-signature": " ".join(key.sign(id_, moment, text) for key in self._keys),
+            "webhook-timestamp": str(at),
+            "webhook-signature": " ".join(signatures),
         }
-
-    async def _post(self, url: httpx.URL, headers: dict[str, str], body: bytes) -> httpx.Response:
-        """The response, without a body, of the first address that accepts a connection."""
         extensions = {
             "sni_hostname": url.raw_host.decode("ascii"),  # the certificate must name the host
             "timeout": {"connect": 5.0},  # seconds, for each address
@@ -78,7 +78,7 @@ class Sender(AbstractAsyncContextManager["Sender"]):
             request = httpx.Request(
                 "POST",
                 url.copy_with(host=str(address)),
-                headers={"host": url.netloc.decode("ascii")} | headers,
+                headers=headers,
                 content=_pieces(body),
                 extensions=extensions,
             )
