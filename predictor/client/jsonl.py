@@ -19,6 +19,7 @@ from predictor.errors import PredictionError, PredictorError, RequestError, Unkn
 from predictor.process import call_in_thread
 
 _AHEAD = 4  # lines that are read ahead, for each concurrent one
+_Write = Callable[[str], object]
 
 
 class UsageError(PredictorError):
@@ -28,7 +29,7 @@ class UsageError(PredictorError):
 class Results(NamedTuple):
     """Where results are written."""
 
-    write: Callable[[str], object]
+    write: _Write
     run: str  # the idempotency keys derive from it
     kept: int = 0  # number of results of earlier runs
     failed: int = 0  # number of errors among them
@@ -72,9 +73,7 @@ def _input(line: bytes) -> str:
 
 
 @contextlib.contextmanager
-def open_results(
-    name: str | None, lines: Iterator[Body], write: Callable[[str], object]
-) -> Iterator[Results]:
+def open_results(name: str | None, lines: Iterator[Body], write: _Write) -> Iterator[Results]:
     """A file of results, or `write` without one; `lines` that have a result are skipped.
 
     The id of the run is in a file beside it until the results are complete.
