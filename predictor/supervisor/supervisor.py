@@ -52,12 +52,12 @@ class Child:
             self.process = process = await asyncio.create_subprocess_exec(
                 *self.command, env=environment, start_new_session=True
             )
-            guardian.watch(process.pid, last=self.ends_last)
+            guardian.watch(process.pid, "=" if self.ends_last else "+")
             if self._stopping:
                 self.terminate(signal.SIGTERM)
             status = await process.wait()
             signal_group(process.pid, signal.SIGKILL)  # what it has left behind
-            guardian.forget(process.pid)
+            guardian.watch(process.pid, "-")
             if self._stopping:
                 return
             if status == os.EX_CONFIG or not self.was_ready:
@@ -86,8 +86,6 @@ class Child:
 
 
 class Supervisor:
-    """The processes of one `predictor` command."""
-
     def __init__(self, config: Config, scratch: Path) -> None:
         """`scratch`: an empty folder with a short path, for sockets."""
         self._config = config
