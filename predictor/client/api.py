@@ -47,7 +47,6 @@ class Client(contextlib.AbstractAsyncContextManager["Client"]):
         self._retry_for = retry_for
         self._failing_since: float | None = None
         self._url = str(config.url or config.local_url).rstrip("/")
-        self._address = self._url.rpartition("@")[2]  # without a password
         self._http = httpx.AsyncClient(timeout=_TIMEOUT, limits=httpx.Limits())
 
     async def __aexit__(self, *_: object) -> None:
@@ -56,7 +55,7 @@ class Client(contextlib.AbstractAsyncContextManager["Client"]):
     async def predict(self, text: str) -> Body:
         """The `input` and the `result`. Not retried once it may have been processed."""
         options: Body = {"json": {"input": text}, "timeout": self._config.timeout + _TIMEOUT}
-        return await self._call("POST", "", "result", is_sync=True, **options)
+        return await self._call("POST", "", "result", **options)
 
     async def submit(self, text: str, key: str | None = None) -> Body:
         """The `prediction_id` of an async prediction; the same for the same key."""
@@ -96,16 +95,13 @@ class Client(contextlib.AbstractAsyncContextManager["Client"]):
                     on_event(event.event, from_json(event.data))
         return last
 
-    async def _call(
-        self, method: str, path: str, field: str, *, is_sync: bool = False, **options: Any
-    ) -> Body:
+    async def _call(self, method: str, path: str, field: str, **options: Any) -> Body:
         """The response body that has `field`, with retries while they are safe and may help."""
         while True:
             try:
-                response = await self._send(method, path, **options)
-                body = _read(response, field, is_sync=is_sync)
+                body = _read(await self._send(method, path, **options), field)
             except Unreachable as failure:
-                if is_sync and failure.retry_after is None:  # it may have been processed
+                if field == "result" and failure.retry_after is None:  # it may have been processed
                     raise
                 await self._back_off(failure)
             else:
@@ -121,7 +117,8 @@ class Client(contextlib.AbstractAsyncContextManager["Client"]):
                 # The api closes the connection to what is too large; its response can be lost.
                 message = "cut off: is it larger than the api's PREDICTOR_MAX_BODY?"
                 raise RequestError(message) from None
-            reason = f"no answer from {self._address} ({str(error) or type(error).__name__})"
+            address = self._url.rpartition("@")[2]  # without a password
+            reason = f"no answer from {address} ({str(error) or type(error).__name__})"
             raise Unreachable(reason, 0 if is_harmless else None) from None
 
     async def _back_off(self, failure: Unreachable) -> None:
@@ -151,14 +148,14 @@ def _path(id_: str) -> str:
     return f"/{quote(id_, safe='')}"
 
 
-def _read(response: httpx.Response, field: str, *, is_sync: bool) -> Body:
+def _read(response: httpx.Response, field: str) -> Body:
     """The body, if it is pending or has `field`. Raises what other responses mean."""
     status, body = response.status_code, json_object(response.content)
     error = body.get("error")
     message = str(error or f"{response.url}: {status} {response.reason_phrase}")
     if response.is_success and (field in body or error):
         return body
-    if status in {410, 422, 500, 504} and error and (is_sync or "prediction_id" in body):
+    if status in {410, 422, 500, 504} and error and (field == "result" or "prediction_id" in body):
         raise PredictionError(message)
     if status in {429, 503}:
         seconds = response.headers.get("Retry-After", "")

@@ -1,17 +1,14 @@
 """The commands that ask an api: what they print, and their exit status."""
 
 import asyncio
-import contextlib
 import logging
 import math
 import os
 import sys
-import uuid
 from argparse import Namespace
 from collections.abc import Awaitable, Callable
 from functools import partial
 from io import TextIOWrapper
-from pathlib import Path
 from typing import Any
 
 from pydantic_core import to_json
@@ -19,14 +16,12 @@ from tqdm import tqdm
 
 from predictor.client import jsonl
 from predictor.client.api import Body, Client, Unreachable
-from predictor.client.jsonl import Results, UsageError
+from predictor.client.jsonl import UsageError
 from predictor.config import Config
 from predictor.errors import PredictorError, RequestError, UnknownPrediction
 
 _RETRY_FOR, _RETRY_MANY_FOR = 30.0, 120.0  # seconds: for one prediction, for many
-
-#: Exit status; 1 for what is not listed.
-_STATUS = {RequestError: 2, UsageError: 2, UnknownPrediction: 66, Unreachable: 69}
+_STATUS = {RequestError: 2, UsageError: 2, UnknownPrediction: 66, Unreachable: 69}  # others: 1
 
 
 def run_command(options: Namespace, config: Config) -> int:
@@ -38,7 +33,7 @@ def run_command(options: Namespace, config: Config) -> int:
     try:
         if options.command == "predict":
             return _predict(options, config)
-        return _run(config, _RETRY_FOR, lambda client: _status_or_cancel(client, options))
+        return asyncio.run(_run(config, _RETRY_FOR, partial(_status_or_cancel, options)))
     except BrokenPipeError:
         # End as SIGPIPE would; what is flushed at exit is dropped.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -64,10 +59,10 @@ def _predict(options: Namespace, config: Config) -> int:
         options.text.encode()
     except UnicodeError as error:
         raise UsageError(f"the text is not UTF-8: {error}") from None
-    return _run(config, _RETRY_FOR, lambda client: _predict_one(client, options))
+    return asyncio.run(_run(config, _RETRY_FOR, partial(_predict_one, options)))
 
 
-async def _predict_one(client: Client, options: Namespace) -> int:
+async def _predict_one(options: Namespace, client: Client) -> int:
     if not options.is_async and not options.wait:
         body = await client.predict(options.text)
         return _print(body, body["result"], options)
@@ -76,7 +71,7 @@ async def _predict_one(client: Client, options: Namespace) -> int:
     return await _wait(client, id_, options) if options.wait else _print(body, id_, options)
 
 
-async def _status_or_cancel(client: Client, options: Namespace) -> int:
+async def _status_or_cancel(options: Namespace, client: Client) -> int:
     if options.command == "status" and options.wait:
         return await _wait(client, options.id, options)
     ask = client.cancel if options.command == "cancel" else client.status
@@ -114,26 +109,22 @@ async def _wait(client: Client, id_: str, options: Namespace) -> int:
 
 def _predict_many(options: Namespace, config: Config) -> int:
     lines, count = jsonl.open_lines(options.jsonl)
-    to: contextlib.AbstractContextManager[Results]
-    to = contextlib.nullcontext(Results(_write, uuid.uuid4().hex))
-    if options.output:
-        to = jsonl.resumable(Path(options.output), lines)
     try:
-        with to as out, tqdm(total=count, initial=out.kept, unit=" lines", disable=None) as bar:
-            ask = partial(jsonl.predict_lines, lines, out, math.ceil(options.at_once), bar.update)
-            return 1 if _run(config, _RETRY_MANY_FOR, ask) else 0
+        with (
+            jsonl.open_results(options.output, lines, _write) as to,
+            tqdm(total=count, initial=to.kept, unit=" lines", disable=None) as bar,
+        ):
+            ask = partial(jsonl.predict_lines, lines, to, math.ceil(options.at_once), bar.update)
+            return 1 if asyncio.run(_run(config, _RETRY_MANY_FOR, ask)) else 0
     except (KeyboardInterrupt, Unreachable):
         if options.output:
             _report("the same command goes on where this one has stopped")
         raise
 
 
-def _run(config: Config, retry_for: float, call: Callable[[Client], Awaitable[int]]) -> int:
-    async def run() -> int:
-        async with Client(config, retry_for) as client:
-            return await call(client)
-
-    return asyncio.run(run())
+async def _run(config: Config, retry_for: float, call: Callable[[Client], Awaitable[int]]) -> int:
+    async with Client(config, retry_for) as client:
+        return await call(client)
 
 
 def _print(body: Body, short: Any, options: Namespace) -> int:

@@ -19,6 +19,7 @@ from predictor.errors import PredictionError, PredictorError, RequestError, Unkn
 from predictor.process import call_in_thread
 
 _AHEAD = 4  # lines that are read ahead, for each concurrent one
+_Write = Callable[[str], object]
 
 
 class UsageError(PredictorError):
@@ -28,12 +29,10 @@ class UsageError(PredictorError):
 class Results(NamedTuple):
     """Where results are written."""
 
-    write: Callable[[str], object]
-    #: the idempotency keys derive from it
-    run: str
-    #: number of results of earlier runs, and of errors among them
-    kept: int = 0
-    failed: int = 0
+    write: _Write
+    run: str  # the idempotency keys derive from it
+    kept: int = 0  # number of results of earlier runs
+    failed: int = 0  # number of errors among them
 
 
 def open_lines(name: str) -> tuple[Iterator[Body], int | None]:
@@ -74,11 +73,15 @@ def _input(line: bytes) -> str:
 
 
 @contextlib.contextmanager
-def resumable(path: Path, lines: Iterator[Body]) -> Iterator[Results]:
-    """A file of results; `lines` that have a result are skipped.
+def open_results(name: str | None, lines: Iterator[Body], write: _Write) -> Iterator[Results]:
+    """A file of results, or `write` without one; `lines` that have a result are skipped.
 
     The id of the run is in a file beside it until the results are complete.
     """
+    if not name:
+        yield Results(write, uuid.uuid4().hex)
+        return
+    path = Path(name)
     sidecar, is_old = path.with_name(f"{path.name}.run"), path.exists()
     with path.open("a", encoding="utf-8") as file:
         try:
@@ -111,23 +114,19 @@ def _skip_done(path: Path, lines: Iterator[Body]) -> tuple[int, int]:
 
 
 async def predict_lines(
-    lines: Iterator[Body],
-    results: Results,
-    at_once: int,
-    on_result: Callable[[], object],
-    client: Client,
+    lines: Iterator[Body], to: Results, limit: int, on_result: Callable[[], object], client: Client
 ) -> int:
-    """Write the result of each line, in order; return the number of errors."""
-    slots = asyncio.Semaphore(at_once)
-    tasks: asyncio.Queue[asyncio.Task[Body] | None] = asyncio.Queue(_AHEAD * at_once)
-    failed = results.failed
+    """Write the result of each line, in order, `limit` at once; return the number of errors."""
+    slots = asyncio.Semaphore(limit)
+    tasks: asyncio.Queue[asyncio.Task[Body] | None] = asyncio.Queue(_AHEAD * limit)
+    failed = to.failed
 
     async def read() -> None:
-        number = results.kept
+        number = to.kept
         # In a thread: Ctrl-C must end this even while a pipe is silent.
         while line := await call_in_thread(lambda: next(lines, None)):
             number += 1
-            key = hashlib.sha256(f"{results.run} {number} {line}".encode()).hexdigest()
+            key = hashlib.sha256(f"{to.run} {number} {line}".encode()).hexdigest()
             await tasks.put(group.create_task(_predict(client, line, key, slots)))
         await tasks.put(None)
 
@@ -136,7 +135,7 @@ async def predict_lines(
             group.create_task(read())
             while task := await tasks.get():
                 result = await task
-                results.write(to_json(result).decode())
+                to.write(to_json(result).decode())
                 failed += "error" in result
                 on_result()
     except ExceptionGroup as errors:

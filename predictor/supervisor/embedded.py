@@ -23,8 +23,6 @@ _SETTINGS = shlex.split("""
 
 
 class EmbeddedStore:
-    """One server on one folder."""
-
     def __init__(self, data_dir: Path, scratch: Path) -> None:
         """`scratch` has its socket if the path in `data_dir` is too long."""
         try:
@@ -36,7 +34,6 @@ class EmbeddedStore:
         address = self._folder / "store.sock"
         self._address = address if is_address(address) else scratch / "store.sock"
         self.url = f"unix://{quote(bytes(self._address))}"
-        #: Arguments, unlike lines of a configuration file, need no quotes.
         self.command = [self._server, "--dir", str(self._folder), *_SETTINGS, str(self._address)]
 
     async def is_ready(self, _: object) -> bool:

@@ -38,23 +38,18 @@ class Guardian:
             if await process.wait() == 0:
                 return
             for group, sign in self._watched.items():
-                self._send(sign, group)
+                self.watch(group, sign)
 
-    def watch(self, group: int, *, last: bool) -> None:
-        """End this process group if this process is killed."""
-        self._watched[group] = "=" if last else "+"
-        self._send(self._watched[group], group)
-
-    def forget(self, group: int) -> None:
-        del self._watched[group]
-        self._send("-", group)
+    def watch(self, group: int, sign: str) -> None:
+        """End a process group if this process is killed: +, with =: last, with -: no longer."""
+        self._watched[group] = sign
+        with contextlib.suppress(BlockingIOError):  # many lines that no guardian has read
+            os.write(self._output, f"{sign}{group}\n".encode())
+        if sign == "-":
+            del self._watched[group]
 
     def close(self) -> None:
         os.close(self._output)
-
-    def _send(self, sign: str, group: int) -> None:
-        with contextlib.suppress(BlockingIOError):  # many lines that no guardian has read
-            os.write(self._output, f"{sign}{group}\n".encode())
 
 
 def signal_group(group: int, signum: int) -> bool:
@@ -71,17 +66,14 @@ def guard() -> None:
     for line in sys.stdin:
         signs[int(line[1:])] = line[0]
     for stage in "+=":
-        _end([group for group, sign in signs.items() if sign == stage])
-
-
-def _end(groups: list[int]) -> None:
-    deadline = time.monotonic() + _GRACE
-    for group in groups:
-        signal_group(group, signal.SIGTERM)
-    while any(signal_group(group, 0) for group in groups) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    for group in groups:
-        signal_group(group, signal.SIGKILL)
+        groups = [group for group, sign in signs.items() if sign == stage]
+        deadline = time.monotonic() + _GRACE
+        for group in groups:
+            signal_group(group, signal.SIGTERM)
+        while any(signal_group(group, 0) for group in groups) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        for group in groups:
+            signal_group(group, signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from predictor.config import Config
 from predictor.errors import ConfigError
@@ -36,32 +36,28 @@ class Child:
 
     name: str
     command: list[str]
-    environment: dict[str, str]
-    guardian: Guardian
-    #: whether it serves; called until it does for the first time
-    is_ready: Callable[["Child"], Awaitable[bool]]
-    #: more about why it does not start
-    explain: Callable[[], str] = str
+    is_ready: Callable[["Child"], Awaitable[bool]]  # called until it is true for the first time
+    explain: Callable[[], str] = str  # more about why it does not start
     ends_last: bool = False
     was_ready: bool = False
     process: asyncio.subprocess.Process | None = None
     _stopping: bool = False
 
-    async def run(self) -> None:
+    async def run(self, environment: dict[str, str], guardian: Guardian) -> None:
         """Keep it running until `stop`. Raises ConfigError if it ends before it was ever ready."""
         pause = _BACK_OFF[0]
         while not self._stopping:
             started = time.monotonic()
             # A session of its own: Ctrl-C in the terminal is for the command, which stops in order.
             self.process = process = await asyncio.create_subprocess_exec(
-                *self.command, env=self.environment, start_new_session=True
+                *self.command, env=environment, start_new_session=True
             )
-            self.guardian.watch(process.pid, last=self.ends_last)
+            guardian.watch(process.pid, "=" if self.ends_last else "+")
             if self._stopping:
                 self.terminate(signal.SIGTERM)
             status = await process.wait()
             signal_group(process.pid, signal.SIGKILL)  # what it has left behind
-            self.guardian.forget(process.pid)
+            guardian.watch(process.pid, "-")
             if self._stopping:
                 return
             if status == os.EX_CONFIG or not self.was_ready:
@@ -90,8 +86,6 @@ class Child:
 
 
 class Supervisor:
-    """The processes of one `predictor` command."""
-
     def __init__(self, config: Config, scratch: Path) -> None:
         """`scratch`: an empty folder with a short path, for sockets."""
         self._config = config
@@ -130,23 +124,22 @@ class Supervisor:
         if self._config.redis_url is None:
             store = EmbeddedStore(self._config.data_dir, self._scratch)
             store.cut_zeros()
-            options = {"is_ready": store.is_ready, "explain": store.explain, "ends_last": True}
-            self._store = self._child("embedded store", store.command, **options)
+            options = store.command, store.is_ready, store.explain
+            self._store = Child("embedded store", *options, ends_last=True)
             await self._launch(self._store)
             self._config = self._config.model_copy(update={"redis_url": store.url})
-        port = _free_port(self._config)
-        config = self._config = self._config.model_copy(update={"port": port})
+        config = self._config = self._config.model_copy(update={"port": _free_port(self._config)})
         python = [sys.executable, "-m"]
         api = [*python, "uvicorn", "predictor.main:app", "--no-server-header"]
         api += ["--http", "predictor.api.protocol:Protocol"]
         api += ["--host", config.host, "--port", str(config.port)]
         api += ["--timeout-graceful-shutdown", str(max(1, round(config.drain)))]
         worker = [*python, "arq", "predictor.worker.Settings"]
-        self._served = [self._child("api", api, is_ready=self._accepts)]
-        self._served += [self._child("worker", worker) for _ in range(config.workers)]
+        self._served = [Child("api", api, self._accepts)]
+        self._served += [Child("worker", worker, self._has_notified) for _ in range(config.workers)]
         if config.signing_secrets:
             deliverer = [*python, "predictor.webhooks"]
-            self._served.append(self._child("deliverer of webhooks", deliverer))
+            self._served.append(Child("deliverer of webhooks", deliverer, self._has_notified))
         await asyncio.gather(*map(self._launch, self._served))
         if not self._stop.is_set():
             workers = "1 worker" if config.workers == 1 else f"{config.workers} workers"
@@ -158,8 +151,10 @@ class Supervisor:
 
     async def _launch(self, child: Child) -> None:
         """Start `child`; return when it is ready, or when everything is to stop."""
+        environment = os.environ | self._config.environment()
+        environment["NOTIFY_SOCKET"] = str(self._scratch / "notify")
         if not self._stop.is_set():
-            task = asyncio.create_task(child.run())
+            task = asyncio.create_task(child.run(environment, self._guardian))
             self._tasks.add(task)
             task.add_done_callback(lambda _: self._stop.set())
         while not self._stop.is_set() and not child.was_ready:
@@ -179,16 +174,9 @@ class Supervisor:
         )
         self._stop.set()
 
-    def _child(self, name: str, command: list[str], **options: Any) -> Child:
-        environment = os.environ | self._config.environment()
-        environment["NOTIFY_SOCKET"] = str(self._scratch / "notify")
-        options = {"is_ready": self._has_notified} | options
-        return Child(name, command, environment, guardian=self._guardian, **options)
-
     async def _accepts(self, _: Child) -> bool:
         """Whether the api accepts connections. Raises OSError if not."""
-        address = self._config.local_host, self._config.port
-        (await asyncio.open_connection(*address))[1].close()
+        (await asyncio.open_connection(self._config.local_host, self._config.port))[1].close()
         return True
 
     async def _has_notified(self, child: Child) -> bool:
@@ -221,12 +209,10 @@ def _lock(data_dir: Path) -> IO[str]:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = (data_dir / "lock").open("w")
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise ConfigError(
-            f"PREDICTOR_DATA_DIR: {data_dir} is in use by another predictor"
-        ) from None
     except OSError as error:
-        raise ConfigError(f"PREDICTOR_DATA_DIR: {data_dir}: {error.strerror}") from None
+        is_locked = isinstance(error, BlockingIOError)
+        reason = " is in use by another predictor" if is_locked else f": {error.strerror}"
+        raise ConfigError(f"PREDICTOR_DATA_DIR: {data_dir}{reason}") from None
     return lock
 
 
@@ -239,7 +225,5 @@ def _free_port(config: Config) -> int:
         with socket.create_server(address[:2], family=family) as probe:
             return int(probe.getsockname()[1])
     except OSError as error:
-        raise ConfigError(
-            f"PREDICTOR_HOST, PREDICTOR_PORT: cannot listen on {config.host}:{config.port}: "
-            f"{error.strerror}"
-        ) from None
+        reason = f"cannot listen on {config.host}:{config.port}: {error.strerror}"
+        raise ConfigError(f"PREDICTOR_HOST, PREDICTOR_PORT: {reason}") from None

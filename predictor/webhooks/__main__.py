@@ -18,9 +18,8 @@ async def _serve(config: Config) -> None:
         asyncio.get_running_loop().add_signal_handler(signum, stop.set)
     notify_ready()
     if not config.signing_secrets:
-        logging.getLogger("predictor.webhooks").warning(
-            "PREDICTOR_WEBHOOK_SECRETS is unset: no webhooks are delivered"
-        )
+        logger = logging.getLogger("predictor.webhooks")
+        logger.warning("PREDICTOR_WEBHOOK_SECRETS is unset: no webhooks are delivered")
         await stop.wait()
         return
     deliveries = Deliveries(config)

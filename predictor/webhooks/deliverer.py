@@ -15,8 +15,7 @@ from predictor.webhooks.sender import Sender, payload
 
 logger = logging.getLogger(__name__)
 
-#: Concurrent attempts, and bytes of their bodies, above which slow ones are cut short for new ones;
-#: concurrent attempts to one host.
+#: Concurrent attempts and their bytes, above which slow ones are cut short; attempts to one host.
 _AT_ONCE, _BYTES_AT_ONCE, _AT_ONE_HOST = 400, 64 * 2**20, 50
 
 _LIMIT, _PROMPT = 15.0, 2.0  # seconds: timeout of an attempt, and when it counts as slow
@@ -40,14 +39,18 @@ class Deliverer:
         stopping = asyncio.create_task(stop.wait())
         stopping.add_done_callback(lambda _: self._deliveries.retry.give_up_after(drain))
         while not stopping.done():
-            capacity = self._capacity()
+            slow = self._slow()  # may all be cut short
+            is_full = self._held(self._sending) - self._held(slow) >= _BYTES_AT_ONCE
+            capacity = 0 if is_full else max(0, _AT_ONCE + len(slow) - len(self._running))
             claimed = await self._deliveries.claim(capacity, self._running)
             if claimed:
                 for id_ in list(claimed):
                     task = self._running[id_] = asyncio.create_task(self._deliver(claimed.pop(id_)))
                     task.add_done_callback(partial(self._running.pop, id_))
                 await asyncio.sleep(0)  # they start to send
-                self._cut_slow()
+                for id_ in self._slow():
+                    if len(self._sending) > _AT_ONCE or self._held(self._sending) > _BYTES_AT_ONCE:
+                        self._sending.pop(id_)[2].reschedule(0)
             else:
                 wait = self._deliveries.wait() if capacity else asyncio.sleep(0.05)
                 due = asyncio.create_task(wait)
@@ -71,19 +74,6 @@ class Deliverer:
     def _held(self, ids: Iterable[PredictionId]) -> int:
         return sum(self._sending[id_][1] for id_ in ids)
 
-    def _capacity(self) -> int:
-        """How many more may start now, if all slow ones are cut short."""
-        slow = self._slow()
-        is_full = self._held(self._sending) - self._held(slow) >= _BYTES_AT_ONCE
-        return 0 if is_full else max(0, _AT_ONCE + len(slow) - len(self._running))
-
-    def _cut_slow(self) -> None:
-        """Cut short the oldest slow ones while there is too much at once."""
-        for id_ in self._slow():
-            if len(self._sending) <= _AT_ONCE and self._held(self._sending) <= _BYTES_AT_ONCE:
-                return
-            self._sending.pop(id_)[2].reschedule(0)
-
     async def _deliver(self, delivery: Delivery) -> None:
         id_, host = delivery.prediction.id, urlsplit(delivery.url).hostname or ""
         if [other for other, *_ in self._sending.values()].count(host) >= _AT_ONE_HOST:
@@ -105,18 +95,13 @@ class Deliverer:
             await self._deliveries.record(delivery, attempt, state, pause)
 
 
-def next_attempt(tries: int, ended: float, now: float, retry_after: float | None) -> float | None:
-    """Seconds until the next attempt, after `tries`; None: give up."""
-    pause = min(2.0 ** min(tries, 20), _LONGEST_PAUSE) * random.uniform(0.9, 1.1)  # noqa: S311
-    pause = max(pause, retry_after or 0.0)
-    return pause if now + pause - ended <= _GIVE_UP_AFTER else None
-
-
 def state_after(attempt: Attempt, delivery: Delivery) -> tuple[DeliveryState, float | None]:
     """The state of the delivery, and seconds until the next attempt."""
     if attempt.error is None:
         return DeliveryState.DELIVERED, None
-    tries, pause = delivery.recent_tries + 1, None
-    if attempt.status != 410:
-        pause = next_attempt(tries, delivery.since, time.time(), attempt.retry_after)
-    return DeliveryState.FAILED if pause is None else DeliveryState.PENDING, pause
+    tries = delivery.recent_tries + 1
+    pause = min(2.0 ** min(tries, 20), _LONGEST_PAUSE) * random.uniform(0.9, 1.1)  # noqa: S311
+    pause = max(pause, attempt.retry_after or 0.0)
+    if attempt.status == 410 or time.time() + pause - delivery.since > _GIVE_UP_AFTER:
+        return DeliveryState.FAILED, None
+    return DeliveryState.PENDING, pause

@@ -49,28 +49,26 @@ class Sender(AbstractAsyncContextManager["Sender"]):
         at, began = time.time(), time.monotonic()
         try:
             async with limit:
-                headers = self._headers(id_, int(at), body)
-                response = await self._post(parse_target(url), headers, body)
+                response = await self._post(parse_target(url), id_, int(at), body)
         except Exception as error:
             seconds = time.monotonic() - began
             return Attempt(at, seconds, error=_describe(error, seconds))
         return _attempt(response, at, time.monotonic() - began)
 
-    def _headers(self, webhook_id: str, at: int, body: bytes) -> dict[str, str]:
-        moment, text = datetime.fromtimestamp(at, UTC), body.decode()
-        signatures = [key.sign(webhook_id, moment, text) for key in self._keys]
-        return {
+    async def _post(self, url: httpx.URL, id_: str, at: int, body: bytes) -> httpx.Response:
+        """The response, without a body, of the first address that accepts a connection."""
+        moment = datetime.fromtimestamp(at, UTC)
+        signatures = [key.sign(id_, moment, body.decode()) for key in self._keys]
+        headers = {
+            "host": url.netloc.decode("ascii"),
             "user-agent": f"predictor/{__version__}",
             "connection": "close",
             "content-type": "application/json",
             "content-length": str(len(body)),
-            "webhook-id": webhook_id,
+            "webhook-id": id_,
             "webhook-timestamp": str(at),
             "webhook-signature": " ".join(signatures),
         }
-
-    async def _post(self, url: httpx.URL, headers: dict[str, str], body: bytes) -> httpx.Response:
-        """The response, without a body, of the first address that accepts a connection."""
         extensions = {
             "sni_hostname": url.raw_host.decode("ascii"),  # the certificate must name the host
             "timeout": {"connect": 5.0},  # seconds, for each address
@@ -80,7 +78,7 @@ class Sender(AbstractAsyncContextManager["Sender"]):
             request = httpx.Request(
                 "POST",
                 url.copy_with(host=str(address)),
-                headers={"host": url.netloc.decode("ascii")} | headers,
+                headers=headers,
                 content=_pieces(body),
                 extensions=extensions,
             )
@@ -122,19 +120,12 @@ def _attempt(response: httpx.Response, at: float, seconds: float) -> Attempt:
         return Attempt(at, seconds, status, "It answered 410: it wants no more.")
     error = f"It answered {status}"
     error += "; redirects are not followed." if response.has_redirect_location else "."
-    wait = _retry_after(response.headers.get("retry-after", ""), at + seconds)
+    wait, text = None, response.headers.get("retry-after", "")
+    with suppress(ValueError, OverflowError):  # neither a number nor an HTTP date
+        until = None if text.isdecimal() else calendar.timegm(email.utils.parsedate(text) or ())
+        wait = float(text) if until is None else until - at - seconds
+        wait = min(max(wait, 0.0), _LONGEST_RETRY_AFTER)
     return Attempt(at, seconds, status, error, wait)
-
-
-def _retry_after(text: str, now: float) -> float | None:
-    """Seconds, from a number or an HTTP date; None if it is neither."""
-    with suppress(ValueError, OverflowError):
-        if text.isdecimal():
-            wait = float(text)
-        else:
-            wait = calendar.timegm(email.utils.parsedate(text) or ()) - now
-        return min(max(wait, 0.0), _LONGEST_RETRY_AFTER)
-    return None
 
 
 def _describe(error: Exception, seconds: float) -> str:

@@ -18,9 +18,7 @@ Address = IPv4Address | IPv6Address
 
 _LOOKUP = 3.0  # seconds for a DNS look-up
 _MOST_THREADS = 500  # of the process; above, nothing is looked up: many already hang
-
-#: Visible ASCII without a fragment.
-_TEXT = re.compile(r"[!\"$-~]{1,2048}")
+_TEXT = re.compile(r"[!\"$-~]{1,2048}")  # visible ASCII without a fragment
 
 #: IPv6 addresses that embed an IPv4 address: mapped ones, and those of NAT64.
 _EMBEDDING = [ip_network("::ffff:0:0/96"), ip_network("64:ff9b::/96")]
@@ -80,10 +78,9 @@ async def permitted_addresses(target: httpx.URL, allowed: Allowed) -> list[Addre
 
 def _address(host: str) -> Address | None:
     """`host`, if it is an address; one with a zone (%eth0) is none."""
-    try:
+    with suppress(ValueError):
         return None if "%" in host else ip_address(host)
-    except ValueError:
-        return None
+    return None
 
 
 async def _look_up(host: str) -> list[Address]:
@@ -101,9 +98,7 @@ async def _look_up(host: str) -> list[Address]:
 
 
 def _embedded_ipv4(address: Address) -> Address:
-    if _is_in(address, _EMBEDDING):
-        return IPv4Address(int(address) & 0xFFFFFFFF)
-    return address
+    return IPv4Address(int(address) & 0xFFFFFFFF) if _is_in(address, _EMBEDDING) else address
 
 
 def _is_in(address: Address, networks: Iterable[Network]) -> bool:
