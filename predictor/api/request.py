@@ -16,10 +16,7 @@ T = TypeVar("T")
 
 #: A body must arrive within so many seconds, and one more for each so many bytes of the limit.
 _SECONDS, _BYTES_PER_SECOND = 10.0, 1_000_000
-
-#: Bytes past the limit that are read and dropped: many clients read no response before they have
-#: sent the whole body.
-_MAX_EXCESS = 16 * 2**20
+_MAX_EXCESS = 16 * 2**20  # bytes dropped past the limit: many clients send all before they read
 
 
 async def read_input(request: Request) -> Any:

@@ -20,7 +20,6 @@ logger = logging.getLogger(__name__)
 
 #: Responses by their status, as FastAPI's parameter `responses` takes them.
 Described = dict[int | str, dict[str, Any]]
-
 _Headers = Mapping[str, str] | None
 
 

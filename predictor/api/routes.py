@@ -106,8 +106,7 @@ async def read_prediction(request: Request, options: Given[headers.ReadHeaders])
         prediction = await while_connected(request, wait_for_end(state, id_, wait))
     else:
         prediction = await state["predictions"].read(id_)
-    applied = headers.Preferences(wait=wait).applied()
-    return responses.outcome(prediction, applied, with_id=True)
+    return responses.outcome(prediction, headers.Preferences(wait=wait).applied(), with_id=True)
 
 
 @predictions.get(

@@ -24,7 +24,6 @@ class Bodies:
             """The input of the model."""
 
             model_config = ConfigDict(strict=True, extra="forbid")
-
             input: input_ = Field(examples=["Sample input data for the model"])
 
         class PredictionOutput(BaseModel):
