@@ -81,8 +81,7 @@ class Client(contextlib.AbstractAsyncContextManager["Client"]):
             body = await self._call("GET", _path(id_), "output", **options)
             if "output" in body:
                 return body
-            # A proxy may not let the api hold its response.
-            await asyncio.sleep(max(0, began + 1 - time.monotonic()))
+            await asyncio.sleep(max(0, began + 1 - time.monotonic()))  # a proxy may end the hold
 
     async def _follow(self, id_: str, last: str, on_event: Callable[[str, Any], None]) -> str:
         """Read events until the stream ends or breaks off; return the id of its last event."""

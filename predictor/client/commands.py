@@ -16,12 +16,11 @@ from tqdm import tqdm
 
 from predictor.client import jsonl
 from predictor.client.api import Body, Client, Unreachable
-from predictor.client.jsonl import UsageError
 from predictor.config import Config
 from predictor.errors import PredictorError, RequestError, UnknownPrediction
 
 _RETRY_FOR, _RETRY_MANY_FOR = 30.0, 120.0  # seconds: for one prediction, for many
-_STATUS = {RequestError: 2, UsageError: 2, UnknownPrediction: 66, Unreachable: 69}  # others: 1
+_STATUS = {RequestError: 2, UnknownPrediction: 66, Unreachable: 69}  # others: 1
 
 
 def run_command(options: Namespace, config: Config) -> int:
@@ -48,17 +47,17 @@ def run_command(options: Namespace, config: Config) -> int:
 
 def _predict(options: Namespace, config: Config) -> int:
     if (options.text is None) == (options.jsonl is None):
-        raise UsageError("give one text (-: standard input), or --jsonl FILE")
+        raise RequestError("give one text (-: standard input), or --jsonl FILE")
     if options.jsonl:
         return _predict_many(options, config)
     if options.output:
-        raise UsageError("--output is for --jsonl")
+        raise RequestError("--output is for --jsonl")
     try:
         if options.text == "-":
             options.text = open(0, "rb", closefd=False).read().decode()  # noqa: SIM115
         options.text.encode()
     except UnicodeError as error:
-        raise UsageError(f"the text is not UTF-8: {error}") from None
+        raise RequestError(f"the text is not UTF-8: {error}") from None
     return asyncio.run(_run(config, _RETRY_FOR, partial(_predict_one, options)))
 
 

@@ -15,15 +15,11 @@ from typing import NamedTuple
 from pydantic_core import from_json, to_json
 
 from predictor.client.api import Body, Client, json_object
-from predictor.errors import PredictionError, PredictorError, RequestError, UnknownPrediction
+from predictor.errors import PredictionError, RequestError, UnknownPrediction
 from predictor.process import call_in_thread
 
 _AHEAD = 4  # lines that are read ahead, for each concurrent one
 _Write = Callable[[str], object]
-
-
-class UsageError(PredictorError):
-    """The arguments, or a file, cannot be used."""
 
 
 class Results(NamedTuple):
@@ -38,7 +34,7 @@ class Results(NamedTuple):
 def open_lines(name: str) -> tuple[Iterator[Body], int | None]:
     """The lines of a file (-: standard input), `{"input": …}` or `{"error": …}`, and their number.
 
-    Raises UsageError for a file with a line that cannot be used. A pipe, which can be read only
+    Raises RequestError for a file with a line that cannot be used. A pipe, which can be read only
     once, is not checked, and its number is None.
     """
     count = None
@@ -47,7 +43,7 @@ def open_lines(name: str) -> tuple[Iterator[Body], int | None]:
         for line in _read(name):
             count += 1
             if "error" in line:
-                raise UsageError(f"{name}: {line['error']}")
+                raise RequestError(f"{name}: {line['error']}")
     return _read(name), count
 
 
@@ -87,10 +83,10 @@ def open_results(name: str | None, lines: Iterator[Body], write: _Write) -> Iter
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UsageError(f"{path}: another run writes it") from None
+            raise RequestError(f"{path}: another run writes it") from None
         run = sidecar.read_text() if is_old and sidecar.exists() else ""
         if not run and file.tell():
-            raise UsageError(f"{path} is complete: remove it, or name another --output")
+            raise RequestError(f"{path} is complete: remove it, or name another --output")
         if not run:
             run = uuid.uuid4().hex
             sidecar.write_text(run)
@@ -108,7 +104,7 @@ def _skip_done(path: Path, lines: Iterator[Body]) -> tuple[int, int]:
                 line, body = next(lines, {"error": None}), json_object(result)
                 kept, failed, end = kept + 1, failed + ("error" in body), end + len(result)
                 if body.get("input") != line.get("input"):
-                    raise UsageError(f"{path}: line {kept} is the result of another input")
+                    raise RequestError(f"{path}: line {kept} is the result of another input")
         file.truncate(end)
     return kept, failed
 

@@ -89,12 +89,11 @@ async def _look_up(host: str) -> list[Address]:
     # A thread of its own: in the loop's pool, name servers that do not answer would delay others.
     if threading.active_count() > _MOST_THREADS:
         return []
-    try:
+    with suppress(OSError, ValueError):  # TimeoutError is an OSError
         async with asyncio.timeout(_LOOKUP):
             found = await call_in_thread(lambda: getaddrinfo(host, None, type=SOCK_STREAM))
-    except (OSError, ValueError):  # TimeoutError is an OSError
-        return []
-    return list(dict.fromkeys(ip_address(known[0]) for *_, known in found))
+        return list(dict.fromkeys(ip_address(known[0]) for *_, known in found))
+    return []
 
 
 def _embedded_ipv4(address: Address) -> Address:
