@@ -17,8 +17,7 @@ _MOVED = {"predictor.mock": "predictor.model.mock"}
 def load_model(path: str, max_result: int = sys.maxsize) -> Model:
     """The model at `path`: "package.module:name", where the name may have dots.
 
-    `max_result`: limit of a result, or of a piece of output, in bytes.
-    Raises ConfigError.
+    `max_result`: bytes of a result, or of a piece of output, at most. Raises ConfigError.
     """
     try:
         return _load(path, max_result)

@@ -43,11 +43,8 @@ def connection_pool(
 ) -> ConnectionPool:
     """A pool of connections to `url`; `options` are redis-py's. Connects to nothing yet.
 
-    `silence`: seconds that the store may neither send nor take a byte of a command under way: a
-    limit for all of it would be too short for a large value, or too long for a small one.
-    `at_most` bounds the connections; who comes later waits for one. A password may be
-    percent-encoded; `rediss://` checks the host's name. Raises ConfigError for an option in the URL
-    that redis-py does not know.
+    `silence`: seconds for each piece of a command, however large the whole is. `at_most` bounds the
+    connections; later calls wait for one. Raises ConfigError for a URL that cannot be used.
     """
     if service := check_url(url):
         options |= service.options

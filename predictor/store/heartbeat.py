@@ -1,9 +1,8 @@
 """The heartbeat of one worker: a process that renews its leases for as long as it lives.
 
-It reads the fields of `Heartbeat` as JSON from standard input. It writes an empty line to standard
+A process of its own, because a model may hold its worker's interpreter for longer than a lease. It
+reads the fields of `Heartbeat` as JSON from standard input. It writes an empty line to standard
 output when it is ready, then the ids of predictions that need not go on, one a line.
-
-A process of its own, because a model may hold its worker's interpreter for longer than a lease.
 """
 
 import contextlib

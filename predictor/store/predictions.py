@@ -48,8 +48,7 @@ class Submitted:
 class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
     """Predictions as clients see them. Every method is one round trip and safe to repeat.
 
-    They raise StoreUnavailable when the store did not confirm, and UnknownPrediction where it does
-    not have the prediction.
+    They raise StoreUnavailable when the store did not confirm, and UnknownPrediction.
     """
 
     def __init__(self, config: Config) -> None:
@@ -80,8 +79,7 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
         config, takes = self._config, job.cancel_after
         args: list[Any] = [id_, wire.encode_job(job, round(time.time() * 1000))]
         args += [max(1, round(takes * 1000)) if takes else "", round(config.queue_ttl * 1000)]
-        args += [config.queue_limit, job.key, job.fingerprint]
-        args += [job.webhook or "", self._result_ttl]
+        args += [config.queue_limit, job.key, job.fingerprint, job.webhook or "", self._result_ttl]
         if config.wait_replicas:
             reply = await self._submit_to_replicas(id_, args, is_repeatable=bool(job.key))
         else:
@@ -161,10 +159,7 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
                 raise errors.StillActive(message)
 
     async def check(self) -> None:
-        """Return if the store takes what is written. Raises UnsuitableStore if it would lose it.
-
-        It is tried: memory, disk, replicas and a fail-over can each be why it does not.
-        """
+        """Write to the store, to see that it can be. Raises UnsuitableStore if it would lose it."""
         with self._confirmed():
             info = await self._redis.info()
             check_server(info)

@@ -1,8 +1,7 @@
 """Ends the processes of a `predictor` command that was killed.
 
-It reads process groups from standard input, one a line: "+123" to watch, "=123" to
-watch and end last (the store, which the others write to), "-123" to forget. When the input ends,
-because the command has closed it or was killed, it ends those that are left.
+It reads process groups from standard input: "+123" to watch, "=123" to watch and end last (the
+store), "-123" to forget. When the input ends, it ends the groups that are left.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 -- claim: leases as many due predictions to a worker as it asks for.
 -- Guarantees: a prediction is leased to one worker at a time, and its try is counted in the same
--- step. Predictions whose lease ran out come first, in the order of their submits. Suspects are
--- leased to one worker at a time, which has nothing else to do. Only the store's clock counts.
+-- step. What dead workers held is requeued, and comes first in the order of its submits. Suspects
+-- are leased to one worker at a time, which has nothing else to do. Only the store's clock counts.
 local worker, lease, most, most_bytes, max_tries, holds, is_quarantined, sent_at,
   may_recover, is_repeat = unpack(ARGV)
 lease, most, max_tries, holds = tonumber(lease), tonumber(most), tonumber(max_tries), tonumber(holds)

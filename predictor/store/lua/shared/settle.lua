@@ -41,7 +41,7 @@ local function settle(id, result, result_ttl)
   end
 end
 
--- Settles a prediction that no worker ends; returns its result, with what only the store knows.
+-- Settles a prediction that no worker ends; returns its result. `result` has 0 for what is filled in.
 local function settle_unrun(id, result, queued_at, result_ttl)
   local known = {
     t = tonumber(get(TRIES .. id)) or 0,
