@@ -33,10 +33,17 @@ class Room:
         """Let the others in."""
         fcntl.flock(self._room, fcntl.LOCK_UN)
 
+    def close(self) -> None:
+        """Leave for good."""
+        self._room.close()
+        self._door.close()
+
 
 @pytest.fixture(scope="session")
-def _room(tmp_path_factory: pytest.TempPathFactory) -> Room:
-    return Room(tmp_path_factory.getbasetemp().parent)
+def _room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
+    room = Room(tmp_path_factory.getbasetemp().parent)
+    yield room
+    room.close()
 
 
 @pytest.fixture(autouse=True)

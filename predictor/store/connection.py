@@ -2,10 +2,11 @@
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import redis
+from arq.connections import RedisSettings
 from redis.asyncio import BlockingConnectionPool, Connection, ConnectionPool, SSLConnection
 from redis.asyncio.connection import AbstractConnection, DefaultParser, parse_url
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedConnection
@@ -13,9 +14,6 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from predictor.errors import ConfigError, StoreUnavailable, UnsuitableStore
-
-if TYPE_CHECKING:
-    from arq.connections import RedisSettings
 
 _SHAPES = (
     "must look like redis://[user:password@]host[:port][/database], rediss://…, "
@@ -138,10 +136,8 @@ def address(pool: ConnectionPool) -> str:
     return str(given.get("path") or f"{given.get('host', 'localhost')}:{given.get('port', 6379)}")
 
 
-def arq_settings(url: str) -> "RedisSettings":
+def arq_settings(url: str) -> RedisSettings:
     """The same address in arq's own form, for `arq --check`, which knows no other."""
-    from arq.connections import RedisSettings  # the heartbeat needs no arq
-
     if service := check_url(url):
         where = {"host": service.hosts, "sentinel": True, "sentinel_master": service.name}
         given = service.options | where
