@@ -194,6 +194,12 @@ def test_requests_sent_ahead_are_all_answered_in_order(api: Api) -> None:
     assert _names(answers) == list(range(len(requests) + 1))
 
 
+def test_a_chunked_body_that_does_not_end_is_responded_to(api: Api) -> None:
+    with _connect(api) as client:
+        client.sendall(CHUNKED.replace(b"json", b"xml") + CHUNKS[:-2])
+        assert client.recv(12) == b"HTTP/1.1 415"
+
+
 def test_requests_sent_ahead_in_single_bytes(api: Api) -> None:
     with _connect(api) as client:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
