@@ -1,8 +1,21 @@
 """Serves a model over HTTP, synchronously or asynchronously. Models import from here."""
 
+from typing import TYPE_CHECKING, Any
+
 from predictor.errors import InvalidInput
-from predictor.model.run import Run
+
+if TYPE_CHECKING:
+    from predictor.model.run import Run
 
 __all__ = ["InvalidInput", "Run", "__version__"]
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """Import late what only models need: a heartbeat imports this package, too."""
+    if name == "Run":
+        from predictor.model.run import Run
+
+        return Run
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

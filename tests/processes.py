@@ -26,10 +26,11 @@ BIN = Path(sys.executable).parent
 
 def eventually(true: Callable[[], Any], what: str, seconds: float = 15) -> Any:
     """What `true` answers as soon as that is truthy. For what says nothing when it happens."""
-    deadline = time.monotonic() + seconds
+    began = time.monotonic()
     while not (seen := true()):
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what} (last: {seen!r})"
-        time.sleep(0.005)
+        waited = time.monotonic() - began
+        assert waited < seconds, f"not within {seconds} s: {what} (last: {seen!r})"
+        time.sleep(min(max(0.005, waited / 20), 0.05))
     return seen
 
 

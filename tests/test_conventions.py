@@ -3,11 +3,14 @@
 import ast
 import re
 import subprocess
+import sys
 
 import pytest
+from arq import constants as arq
 
 from predictor import errors
 from predictor.config import Config
+from predictor.store import keys
 from tests.processes import ROOT
 
 MODULES = sorted((ROOT / "predictor").rglob("*.py"))
@@ -82,3 +85,19 @@ def test_every_script_says_what_it_guarantees() -> None:
         header = path.read_text().partition("\nlocal")[0]
         assert header.startswith(f"-- {path.stem}: ")
         assert "-- Guarantees: " in header
+
+
+def test_arq_s_keys_are_arq_s() -> None:
+    assert arq.default_queue_name == keys.QUEUE
+    assert arq.job_key_prefix == keys.JOB
+    assert arq.in_progress_key_prefix == keys.IN_PROGRESS
+    assert arq.retry_key_prefix == keys.TRIES
+    assert arq.result_key_prefix == keys.RESULT
+    assert f"{arq.default_queue_name}{arq.health_check_key_suffix}:" == keys.HEALTH
+
+
+def test_a_heartbeat_imports_little() -> None:
+    """Each worker has one: it is to start at once, and to need little memory."""
+    program = "import predictor.store.heartbeat, sys; print(*sys.modules)"
+    imported = subprocess.check_output([sys.executable, "-c", program], text=True).split()
+    assert not {"arq", "pydantic_core", "uvicorn"} & set(imported)

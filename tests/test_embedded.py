@@ -116,6 +116,7 @@ def test_full_disk_refuses_and_loses_nothing(
     full_until = time.monotonic() + 2  # the store tries once a second to write
     while time.monotonic() < full_until:
         assert 404 not in {api.read(id_).status_code for id_ in accepted}
+        time.sleep(0.05)
     subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
     assert [api.outcome(id_).status_code for id_ in accepted] == [200] * len(accepted)
     assert eventually(lambda: _accepted(api, "again"), "acceptance")

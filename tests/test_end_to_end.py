@@ -47,7 +47,6 @@ def test_an_idle_worker_starts_at_once(processes: Processes, store: "redis.Redis
     assert statistics.median(taken) < 0.01
 
 
-@pytest.mark.alone
 def test_draining_five_thousand_no_ops(processes: Processes, store: "redis.Redis") -> None:
     """At most 0.35 ms of the worker's CPU each."""
     from predictor.config import Config

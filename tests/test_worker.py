@@ -164,7 +164,6 @@ def test_timed_out_thread_keeps_its_slot(processes: Processes, api: Api) -> None
     assert time.monotonic() - started > 1.4
 
 
-@pytest.mark.alone
 def test_cpu_of_an_idle_and_of_a_full_worker(processes: Processes, api: Api) -> None:
     """At most 0.5 % of a core each, over two seconds."""
     idle = processes.worker(**UNMEASURED)

@@ -7,6 +7,7 @@ Reads one JSON object a line: argv, env, cwd, log, exit; answers the child's pid
 its status is in the file `exit`.
 """
 
+import gc
 import json
 import os
 import random
@@ -37,6 +38,7 @@ def serve() -> dict[str, Any] | None:
     """Fork for each request until the input ends; answers, in a child, what it is to be."""
     for name in _IMPORTS:
         __import__(name)
+    gc.freeze()  # or the first collection of each child would copy all that is imported
     exits: dict[int, Path] = {}
     wakeup, signaled = os.pipe()
     os.set_blocking(signaled, False)

@@ -12,8 +12,7 @@ from predictor.errors import Canceled, ModelFailed
 from predictor.prediction import Json
 
 _NUMBERS = frozenset({int, float, bool, type(None)})
-#: Numbers that are written in one call, during which no other thread runs.
-_STEP = 1000
+_STEP = 1000  # numbers that are written in one call, during which no other thread runs
 
 
 def encode_json(value: Any, limit: int, is_canceled: Callable[[], bool] = bool) -> Json:

@@ -15,8 +15,7 @@ from predictor.model.run import Run
 from predictor.prediction import Json, new_id
 from predictor.process import call_in_thread
 
-#: Seconds that a call which timed out gets to clean up before it is abandoned.
-_GRACE = 0.1
+_GRACE = 0.1  # seconds that a call which timed out gets to clean up before it is abandoned
 
 
 class Model:

@@ -10,8 +10,7 @@ from pydantic_core import to_json
 from predictor.model.encoding import encode_json
 from predictor.prediction import EventKind, Json, PredictionId
 
-#: Longest message of a progress, in characters.
-_MESSAGE = 1000
+_MESSAGE = 1000  # longest message of a progress, in characters
 
 
 class Run:

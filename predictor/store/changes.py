@@ -18,12 +18,9 @@ from predictor.store.retry import describe
 
 logger = logging.getLogger(__name__)
 
-#: Seconds until the connection is tried again.
-_PAUSE = 0.2
-#: Seconds that one command may take.
-_TIMEOUT = 1.0
-#: Seconds of silence after which the connection is probed.
-_SILENCE = 2.0
+_PAUSE = 0.2  # seconds until the connection is tried again
+_TIMEOUT = 1.0  # seconds that one command may take
+_SILENCE = 2.0  # seconds of silence after which the connection is probed
 #: A channel that nobody publishes to: a connection without a channel cannot be listened to.
 _NOBODY = keys.EVENTS + "-"
 

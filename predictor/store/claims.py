@@ -19,8 +19,7 @@ from predictor.store.wire import encode_ended
 
 logger = logging.getLogger(__name__)
 
-#: Bytes of jobs in the reply to one claim, beyond the first job.
-_CLAIM_BYTES = 8 * 2**20
+_CLAIM_BYTES = 8 * 2**20  # bytes of jobs in the reply to one claim, beyond the first job
 #: How often a prediction may be requeued, for each try that it has: then it is what stops its
 #: workers, and is given up.
 _MOST_REQUEUES = 10

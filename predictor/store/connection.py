@@ -6,7 +6,6 @@ from typing import Any, cast
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import redis
-from arq.connections import RedisSettings
 from redis.asyncio import BlockingConnectionPool, Connection, ConnectionPool, SSLConnection
 from redis.asyncio.connection import AbstractConnection, DefaultParser, parse_url
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedConnection
@@ -23,8 +22,7 @@ _SHAPES = (
 #: Sentinels have neither databases nor, as a rule, passwords.
 _NO_LOGIN: dict[str, Any] = {"db": 0, "username": None, "password": None}
 
-#: Bytes that are sent before it is seen whether the store takes them.
-_SLICE = 2**16
+_SLICE = 2**16  # bytes that are sent before it is seen whether the store takes them
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,18 +132,6 @@ def address(pool: ConnectionPool) -> str:
         return str(pool.service_name)
     given = pool.connection_kwargs
     return str(given.get("path") or f"{given.get('host', 'localhost')}:{given.get('port', 6379)}")
-
-
-def arq_settings(url: str) -> RedisSettings:
-    """The same address in arq's own form, for `arq --check`, which knows no other."""
-    if service := check_url(url):
-        where = {"host": service.hosts, "sentinel": True, "sentinel_master": service.name}
-        given = service.options | where
-    else:
-        given = dict(connection_pool(url).connection_kwargs)
-        given |= {"unix_socket_path": given.get("path"), "ssl": url.startswith("rediss:")}
-    known = given.keys() & RedisSettings.__dataclass_fields__.keys()
-    return RedisSettings(database=given.get("db", 0), **{name: given[name] for name in known})
 
 
 def check_server(info: dict[str, Any]) -> None:

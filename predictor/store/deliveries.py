@@ -18,10 +18,8 @@ from predictor.store.retry import StoreRetry
 from predictor.store.scripts import Scripts
 from predictor.store.wire import decode_ended
 
-#: Seconds of silence of the store after which a command is sent again.
-_TIMEOUT = 5.0
-#: Bytes of results in the reply to one claim, beyond the first.
-_CLAIM_BYTES = 8 * 2**20
+_TIMEOUT = 5.0  # seconds of silence of the store after which a command is sent again
+_CLAIM_BYTES = 8 * 2**20  # bytes of results in the reply to one claim, beyond the first
 
 
 class Deliveries:

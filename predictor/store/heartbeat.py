@@ -22,8 +22,7 @@ from predictor.store import keys
 from predictor.store.connection import blocking_client
 from predictor.store.scripts import Scripts
 
-#: Seconds between two looks at whether the worker lives.
-_LOOK_EVERY = 1.0
+_LOOK_EVERY = 1.0  # seconds between two looks at whether the worker lives
 
 
 @dataclass

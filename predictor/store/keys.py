@@ -5,21 +5,19 @@ enqueue. A name that ends in a colon is followed by the prediction's id, unless 
 otherwise. The scripts know each by the same name. Scores and times are in ms since 1970.
 """
 
-from arq import constants as arq
-
 #: arq: sorted set, id → when it is due; while a worker runs it, the end of its lease. An id is in
 #: it from submit until its result is written.
-QUEUE = arq.default_queue_name
+QUEUE = "arq:queue"
 #: arq: the job as JSON. Removed with the result.
-JOB = arq.job_key_prefix
+JOB = "arq:job:"
 #: arq: the token of its run (worker:try:start). Lives for the lease, renewed at a third of it.
-IN_PROGRESS = arq.in_progress_key_prefix
+IN_PROGRESS = "arq:in-progress:"
 #: arq: how often it was started. Removed with the result; lives for a day past the last start.
-TRIES = arq.retry_key_prefix
+TRIES = "arq:retry:"
 #: arq: the result as JSON. Lives for the result's time to live.
-RESULT = arq.result_key_prefix
+RESULT = "arq:result:"
 #: arq: a worker's sign of life; the host's name follows. Lives for seconds.
-HEALTH = QUEUE + arq.health_check_key_suffix + ":"
+HEALTH = "arq:queue:health-check:"
 
 #: Sorted set, id → end of its lease. Members go with the result or the lease.
 LEASES = "predictor:leases"

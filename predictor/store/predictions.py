@@ -22,10 +22,8 @@ from predictor.store.connection import check_room, check_server, connection_pool
 from predictor.store.retry import STORE_ERRORS, StoreRetry, describe
 from predictor.store.scripts import Scripts, script
 
-#: Seconds of silence of the store after which a call fails.
-_SILENCE = 0.9
-#: Seconds until a place in a full queue may be free, where nothing ended lately.
-_RETRY_AFTER = 10.0
+_SILENCE = 0.9  # seconds of silence of the store after which a call fails
+_RETRY_AFTER = 10.0  # seconds until a place in a full queue may be free, where nothing ended lately
 #: Seconds: of the estimates, the longest; over which the count of ends decays, as in finish.lua.
 _LONGEST, _DECAY = 3600.0, 60.0
 #: Bytes of a stored result that tell how its prediction ended, without a large input or output.

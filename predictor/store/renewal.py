@@ -18,8 +18,7 @@ from predictor.store.scripts import Scripts
 
 logger = logging.getLogger(__name__)
 
-#: Seconds until a heartbeat that ended is started again.
-_PAUSE = 0.2
+_PAUSE = 0.2  # seconds until a heartbeat that ended is started again
 
 
 class Renewal:

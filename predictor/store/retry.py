@@ -22,10 +22,8 @@ T = TypeVar("T")
 #: What a call to the store can raise. A refusal (out of memory, read-only, disk full, no
 #: permission) is retried like an outage: an operator will fix it.
 STORE_ERRORS = (RedisError, OSError)
-#: Seconds between two attempts: the first, and the longest.
-_PAUSE = (0.05, 1.0)
-#: Seconds between two lines in the log about the same outage.
-_LOG_EVERY = 10.0
+_PAUSE = (0.05, 1.0)  # seconds between two attempts: the first, and the longest
+_LOG_EVERY = 10.0  # seconds between two lines in the log about the same outage
 #: A value of more bytes may be larger than the store takes: attempts to write it.
 _LARGE, _MOST_FAILURES = 2**19, 3
 
@@ -112,7 +110,8 @@ class StoreRetry:
                 reply = await call(*args)
             except STORE_ERRORS as error:
                 await self.wait(error)
-                failures += size > _LARGE and _breaks_off(error)
+                breaks_off = isinstance(error, RedisConnectionError) or "Protocol" in str(error)
+                failures += size > _LARGE and breaks_off
                 if failures == _MOST_FAILURES:
                     raise ValueRefused(_REFUSED % size) from error
                 if failures:
@@ -124,10 +123,6 @@ class StoreRetry:
 
 class ValueRefused(Exception):
     """The store does not take a value."""
-
-
-def _breaks_off(error: Exception) -> bool:
-    return isinstance(error, RedisConnectionError) or "Protocol error" in str(error)
 
 
 def describe(error: Exception) -> str:

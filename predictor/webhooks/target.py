@@ -64,7 +64,8 @@ async def permitted_addresses(target: httpx.URL, allowed: Allowed) -> list[Addre
     addresses = await _look_up(host)
     if host in allowed.hosts:
         return addresses
-    others = [each for each in map(_embedded_ipv4, addresses) if not _is_in(each, allowed.networks)]
+    ipv4 = [IPv4Address(int(a) & 0xFFFFFFFF) if _is_in(a, _EMBEDDING) else a for a in addresses]
+    others = [each for each in ipv4 if not _is_in(each, allowed.networks)]
     if not all(each.is_global and not _is_in(each, _PRIVATE) for each in others):
         raise WebhookRefused(
             "Webhook-Url must lead to a public address, or to one in PREDICTOR_WEBHOOK_ALLOW."
@@ -94,10 +95,6 @@ async def _look_up(host: str) -> list[Address]:
             found = await call_in_thread(lambda: getaddrinfo(host, None, type=SOCK_STREAM))
         return list(dict.fromkeys(ip_address(known[0]) for *_, known in found))
     return []
-
-
-def _embedded_ipv4(address: Address) -> Address:
-    return IPv4Address(int(address) & 0xFFFFFFFF) if _is_in(address, _EMBEDDING) else address
 
 
 def _is_in(address: Address, networks: Iterable[Network]) -> bool:

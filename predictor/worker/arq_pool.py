@@ -10,12 +10,13 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Self
 
-from arq.connections import ArqRedis
+from arq.connections import ArqRedis, RedisSettings
 from redis.exceptions import ResponseError
 
 from predictor.errors import StoreUnavailable
 from predictor.store import keys
 from predictor.store.claims import Claims
+from predictor.store.connection import check_url, connection_pool
 from predictor.store.retry import describe
 from predictor.store.wire import FUNCTION
 
@@ -99,3 +100,15 @@ class _Pipeline:
 
     # Worker.run_job: GET job, INCR tries, EXPIRE tries. Worker.finish_job: ZREM, DEL.
     multi = get = incr = expire = zrem = delete = lambda *_: None
+
+
+def arq_settings(url: str) -> RedisSettings:
+    """The same address in arq's own form, for `arq --check`, which knows no other."""
+    if service := check_url(url):
+        where = {"host": service.hosts, "sentinel": True, "sentinel_master": service.name}
+        given = service.options | where
+    else:
+        given = dict(connection_pool(url).connection_kwargs)
+        given |= {"unix_socket_path": given.get("path"), "ssl": url.startswith("rediss:")}
+    known = given.keys() & RedisSettings.__dataclass_fields__.keys()
+    return RedisSettings(database=given.get("db", 0), **{name: given[name] for name in known})

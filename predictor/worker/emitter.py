@@ -11,12 +11,10 @@ from predictor.prediction import EventKind, Json
 
 Events = list[tuple[EventKind, Json]]
 
-#: Seconds between two progress events.
-_INTERVAL = 0.1
+_INTERVAL = 0.1  # seconds between two progress events
 #: Outputs in one call, and bytes of them beyond the first: the store is blocked meanwhile.
 _AT_ONCE, _BYTES_AT_ONCE = 1000, 8 * 2**20
-#: Unsent bytes above which a model fails.
-_MOST_UNSENT = 64 * 2**20
+_MOST_UNSENT = 64 * 2**20  # unsent bytes above which a model fails
 
 
 class Emitter:

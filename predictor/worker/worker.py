@@ -22,20 +22,18 @@ from predictor.model.run import Run
 from predictor.prediction import Json, Output, PredictionId
 from predictor.process import configure_logging, ends_if_misconfigured, notify_ready, on_stop
 from predictor.store.claims import Claim, Claims
-from predictor.store.connection import arq_settings, connection_pool
+from predictor.store.connection import connection_pool
 from predictor.store.keys import HEALTH, QUEUE
 from predictor.store.renewal import Renewal
 from predictor.store.retry import StoreRetry
 from predictor.store.wire import FUNCTION, decode_job
-from predictor.worker.arq_pool import ClaimingRedis
+from predictor.worker.arq_pool import ClaimingRedis, arq_settings
 from predictor.worker.emitter import Emitter
 
 logger = logging.getLogger(__package__)
 
-#: Seconds of silence of the store after which a command is sent again.
-_STORE_TIMEOUT = 5.0
-#: Seconds past the drain after which the process is ended by force.
-_GRACE = 0.5
+_STORE_TIMEOUT = 5.0  # seconds of silence of the store after which a command is sent again
+_GRACE = 0.5  # seconds past the drain after which the process is ended by force
 _HEALTH_KEY = HEALTH + socket.gethostname()
 
 

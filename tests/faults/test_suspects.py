@@ -6,8 +6,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.faults.conftest import Farm
 from tests.processes import Process, eventually
 
@@ -29,7 +27,6 @@ def _kill_twice(farm: Farm, ids: list[str], **settings: Any) -> None:
         eventually(lambda: not farm.store.client.keys("arq:in-progress:*"), "the end of the leases")
 
 
-@pytest.mark.alone
 def test_the_line_goes_on_beside_a_suspect(farm: Farm) -> None:
     suspect = farm.submit(3)
     _kill_twice(farm, suspect)
@@ -40,19 +37,18 @@ def test_the_line_goes_on_beside_a_suspect(farm: Farm) -> None:
     began = time.monotonic()
     ids = farm.submit(0.1, 50)
     assert farm.outcomes(ids) == [200] * 50
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 4, "sooner than the long ones end"
     assert farm.outcomes(suspect) == [200], "when a worker is free of others"
     assert all(worker.is_running for worker in workers)
 
 
-@pytest.mark.alone
 def test_innocents_of_killed_workers_run_side_by_side(farm: Farm) -> None:
     innocents = farm.submit(2, 10)
     _kill_twice(farm, innocents)
     farm.worker(lease=0.5)
     began = time.monotonic()
     assert farm.outcomes(innocents) == [200] * 10
-    assert time.monotonic() - began < 2 * 2
+    assert time.monotonic() - began < 2 * 5
     assert {farm.api.status(id_)["tries"] for id_ in innocents} == {3}
 
 
@@ -95,11 +91,10 @@ def test_what_stops_its_worker_in_order_ends(farm: Farm) -> None:
     assert farm.outcomes([neighbour]) == [200]
 
 
-@pytest.mark.alone
 def test_a_model_that_takes_the_interpreter_for_eight_leases_runs_once(farm: Farm) -> None:
     for _ in range(4):
-        farm.worker("holds:holds_the_lock", lease=0.5, max_tries=3)
-    ids = farm.submit(4, 3)
+        farm.worker("holds:holds_the_lock", lease=1, max_tries=3)
+    ids = farm.submit(8, 3)
     assert farm.outcomes(ids) == [200] * 3
     assert farm.starts() == 3
     assert {farm.api.status(id_)["tries"] for id_ in ids} == {1}

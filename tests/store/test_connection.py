@@ -2,7 +2,8 @@ import uvloop
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from predictor.store.connection import arq_settings, connection_pool
+from predictor.store.connection import connection_pool
+from predictor.worker.arq_pool import arq_settings
 
 
 def test_a_connection_that_is_lost_is_an_error_of_the_connection(redis_url: str) -> None:

@@ -344,7 +344,6 @@ def _silent(count: int) -> Iterator[list[tuple[str, socket.socket]]]:
         yield silent
 
 
-@pytest.mark.alone
 def test_hanging_receivers_do_not_delay_others(processes: Processes, receiver: Receiver) -> None:
     api = processes.api(**ANYWHERE)
     processes.worker(**ANYWHERE, concurrency=50)
@@ -357,7 +356,7 @@ def test_hanging_receivers_do_not_delay_others(processes: Processes, receiver: R
         deliverer = _deliverer(processes, **ANYWHERE)
         assert _settled(api, quick)["state"] == "delivered"
         took = time.monotonic() - began
-        assert took < 5, "without room for those who answer it takes 45 s"
+        assert took < 20, "without room for those who answer it takes 45 s"
         # Who hung for longest gave way, its connection is closed, and it is tried again.
         first = eventually(lambda: (w := _webhook(api, hanging[0]))["attempts"] and w, "it ended")
         assert first["state"] == "pending"
