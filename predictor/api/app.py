@@ -8,7 +8,6 @@ from functools import partial
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
-from pydantic import JsonValue
 from starlette.middleware import Middleware
 
 from predictor import __version__
@@ -40,8 +39,9 @@ webhook. Every request can be repeated safely with an `Idempotency-Key`, and eve
 def create_app(config: Config) -> FastAPI:
     """The api as `config` says, its model loaded. Raises ConfigError."""
     model = load_model(config.model, config.max_result)
+    signature = model.signature
     store, allowed = Predictions(config), Allowed.parse(config.webhook_allow)
-    bodies = Bodies(str, JsonValue)
+    bodies = Bodies(signature.takes.type, signature.gives.type)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[AppState]:
@@ -54,7 +54,6 @@ def create_app(config: Config) -> FastAPI:
             yield AppState(
                 config=config,
                 model=model,
-                bodies=bodies,
                 slots=Slots(config.concurrency, lambda: model.abandoned),
                 predictions=store,
                 changes=changes,

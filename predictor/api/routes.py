@@ -8,7 +8,7 @@ from typing import Literal
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.sse import EventSourceResponse
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 from predictor import errors
 from predictor.api import headers, responses, schemas
@@ -16,13 +16,8 @@ from predictor.api.dependencies import Given, PathId, Store, WebhookId, app_stat
 from predictor.api.events import EXAMPLE, follow, wait_for_end
 from predictor.api.request import read_input, while_connected
 from predictor.api.responses import described, raises
-from predictor.prediction import Job, Output, Prediction, State, Webhook, new_id
+from predictor.prediction import Job, Json, Output, Prediction, State, Webhook, new_id
 from predictor.webhooks.target import check_target
-
-_CANNOT_BE_STOPPED = (
-    "The model runs in a thread, which cannot be stopped: its slot stays taken until it ends, and "
-    "its result is dropped."
-)
 
 _UNKNOWN = raises(errors.UnknownPrediction, errors.StoreUnavailable)
 _FAILURES = errors.PredictionError.__subclasses__()
@@ -43,13 +38,13 @@ health = APIRouter(prefix="/health", tags=["health"])
 
 async def predict(request: Request, options: Given[headers.PredictHeaders]) -> Response:
     """Run the model on an input: at once, or later with the header `Async-Mode: true`."""
-    text = await read_input(request)
+    value = await read_input(request)
     if options.is_queued:
-        return await _queue(request, text, options)
-    return await while_connected(request, _run(request, text, options.cancel_after))
+        return await _queue(request, value, options)
+    return await while_connected(request, _run(request, value, options.cancel_after))
 
 
-async def _run(request: Request, text: str, cancel_after: float | None) -> Response:
+async def _run(request: Request, value: Json, cancel_after: float | None) -> Response:
     state, failure, began = app_state(request), None, time.monotonic()
     started = began
     try:
@@ -58,16 +53,16 @@ async def _run(request: Request, text: str, cancel_after: float | None) -> Respo
             seconds = min(state["config"].timeout, (cancel_after or math.inf) - (started - began))
             if seconds <= 0:
                 raise errors.TimedOut
-            result = await state["model"].run(text, seconds)
+            result = await state["model"].run(value, seconds)
     except errors.PredictionError as error:
         failure = error
     timing = headers.SERVER_TIMING(started - began, time.monotonic() - started)
     if failure:
         return await responses.failed(request, failure, timing)
-    return responses.json(Output(text, result).to_json(), 200, timing)
+    return responses.json(Output(value, result).to_json(), 200, timing)
 
 
-async def _queue(request: Request, text: str, options: headers.PredictHeaders) -> Response:
+async def _queue(request: Request, value: Json, options: headers.PredictHeaders) -> Response:
     """Accept the prediction; then wait for it, if asked to, and respond as a sync call would."""
     state, key, webhook = app_state(request), options.idempotency_key, options.webhook_url
     if webhook is not None:
@@ -76,8 +71,8 @@ async def _queue(request: Request, text: str, options: headers.PredictHeaders) -
                 "Webhook-Url is refused: PREDICTOR_WEBHOOK_SECRETS is not set here."
             )
         webhook = await check_target(webhook, state["allowed"])
-    digests = (_digest(key), _digest(key, text, webhook or "")) if key else ()
-    job = Job(text, options.cancel_after, webhook, *digests)
+    digests = (_digest(key), _fingerprint(key, value, webhook or "")) if key else ()
+    job = Job(value, options.cancel_after, webhook, *digests)
     submitted = await state["predictions"].submit(new_id(), job)
     id_, root_path = submitted.id, request.scope.get("root_path", "")
     more = headers.LOCATION(f"{root_path}/predict/{id_}") | options.preferences.applied()
@@ -96,6 +91,11 @@ async def _queue(request: Request, text: str, options: headers.PredictHeaders) -
 
 def _digest(*texts: str) -> str:
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()
+
+
+def _fingerprint(key: str, value: Json, webhook: str) -> str:
+    text = from_json(value) if value[:1] == b'"' else f"\0{value.decode()}"
+    return _digest(key, text, webhook)
 
 
 async def read_prediction(request: Request, options: Given[headers.ReadHeaders]) -> Response:
@@ -153,8 +153,7 @@ async def cancel_prediction(
     """End a queued or running prediction; then `GET /predict/{prediction_id}` responds 410."""
     is_running = await store.cancel(id_) is State.RUNNING
     response.status_code = 202 if is_running else 200
-    goes_on = is_running and not app_state(request)["model"].can_be_stopped
-    note = _CANNOT_BE_STOPPED if goes_on else None
+    note = (is_running and app_state(request)["model"].cancel_note) or None
     status: Literal["canceling", "canceled"] = "canceling" if is_running else "canceled"
     return schemas.PredictionCancellation(prediction_id=id_, status=status, note=note)
 
