@@ -33,3 +33,7 @@ number = 3
 
 def needs_two(text: str, other) -> str:  # type: ignore[no-untyped-def]
     return text + str(other)
+
+
+def anything(value):  # type: ignore[no-untyped-def]
+    return value
