@@ -78,7 +78,7 @@ class Local:
             return await self._in_thread(
                 lambda: self._complete(self._function(*arguments, **named), run, loop)
             )
-        with _forks_end(), _failures():
+        with _failures():
             called = self._function(*arguments, **named)
             if hasattr(called, "__aiter__"):
                 return await self._follow(called, run)
@@ -164,22 +164,18 @@ def _settled(value: Any, loop: asyncio.AbstractEventLoop) -> Any:
 
 
 @contextlib.contextmanager
-def _forks_end() -> Iterator[None]:
-    """End a process that the model has forked: it must not become a second worker."""
-    owner = os.getpid()
-    try:
-        yield
-    finally:
-        if os.getpid() != owner:
-            os._exit(1)
-
-
-@contextlib.contextmanager
 def _failures() -> Iterator[None]:
-    """Convert what a model raises to ModelFailed; SystemExit, too: it must not end the process."""
+    """Convert what a model raises to ModelFailed; SystemExit, too: it must not end the process.
+
+    A process that the model forked ends here: it must not become a second worker.
+    """
+    owner = os.getpid()
     try:
         yield
     except (PredictionError, asyncio.CancelledError):
         raise
     except BaseException as error:
         raise ModelFailed from error
+    finally:
+        if os.getpid() != owner:
+            os._exit(1)
