@@ -1,6 +1,7 @@
 """The application, put together from its parts."""
 
 import asyncio
+import os
 import resource
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -18,8 +19,9 @@ from predictor.api.headers import RequestId
 from predictor.api.responses import EXCEPTION_HANDLERS
 from predictor.api.schemas import Bodies, Error
 from predictor.config import Config
-from predictor.model.loading import load_model
-from predictor.process import on_stop
+from predictor.model.loading import load_model, start_model
+from predictor.model.model import Model
+from predictor.process import ends_if_misconfigured, on_stop
 from predictor.store.changes import Changes
 from predictor.store.predictions import Predictions
 from predictor.webhooks.allowlist import Allowed
@@ -34,6 +36,14 @@ Instead of asking again: wait for the result (`Prefer: wait=30`), follow the eve
 webhook. Every request can be repeated safely with an `Idempotency-Key`, and every response has the
 `X-Request-ID` of its request, or one of its own.
 """
+
+
+async def _start(path: str, model: Model) -> None:
+    try:
+        with ends_if_misconfigured():
+            await start_model(path, model)
+    except SystemExit as end:
+        os._exit(int(end.code or 0))  # not through the server, which would log it as its own error
 
 
 def create_app(config: Config) -> FastAPI:
@@ -51,6 +61,9 @@ def create_app(config: Config) -> FastAPI:
         async with store, Changes(config.store_url) as changes:
             # The server waits for open requests; those that wait for a prediction would delay it.
             on_stop(partial(asyncio.get_running_loop().call_soon_threadsafe, changes.close))
+            if config.sync == "api":
+                starting = asyncio.create_task(_start(config.model, model))
+                await asyncio.sleep(0)  # what needs no time is ready before the first request
             yield AppState(
                 config=config,
                 model=model,
@@ -59,6 +72,8 @@ def create_app(config: Config) -> FastAPI:
                 changes=changes,
                 allowed=allowed,
             )
+            if config.sync == "api":
+                starting.cancel()
 
     app = FastAPIOffline(
         title="Predictor",

@@ -1,8 +1,6 @@
 """The endpoints, and their responses as OpenAPI describes them."""
 
 import hashlib
-import math
-import time
 from contextlib import suppress
 from typing import Literal
 
@@ -11,12 +9,12 @@ from fastapi.sse import EventSourceResponse
 from pydantic_core import from_json, to_json
 
 from predictor import errors
-from predictor.api import headers, responses, schemas
+from predictor.api import headers, queued, responses, schemas, sync
 from predictor.api.dependencies import Given, PathId, Store, WebhookId, app_state, path_id
 from predictor.api.events import EXAMPLE, follow, wait_for_end
 from predictor.api.request import read_input, while_connected
 from predictor.api.responses import described, raises
-from predictor.prediction import Job, Json, Output, Prediction, State, Webhook, new_id
+from predictor.prediction import Job, Json, Prediction, State, Webhook, new_id
 from predictor.webhooks.target import check_target
 
 _UNKNOWN = raises(errors.UnknownPrediction, errors.StoreUnavailable)
@@ -41,25 +39,12 @@ async def predict(request: Request, options: Given[headers.PredictHeaders]) -> R
     value = await read_input(request)
     if options.is_queued:
         return await _queue(request, value, options)
-    return await while_connected(request, _run(request, value, options.cancel_after))
-
-
-async def _run(request: Request, value: Json, cancel_after: float | None) -> Response:
-    state, failure, began = app_state(request), None, time.monotonic()
-    started = began
-    try:
-        async with state["slots"].take():
-            started = time.monotonic()
-            seconds = min(state["config"].timeout, (cancel_after or math.inf) - (started - began))
-            if seconds <= 0:
-                raise errors.TimedOut
-            result = await state["model"].run(value, seconds)
-    except errors.PredictionError as error:
-        failure = error
-    timing = headers.SERVER_TIMING(started - began, time.monotonic() - started)
-    if failure:
-        return await responses.failed(request, failure, timing)
-    return responses.json(Output(value, result).to_json(), 200, timing)
+    is_stream = "text/event-stream" in request.headers.get("accept", "")
+    if app_state(request)["config"].sync == "queue":
+        run = queued.stream if is_stream else queued.run
+    else:
+        run = sync.stream if is_stream else sync.run
+    return await while_connected(request, run(request, value, options.cancel_after))
 
 
 async def _queue(request: Request, value: Json, options: headers.PredictHeaders) -> Response:
@@ -180,8 +165,7 @@ async def read_events(request: Request, options: Given[headers.EventsHeaders]) -
     prediction = await store.look(id_)
     if after and not prediction.is_active and not await store.events(id_, after):
         return Response(status_code=204)  # else a browser would reconnect for ever
-    more = headers.NO_STORE | {"X-Accel-Buffering": "no"}
-    return EventSourceResponse(follow(state, id_, after), headers=more)
+    return EventSourceResponse(follow(state, id_, after), headers=headers.STREAM)
 
 
 @predictions.get(
@@ -217,8 +201,11 @@ async def live() -> schemas.Health:
 
 @health.head("/ready", include_in_schema=False)
 @health.get("/ready", responses=raises(errors.StoreUnavailable))
-async def ready(store: Store) -> schemas.Health:
+async def ready(request: Request, store: Store) -> schemas.Health:
     """Whether both kinds of prediction can be made: model loaded, store writable."""
+    state = app_state(request)
+    if state["config"].sync == "api" and not state["model"].is_ready:
+        raise errors.Overloaded("The model is still loading.")
     await store.check()
     return schemas.Health(status="ready")
 

@@ -32,9 +32,7 @@ def encode_json(value: Any, limit: int, is_canceled: Callable[[], bool] = bool) 
         for piece in _pieces(value, 0):
             written += piece
             if len(written) > limit:
-                raise ModelFailed(
-                    f"The model's result is larger than {limit} bytes (PREDICTOR_MAX_RESULT)."
-                )
+                raise too_large(limit)
             if is_canceled():
                 raise Canceled
     except (PydanticSerializationError, ValueError, RecursionError) as error:
@@ -43,6 +41,10 @@ def encode_json(value: Any, limit: int, is_canceled: Callable[[], bool] = bool) 
             reason = _flaw(value, "result") or reason
         raise ModelFailed(f"The model's result cannot be written as JSON: {reason}") from error
     return Json(bytes(written))
+
+
+def too_large(limit: int) -> ModelFailed:
+    return ModelFailed(f"The model's result is larger than {limit} bytes (PREDICTOR_MAX_RESULT).")
 
 
 def is_small(value: Any, depth: int = 2) -> bool:

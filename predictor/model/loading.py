@@ -44,6 +44,7 @@ async def start_model(path: str, model: Model) -> None:
         try:
             await model.start()
         except Exception as error:
+            logger.exception("the model cannot be started")
             reason = f"{type(error).__name__}: {error}{_place(error)}"
             raise ConfigError(f"starting it raised {reason}") from error
     logger.info("model %s ready after %.1f s", path, time.monotonic() - began)

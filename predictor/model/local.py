@@ -134,13 +134,15 @@ class _Pieces:
 
     def __init__(self, run: Run, gives: Gives) -> None:
         self._run, self._gives = run, gives
-        self._written: list[Json] = []
+        self._written, self._size = list[Json](), 0
         self._kinds: set[type] = set()
         self._bytes: list[bytes] = []
 
     def add(self, piece: Any) -> None:
         self._kinds.add(type(piece))
         self._written.append(self._run.output(piece))
+        self._size += len(self._written[-1])
+        self._gives.bound(self._size)
         if isinstance(piece, bytes):
             self._bytes.append(piece)
 

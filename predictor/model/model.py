@@ -23,6 +23,8 @@ class Model:
         self._way: Way = Local(target, self.signature)
         self._max_result = max_result
         self._abandoned: set[asyncio.Future[Json]] = set()
+        #: whether it is loaded and warm
+        self.is_ready = False
 
     @property
     def emits(self) -> bool:
@@ -42,6 +44,7 @@ class Model:
     async def start(self) -> None:
         """Load it, and warm it up. Raises what it does."""
         await self._way.start()
+        self.is_ready = True
 
     def check(self, value: Json) -> None:
         """Raise InvalidInput if this is no input of the model."""

@@ -5,18 +5,27 @@ from collections.abc import Callable
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, SchemaValidator
 
 from predictor.errors import InvalidInput, ModelFailed
-from predictor.model.encoding import encode_json
+from predictor.model.encoding import encode_json, too_large
 from predictor.prediction import Json
 
-_CONFIG = ConfigDict(allow_inf_nan=False, val_json_bytes="base64", ser_json_bytes="base64")
+_CONFIG = ConfigDict(
+    allow_inf_nan=False, val_json_bytes="base64", ser_json_bytes="base64", cache_strings="none"
+)
 _STRICT = _CONFIG | ConfigDict(extra="forbid")
 _LARGE = 16 * 1024  # bytes of a value above which checking it ends at the first error
+_MANY_NAMES = 20_000  # in a value, above which unknown ones are ignored
 _MOST_ERRORS = 5  # that are reported of one value
 _COLLECTIONS = frozenset({"list", "tuple", "set", "frozenset", "deque", "dict"})
+#: What a JSON value begins with, and one of its kind that costs nothing.
+_KINDS = dict.fromkeys(b"-0123456789", "number") | {
+    ord('"'): "string", ord("["): "array", ord("{"): "object",
+}  # fmt: skip
+_EMPTY = {"number": b"0", "string": b'""', "array": b"[]", "object": b"{}"}
 #: Keys of a core schema whose values are no schemas.
 _NO_SCHEMAS = frozenset({"cls", "context", "default", "expected", "members", "metadata"})
 
@@ -48,37 +57,53 @@ class Checked:
         # A million invalid items would take a second, and a gigabyte for their errors.
         fast = _failing_fast(self._adapter.core_schema)
         self._failing_fast = SchemaValidator(fast, _use_prebuilt=False)
+        # So would a million unknown names, which have no such option: they are ignored.
+        self._ignoring = SchemaValidator(_failing_fast(fast, "ignore"), _use_prebuilt=False)
+        try:
+            self._schema = self._adapter.json_schema()
+        except PydanticInvalidForJsonSchema as error:
+            raise PydanticSchemaGenerationError(str(error)) from None
+        self.kinds = self._kinds(self._schema["properties"][name])
 
     def read(self, value: Json) -> Any:
         """The value in Python's types. Raises ValidationError."""
-        text = b'{"%b":%b}' % (self._name.encode(), value)
-        validator = self._adapter.validator if len(text) < _LARGE else self._failing_fast
+        text = b'{"%b":%b}' % (self._name.encode(), self.shortened(value))
+        validator: Any = self._adapter.validator
+        if len(text) > _LARGE:
+            is_flood = text.count(b":") > _MANY_NAMES
+            validator = self._ignoring if is_flood else self._failing_fast
         return getattr(validator.validate_json(text, strict=True), self._name)
 
-    def may_be_object(self) -> bool:
-        """Whether some value of the type is a JSON object."""
-        whole = self._adapter.json_schema()
+    def shortened(self, value: Json) -> Json:
+        """The value; if it is of a wrong kind, an empty one: the error has a copy of it."""
+        kind = _KINDS.get(value[0], "")
+        return Json(_EMPTY[kind]) if kind and kind not in self.kinds else value
 
-        def may_be(schema: dict[str, Any]) -> bool:
-            if name := schema.get("$ref", "").rpartition("/")[2]:
-                return may_be(whole["$defs"][name])
-            if any_of := schema.get("anyOf") or schema.get("oneOf"):
-                return any(map(may_be, any_of))
-            return not schema.keys() & {"const", "enum"} and schema.get("type") in {None, "object"}
+    def _kinds(self, schema: dict[str, Any]) -> set[str]:
+        """The kinds of JSON values that a type may have."""
+        if name := schema.get("$ref", "").rpartition("/")[2]:
+            return self._kinds(self._schema["$defs"][name])
+        if any_of := schema.get("anyOf") or schema.get("oneOf"):
+            return set().union(*map(self._kinds, any_of))
+        kind = schema.get("type", "")
+        return {"number" if kind == "integer" else kind} if kind else set(_EMPTY)
 
-        return may_be(whole["properties"][self._name])
 
-
-def _failing_fast(schema: Any) -> Any:
+def _failing_fast(schema: Any, unknown_names: str = "") -> Any:
     """A core schema whose collections are checked up to their first invalid item."""
     if isinstance(schema, list):
-        return [_failing_fast(each) for each in schema]
+        return [_failing_fast(each, unknown_names) for each in schema]
     if not isinstance(schema, dict):
         return schema
     changed = {
-        key: value if key in _NO_SCHEMAS else _failing_fast(value) for key, value in schema.items()
+        key: value if key in _NO_SCHEMAS else _failing_fast(value, unknown_names)
+        for key, value in schema.items()
     }
-    return changed | ({"fail_fast": True} if schema.get("type") in _COLLECTIONS else {})
+    if schema.get("type") in _COLLECTIONS:
+        changed["fail_fast"] = True
+    for key in {"extra_behavior", "extra_fields_behavior"} & schema.keys():
+        changed[key] = unknown_names or schema[key]
+    return changed
 
 
 class Takes:
@@ -105,14 +130,14 @@ class Takes:
             )
         self._checked = Checked(self.type, "input", _STRICT)
         required = [parameter for parameter in parameters if parameter.is_required]
-        alone = Checked(first.type, "input", _STRICT)
-        if others and required == [first] and not alone.may_be_object():
+        self._first = Checked(first.type, "input", _STRICT)
+        if others and required == [first] and "object" not in self._first.kinds:
             self._shorthand, self.type = first.name.encode(), self.type | first.type
 
     def read(self, value: Json) -> dict[str, Any]:
         """The arguments, by their parameters' names. Raises InvalidInput."""
         if self._shorthand and value[:1] != b"{":
-            value = Json(b'{"%b":%b}' % (self._shorthand, value))
+            value = Json(b'{"%b":%b}' % (self._shorthand, self._first.shortened(value)))
         try:
             read = self._checked.read(value)
         except ValidationError as error:
@@ -133,13 +158,18 @@ class Gives:
         is_checked = self.type is str and type(value) is str
         return written if is_checked else self.check(written)
 
+    def bound(self, size: int) -> None:
+        """Raise ModelFailed if a result of so many bytes is too large."""
+        if size > self._max_result:
+            raise too_large(self._max_result)
+
     def check(self, written: Json) -> Json:
         """The result, if it has the type. Raises ModelFailed."""
         if self._checked:
             try:
                 self._checked.read(written)
             except ValidationError as error:
-                message = f"The model's result has not its type: {_sentences(error, [])}"
+                message = f"The model's result does not match its type: {_sentences(error, [])}"
                 raise ModelFailed(message) from None
         return written
 

@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 
 from predictor import errors
 from predictor.config import Config
+from predictor.model.emitter import Emitter
 from predictor.model.loading import load_model, start_model
 from predictor.model.run import Run
 from predictor.prediction import Json, Output, PredictionId
@@ -28,7 +29,6 @@ from predictor.store.renewal import Renewal
 from predictor.store.retry import StoreRetry
 from predictor.store.wire import FUNCTION, decode_job
 from predictor.worker.arq_pool import ClaimingRedis, arq_settings
-from predictor.worker.emitter import Emitter
 
 logger = logging.getLogger(__package__)
 
