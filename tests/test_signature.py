@@ -26,7 +26,8 @@ def untyped(text):  # type: ignore[no-untyped-def]
 def skips(text: str, *_: Any, run: Run | None = None, tokenizer=object(), _x: int = 1) -> None: ...  # type: ignore[no-untyped-def]  # noqa: B008
 
 
-def both(text: str, run, temperature: float = 0.7) -> str: ...  # type: ignore[no-untyped-def]
+def both(text: str, run, temperature: float = 0.7) -> str:  # type: ignore[no-untyped-def]
+    return text
 
 
 class Called:

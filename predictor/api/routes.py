@@ -25,6 +25,9 @@ _ACCEPTED = (headers.LOCATION, headers.PREFERENCE_APPLIED, headers.IDEMPOTENCY_R
 _PENDING = (headers.RETRY_AFTER, headers.CACHE_CONTROL)
 _ENDED = (headers.SERVER_TIMING, headers.CACHE_CONTROL, headers.PREFERENCE_APPLIED)
 
+#: The other response to a sync prediction, for `Accept: text/event-stream`.
+_STREAM = {"text/event-stream": {"example": EXAMPLE.partition("id:")[0] + "\n"}}
+
 predictions = APIRouter(
     prefix="/predict/{prediction_id}",
     tags=["predictions"],
@@ -220,7 +223,7 @@ def create_router(bodies: schemas.Bodies) -> APIRouter:
     typed.post(
         "/predict",
         dependencies=[Depends(body)],
-        responses=described(200, bodies.output, *_ENDED, *_ACCEPTED)
+        responses=described(200, bodies.output, *_ENDED, *_ACCEPTED, content=_STREAM)
         | described(202, schemas.PredictionAccepted, *_ACCEPTED, headers.RETRY_AFTER)
         | raises(
             *(*errors.RequestError.__subclasses__(), *_FAILURES, errors.UnknownPrediction),
