@@ -26,6 +26,5 @@ class Iris:
         self, sepal_length: Cm, sepal_width: Cm, petal_length: Cm, petal_width: Cm
     ) -> Flower:
         flower = [sepal_length, sepal_width, petal_length, petal_width]
-        (scores,) = self._model.predict_proba([flower])
-        named = dict(zip(self._names, scores, strict=True))
-        return {"species": self._names[scores.argmax()], "probabilities": named}
+        scores = dict(zip(self._names, self._model.predict_proba([flower])[0], strict=True))
+        return {"species": max(scores, key=scores.__getitem__), "probabilities": scores}
