@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from openapi_spec_validator import validate
 
 from tests.processes import BIN, Api, Processes
 
@@ -37,15 +36,14 @@ def generated(served: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
 
 
 @pytest.fixture
-def served(request: pytest.FixtureRequest, processes: Processes) -> Iterator[Api]:
+def served(request: pytest.FixtureRequest, processes: Processes) -> Api:
     model = getattr(request, "param", "predictor.mock:predict")
     processes.worker(model=model, mock_delay=0)
-    yield processes.api(model=model, mock_delay=0)
+    return processes.api(model=model, mock_delay=0)
 
 
 @pytest.mark.parametrize("served", ["tests.models.typed:price"], indirect=True)
 def test_a_generated_client_knows_the_model_s_types(served: Api, generated: Any) -> None:
-    validate(served.client.get("/openapi.json").json())
     models, calls = generated("models"), "api.predictions."
     order = models.Order(items=[models.Item(name="a", count=3)])
     body = models.PredictionRequest(input_=order)
