@@ -64,8 +64,7 @@ class Config(settings.BaseSettings):
     model: str = "predictor.mock:predict"
     """Import path of the model, package.module:name."""
     sync: Literal["api", "queue"] = "api"
-    """Where sync predictions run: in the api, or on the workers (queue), which then needs no
-    weights in the api."""
+    """Where sync predictions run: api, or queue: on the workers; then the API loads no weights."""
     mock_delay: _UpToADay = 1.0
     """Seconds that the mock model takes."""
     workers: int = Field(1, ge=1, le=1024)

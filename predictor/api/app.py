@@ -46,6 +46,16 @@ async def _start(path: str, model: Model) -> None:
         os._exit(int(end.code or 0))  # not through the server, which would log it as its own error
 
 
+@asynccontextmanager
+async def _starting(config: Config, model: Model) -> AsyncIterator[None]:
+    """Start the model meanwhile, if it runs in this process."""
+    task = asyncio.create_task(_start(config.model, model)) if config.sync == "api" else None
+    await asyncio.sleep(0)  # what needs no time is ready before the first request
+    yield
+    if task:
+        task.cancel()
+
+
 def create_app(config: Config) -> FastAPI:
     """The api as `config` says, its model loaded. Raises ConfigError."""
     model = load_model(config.model, config.max_result)
@@ -58,12 +68,9 @@ def create_app(config: Config) -> FastAPI:
         with suppress(ValueError, OSError):  # each connection is a file
             most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-        async with store, Changes(config.store_url) as changes:
+        async with store, Changes(config.store_url) as changes, _starting(config, model):
             # The server waits for open requests; those that wait for a prediction would delay it.
             on_stop(partial(asyncio.get_running_loop().call_soon_threadsafe, changes.close))
-            if config.sync == "api":
-                starting = asyncio.create_task(_start(config.model, model))
-                await asyncio.sleep(0)  # what needs no time is ready before the first request
             yield AppState(
                 config=config,
                 model=model,
@@ -72,8 +79,6 @@ def create_app(config: Config) -> FastAPI:
                 changes=changes,
                 allowed=allowed,
             )
-            if config.sync == "api":
-                starting.cancel()
 
     app = FastAPIOffline(
         title="Predictor",
