@@ -87,10 +87,8 @@ def test_sync_predictions_on_the_workers(processes: Processes, store: "redis.Red
     assert "queue;dur=" in answers[0].headers["Server-Timing"]
     assert api.predict("no number").status_code == 500
     late = api.predict("5")
-    assert (late.status_code, late.json()) == (
-        504,
-        {"error": "The prediction ran out of time (2 s)."},
-    )
+    assert late.status_code == 504
+    assert late.json()["error"].startswith("The prediction ran out of time")
     eventually(lambda: not list(store.scan_iter("predictor:prediction:*")), "all is erased")
 
 
