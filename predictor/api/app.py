@@ -85,7 +85,6 @@ def create_app(config: Config) -> FastAPI:
         version=__version__,
         description=f"{_DESCRIPTION}\n## `{config.model}`\n\n{signature.description}",
         redoc_url=None,
-        separate_input_output_schemas=False,  # generated clients do not know those names
         redirect_slashes=False,
         lifespan=lifespan,
         middleware=[Middleware(RequestId)],

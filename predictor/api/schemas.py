@@ -21,12 +21,12 @@ class Bodies:
 
     def __init__(self, input_: Any, result_: Any) -> None:
         examples = ["Sample input data for the model"] if input_ is str else None
-        values = ConfigDict(val_json_bytes="base64", ser_json_bytes="base64")
+        values = ConfigDict(val_json_bytes="base64", ser_json_bytes="base64", extra="forbid")
 
         class PredictionRequest(BaseModel):
             """The input of the model."""
 
-            model_config = values | ConfigDict(extra="forbid")
+            model_config = values
             input: input_ = Field(examples=examples)
 
         class PredictionOutput(BaseModel):
