@@ -1,9 +1,9 @@
 import asyncio
+import contextlib
 import json
 import logging
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from predictor.config import Config
 from predictor.errors import ConfigError, InvalidInput, ModelFailed
@@ -20,25 +21,53 @@ from predictor.prediction import EventKind, Json, new_id
 from tests.models import hostile
 from tests.processes import ROOT, eventually
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+OPTIONS = {"count": 1, "spare": 0, "runs_per_process": 0, "max_result": 2**27}
+
 Start = Callable[..., Awaitable[Processes]]
 
 
+@contextlib.asynccontextmanager
+async def running(function: str, **options: Any) -> AsyncIterator[Processes]:
+    environment = Config().environment() | options.pop("environment", {})
+    model = f"tests.models.{function}"
+    processes = Processes(model, **OPTIONS | options, environment=environment)
+    await processes.start()
+    yield processes
+    await processes.close()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared() -> AsyncIterator[Processes]:
+    """One process of a `def`, and one spare, for all tests."""
+    async with running("hostile:predict", spare=1) as processes:
+        yield processes
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_async() -> AsyncIterator[Processes]:
+    """One process of an `async def`, and one spare, for all tests."""
+    async with running("hostile:asynchronous", spare=1) as processes:
+        yield processes
+
+
 @pytest.fixture
+def both(shared: Processes, shared_async: Processes) -> dict[str, Processes]:
+    return {"def": shared, "async def": shared_async}
+
+
+@pytest_asyncio.fixture(loop_scope="module")
 async def start() -> AsyncIterator[Start]:
     """Start processes; end them after the test."""
-    started = []
+    async with contextlib.AsyncExitStack() as stack:
+        yield lambda *args, **options: stack.enter_async_context(running(*args, **options))
 
-    async def starter(function: str = "hostile:predict", **options: Any) -> Processes:
-        environment = Config().environment() | options.pop("environment", {})
-        options = {"count": 1, "spare": 0, "runs_per_process": 0, "max_result": 2**27} | options
-        processes = Processes(f"tests.models.{function}", environment=environment, **options)
-        started.append(processes)
-        await processes.start()
-        return processes
 
-    yield starter
-    for processes in started:
-        await processes.close()
+async def both_ready(processes: Processes) -> None:
+    """Wait until there is a spare, too."""
+    ready = lambda: sum(c.answers and not c.fate for c in processes._children) == 2  # noqa: E731
+    await eventually_async(ready, "a spare")
 
 
 class Heard:
@@ -81,62 +110,72 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-async def eventually_async(true: Callable[[], Any], what: str) -> None:
-    await asyncio.to_thread(eventually, true, what)
+def everybody() -> list[tuple[int, int]]:
+    """Each process of this machine, with its parent."""
+    stats = [path.read_text().rpartition(")") for path in Path("/proc").glob("[0-9]*/stat")]
+    return [(int(stat[0].split()[0]), int(stat[2].split()[1])) for stat in stats]
 
 
-async def test_a_process_runs_one_prediction_after_the_other(start: Start) -> None:
-    processes = await start()
+async def eventually_async(true: Callable[[], Any], what: str, seconds: float = 15) -> None:
+    await asyncio.to_thread(eventually, true, what, seconds)
+
+
+async def test_a_process_runs_one_prediction_after_the_other(shared: Processes) -> None:
+    processes = shared
     pids = {await ask(processes, "pid") for _ in range(3)}
     assert len(pids) == 1
     assert pids != {os.getpid()}
     with pytest.raises(InvalidInput, match=r"^Not this\.$"):
-        await ask(processes, "refuse")
+        await ask(processes, "refuse Not this.")
     assert await ask(processes, "stdin") == ""
     assert {await ask(processes, "pid")} == pids
 
 
-async def test_a_prediction_waits_for_a_free_process(start: Start) -> None:
-    processes = await start("talks:predict_in_thread", count=1, spare=1)
+async def test_a_prediction_waits_for_a_free_process(shared: Processes) -> None:
+    await both_ready(shared)
     began = time.monotonic()
-    await asyncio.gather(*(ask(processes, "2 0.05") for _ in range(3)))
+    await asyncio.gather(*(ask(shared, "sleep") for _ in range(3)))
     assert time.monotonic() - began >= 0.3
 
 
-async def test_the_run_is_the_parent_s(start: Start) -> None:
-    processes, heard = await start("hostile:told"), Heard()
-    result = json.loads(await processes.call(Json(b'"a b"'), heard.run))
-    assert result == {"id": heard.run.id, "deadline": heard.run.deadline, "text": "a b"}
+async def test_the_run_is_the_parent_s(shared: Processes) -> None:
+    heard = Heard()
+    result = json.loads(await shared.call(Json(b'"told a b"'), heard.run))
+    assert result == [heard.run.id, heard.run.deadline, "a b"]
 
 
-@pytest.mark.parametrize("function", ["talks:predict", "talks:predict_in_thread"])
-async def test_all_that_a_run_says_arrives_in_order(start: Start, function: str) -> None:
-    processes, heard = await start(function), Heard()
-    call = processes.call(Json(b'"2500"'), heard.run)
+@pytest.mark.parametrize("kind", ["def", "async def"])
+async def test_all_that_a_run_says_arrives_in_order(both: dict[str, Processes], kind: str) -> None:
+    processes, heard = both[kind], Heard()
+    call = processes.call(Json(b'"say 2500"'), heard.run)
     longest = await lag(call)
-    assert json.loads(call.result()) == heard.run.id
+    assert json.loads(call.result()) == "said"
     pieces = [data for kind, data in heard.said if kind is EventKind.OUTPUT]
     assert pieces == list(range(2500))
     assert heard.said[-1] == (EventKind.PROGRESS, {"fraction": 1.0, "message": "2500 of 2500"})
     assert longest < 0.1
 
 
-async def test_a_thread_that_is_left_behind_does_not_talk_into_the_next_run(start: Start) -> None:
-    processes = await start()
+async def test_a_thread_that_is_left_behind_does_not_talk_into_the_next_run(
+    shared: Processes,
+) -> None:
+    processes = shared
     assert await ask(processes, "haunt") == "gone"
     heard = Heard()
-    call = processes.call(Json(b'"spin"'), heard.run)
-    await asyncio.wait({call}, timeout=0.2)
+    call = processes.call(Json(b'"sleep"'), heard.run)
+    await call
     assert not heard.said
-    call.cancel()
 
 
-@pytest.mark.parametrize("what", hostile.ENDLESS)
-@pytest.mark.parametrize("function", ["hostile:predict", "hostile:blocking"])
+@pytest.mark.alone
+@pytest.mark.parametrize(
+    ("kind", "what"), [*(("def", what) for what in hostile.ENDLESS), ("async def", "hold")]
+)
 async def test_a_canceled_prediction_ends_whatever_it_does(
-    start: Start, function: str, what: str
+    both: dict[str, Processes], kind: str, what: str
 ) -> None:
-    processes, heard = await start(function), Heard()
+    processes, heard = both[kind], Heard()
+    await both_ready(processes)
     call = processes.call(Json(json.dumps(f"family {what}").encode()), heard.run)
     family = await heard.first()
     call.cancel()
@@ -144,12 +183,13 @@ async def test_a_canceled_prediction_ends_whatever_it_does(
     longest = await lag(call)
     assert time.monotonic() - began < 0.5
     assert call.cancelled()
+    assert await ask(processes, "pid") not in family
     await eventually_async(lambda: not any(map(is_alive, family)), "an end of the family")
     assert longest < 0.1
 
 
-async def test_a_canceled_twice_prediction_ends_at_once(start: Start) -> None:
-    processes, heard = await start(), Heard()
+async def test_a_canceled_twice_prediction_ends_at_once(shared: Processes) -> None:
+    processes, heard = shared, Heard()
     call = processes.call(Json(b'"family spin"'), heard.run)
     await heard.first()
     call.cancel()
@@ -160,11 +200,14 @@ async def test_a_canceled_twice_prediction_ends_at_once(start: Start) -> None:
     assert time.monotonic() - began < 0.1
 
 
-@pytest.mark.parametrize("function", ["hostile:asynchronous", "hostile:attentive"])
-async def test_who_ends_when_canceled_keeps_its_process(start: Start, function: str) -> None:
-    processes, heard = await start(function), Heard()
+@pytest.mark.parametrize("kind", ["def", "async def"])
+async def test_who_ends_when_canceled_keeps_its_process(
+    both: dict[str, Processes], kind: str
+) -> None:
+    processes, heard = both[kind], Heard()
+    await both_ready(processes)
     pid = await ask(processes, "pid")
-    call = processes.call(Json(b'"long"'), heard.run)
+    call = processes.call(Json(b'"wait"'), heard.run)
     await heard.first()
     call.cancel()
     await asyncio.wait({call}, timeout=0.5)
@@ -172,15 +215,16 @@ async def test_who_ends_when_canceled_keeps_its_process(start: Start, function: 
     assert await ask(processes, "pid") == pid
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("what", "how"),
     [("segfault", "signal 11, Segm"), ("exit", "status 9"), ("signal", "signal 9, Killed")],
 )
 async def test_a_crash_fails_one_prediction_and_a_spare_takes_over(
-    start: Start, caplog: pytest.LogCaptureFixture, what: str, how: str
+    shared: Processes, caplog: pytest.LogCaptureFixture, what: str, how: str
 ) -> None:
-    processes = await start(spare=1)
-    await eventually_async(lambda: len(processes._children) == 2, "a spare")
+    processes = shared
+    await both_ready(processes)
     pid = await ask(processes, "pid")
     began = time.monotonic()
     with pytest.raises(ModelFailed) as caught:
@@ -193,21 +237,20 @@ async def test_a_crash_fails_one_prediction_and_a_spare_takes_over(
     assert f"process {pid} ended with {how}" in caplog.text
     assert other != pid
     assert processes.alive == 1
-    await eventually_async(lambda: len(processes._children) == 2, "another spare")
 
 
 async def test_a_process_is_replaced_after_so_many_runs(
     start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    processes = await start(runs_per_process=2)
+    processes = await start("hostile:predict", runs_per_process=2, spare=1)
     pids = [await ask(processes, "pid") for _ in range(5)]
     assert [pids.count(pid) for pid in dict.fromkeys(pids)] == [2, 2, 1]
-    assert caplog.text.count("ended with status 0 (PREDICTOR_RUNS_PER_PROCESS)") == 2
+    assert "ended with status 0 (PREDICTOR_RUNS_PER_PROCESS)" in caplog.text
 
 
-async def test_stop_signals_are_the_parent_s_to_handle(start: Start) -> None:
-    processes = await start()
+async def test_stop_signals_are_the_parent_s_to_handle(shared: Processes) -> None:
+    processes = shared
     pid = await ask(processes, "pid")
     os.kill(pid, signal.SIGINT)
     assert await ask(processes, "own SIGTERM") is None
@@ -215,17 +258,17 @@ async def test_stop_signals_are_the_parent_s_to_handle(start: Start) -> None:
     assert await ask(processes, "pid") == pid
 
 
-async def test_large_values_do_not_hold_up_the_loop(start: Start) -> None:
-    processes = await start("echo:predict_in_thread")
+async def test_large_values_do_not_hold_up_the_loop(shared: Processes) -> None:
     large = Json(b'"%b"' % (b"x" * 50_000_000))
-    call = processes.call(large, Heard().run)
+    call = shared.call(large, Heard().run)
     longest = await lag(call)
     assert call.result() == large
     assert longest < 0.1
 
 
-async def test_a_process_that_reads_nothing_holds_up_nobody(start: Start) -> None:
-    processes = await start()
+async def test_a_process_that_reads_nothing_holds_up_nobody(shared: Processes) -> None:
+    processes = shared
+    await both_ready(processes)
     os.kill(await ask(processes, "pid"), signal.SIGSTOP)
     call = processes.call(Json(b'"%b"' % (b"x" * 5_000_000)), Heard().run)
     await asyncio.wait({call}, timeout=0.1)
@@ -236,27 +279,27 @@ async def test_a_process_that_reads_nothing_holds_up_nobody(start: Start) -> Non
 
 
 async def test_what_is_not_understood_ends_the_process(
-    start: Start, caplog: pytest.LogCaptureFixture
+    shared: Processes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    processes = await start()
+    processes = shared
+    await both_ready(processes)
     with pytest.raises(ModelFailed):
         await ask(processes, "channel")
     assert "cannot be understood" in caplog.text
     assert await ask(processes, "pid")
 
 
-async def test_what_the_model_raises_is_shown_with_its_place(start: Start) -> None:
-    processes = await start("raises:predict")
+async def test_what_the_model_raises_is_shown_with_its_place(shared: Processes) -> None:
     with pytest.raises(ModelFailed, match=r"^The model failed on this input\.$") as caught:
-        await ask(processes, "exception")
-    assert "raises.py" in str(caught.value.__cause__)
-    assert "the model's secret" in str(caught.value.__cause__)
+        await ask(shared, "raise")
+    assert "hostile.py" in str(caught.value.__cause__)
+    assert "division by zero" in str(caught.value.__cause__)
 
 
 async def test_what_the_model_prints_is_the_parent_s_output(
     start: Start, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    await ask(await start(), "print hello")
+    await ask(await start("hostile:predict"), "print hello")
     assert capfd.readouterr().out == "hello\n"
 
 
@@ -271,14 +314,16 @@ async def test_a_model_that_cannot_be_loaded_is_refused_at_the_start(
     start: Start, function: str, sentence: str
 ) -> None:
     with pytest.raises(ConfigError, match=f"^PREDICTOR_MODEL: .*{sentence}"):
-        await start(function, count=2)
+        await start(function)
 
 
 async def test_a_spare_that_cannot_be_loaded_is_one_warning(
     start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     loaded = tmp_path / "loaded"
-    processes = await start(spare=1, environment={"LOADS": "1", "LOADED": str(loaded)})
+    processes = await start(
+        "hostile:predict", spare=1, environment={"LOADS": "1", "LOADED": str(loaded)}
+    )
     await eventually_async(lambda: loaded.stat().st_size >= 3, "a second try")
     assert caplog.text.count("a process does not start") == 1
     assert "MemoryError: no room for another" in caplog.text
@@ -291,7 +336,7 @@ async def test_a_spare_that_cannot_be_loaded_is_one_warning(
 
 
 async def test_close_ends_what_runs_and_what_loads(start: Start) -> None:
-    processes, heard = await start(spare=1), Heard()
+    processes, heard = await start("hostile:predict", spare=1), Heard()
     call = processes.call(Json(b'"family hold"'), heard.run)
     waiting = processes.call(Json(b'"pid"'), Heard().run)
     family = await heard.first()
@@ -304,31 +349,30 @@ async def test_close_ends_what_runs_and_what_loads(start: Start) -> None:
 
 
 PARENT = """
-import asyncio, sys, time, uvloop
+import asyncio, time, uvloop
 from predictor.model.processes import Processes
 from predictor.model.run import Run
 
 async def main():
-    options = dict(count=1, spare=1, runs_per_process=0, environment={})
+    options = dict(count=2, spare=0, runs_per_process=0, environment={})
     processes = Processes("tests.models.hostile:predict", 2**20, **options)
     await processes.start()
-    while len(processes._children) < 2:
-        await asyncio.sleep(0.01)
     run = Run("x", time.time() + 30, lambda kind, data: print(data.decode(), flush=True))
     await processes.call(b'"family hold"', run)
 
-(uvloop if sys.argv[1] == "uvloop" else asyncio).run(main())
+uvloop.run(main())
 """
 
 
-@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
-def test_nothing_is_left_of_a_killed_parent(loop: str) -> None:
-    command = [sys.executable, "-c", PARENT, loop]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as parent:
-        assert parent.stdout
-        family = json.loads(parent.stdout.readline())
-        listed = subprocess.check_output(["ps", "-o", "pid=", "--ppid", str(parent.pid)], text=True)
-        everyone = {*family, *map(int, listed.split())}
-        assert len(everyone) == 4
-        parent.kill()
-        eventually(lambda: not any(map(is_alive, everyone)), "an end of all", 1)
+async def test_nothing_is_left_of_a_killed_parent() -> None:
+    parent = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", PARENT), stdout=asyncio.subprocess.PIPE, cwd=ROOT
+    )
+    assert parent.stdout
+    family = json.loads(await parent.stdout.readline())
+    children = [pid for pid in everybody() if pid[1] == parent.pid]
+    everyone = {*family, *(pid for pid, _ in children)}
+    assert len(everyone) == 4
+    parent.kill()
+    await parent.communicate()
+    await eventually_async(lambda: not any(map(is_alive, everyone)), "an end of all", 1)

@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import Coroutine, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 from pydantic_core import from_json
@@ -27,23 +28,24 @@ _BACK_OFF = (0.2, 60.0)  # seconds until a restart: the first, and the longest; 
 
 
 class _Child:
-    """One process with the model."""
+    """One process with the model, which lives as long as the task `life`."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, arguments: list[str], environment: Mapping[str, str]) -> None:
         self._limit = limit  # bytes of a frame
         self._run: Run | None = None
         self._process: asyncio.subprocess.Process | None = None
-        #: what it is to answer: at first, that the model is loaded; None while it is idle
         self.loaded = _future()
+        #: what it is to answer, at first that the model is loaded; None while it is idle
         self.answer: asyncio.Future[bytes] | None = self.loaded
         self.answers = 0
         #: why it runs no more predictions
         self.fate = ""
+        self.life = asyncio.create_task(self._live(arguments, environment))
 
-    async def live(self, arguments: list[str], environment: Mapping[str, str]) -> None:
+    async def _live(self, arguments: list[str], environment: Mapping[str, str]) -> None:
         """Start the process, hear what it says, and settle what it has not answered."""
         try:
-            how = await self._live(arguments, environment)
+            how = await self._process_ends(arguments, environment)
         except OSError as error:
             how = f"a process cannot be started: {error}"
         logger.log(logging.INFO if self.fate else logging.ERROR, "model: %s%s", how, self.fate)
@@ -53,7 +55,7 @@ class _Child:
         elif self.answer:
             self._settle(ConfigError(f"PREDICTOR_MODEL: {arguments[0]!r}: while it loaded, {how}"))
 
-    async def _live(self, arguments: list[str], environment: Mapping[str, str]) -> str:
+    async def _process_ends(self, arguments: list[str], environment: Mapping[str, str]) -> str:
         ours, theirs = socket.socketpair()
         reader, self._writer = await asyncio.open_unix_connection(sock=ours, limit=PART)
         try:
@@ -128,6 +130,7 @@ class _Child:
             return
         self.answers += 1
         if kind is Kind.REFUSED:
+            self.fate = " (it cannot load the model)"
             self._settle(ConfigError(body.decode()))
         elif kind is Kind.ERROR:
             code, message, trace = from_json(body)
@@ -176,7 +179,7 @@ class Processes:
     @property
     def alive(self) -> int:
         """How many predictions can run at once."""
-        return min(self._count, sum(not child.fate for child in self._children))
+        return min(self._count, sum(bool(c.answers and not c.fate) for c in self._children))
 
     async def start(self) -> None:
         """Return when `count` processes have loaded the model. Raises ConfigError."""
@@ -196,6 +199,9 @@ class Processes:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for child in self._children:
+            child.end("stopped")
+        await asyncio.gather(*(child.life for child in self._children))
 
     def call(self, input: Json, run: Run) -> asyncio.Future[Json]:  # noqa: A002 (the Way's)
         """Run one prediction in the next free process.
@@ -231,28 +237,28 @@ class Processes:
         """Keep one process running; `first` gets the first answer, unless it has one."""
         pause, has_warned = _BACK_OFF[0], False
         while True:
-            child = _Child(self._limit)
-            life = asyncio.create_task(child.live(self._arguments, self._environment))
+            child = _Child(self._limit, self._arguments, self._environment)
+            self._children.add(child)
+            child.life.add_done_callback(partial(lambda c, _: self._children.discard(c), child))
             try:
                 ready = await asyncio.shield(child.loaded)
                 if not first.done():
                     first.set_result(ready)
-                self._children.add(child)
                 self._freed.set()
                 has_warned = False
-                await asyncio.shield(life)
+                await asyncio.shield(child.life)
             except ConfigError as error:
                 if not first.done():
-                    return first.set_exception(error)
+                    first.set_exception(error)
+                    return
                 if not has_warned:
                     logger.warning("model: a process does not start: %s", error)
                 has_warned = True
-            finally:
-                self._children.discard(child)
-                child.end("stopped")
-                await life
-            pause = _BACK_OFF[0] if child.answers > 1 else min(2 * pause, _BACK_OFF[1])
-            await asyncio.sleep(0 if child.answers > 1 else pause)
+            if child.answers > 1:
+                pause = _BACK_OFF[0]
+            else:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _BACK_OFF[1])
 
 
 def _future() -> asyncio.Future[bytes]:

@@ -47,6 +47,8 @@ DOES: dict[str, Callable[[], object]] = {
     **ENDLESS,
     **KILLS,
     "pid": os.getpid,
+    "raise": lambda: 1 / 0,
+    "sleep": lambda: time.sleep(0.1),
     "stdin": sys.stdin.read,
     "channel": _break_channel,
     "fork": _terminated_fork,
@@ -56,43 +58,57 @@ DOES: dict[str, Callable[[], object]] = {
 
 def predict(text: str, run: Run) -> object:
     word, _, argument = text.partition(" ")
-    if word == "family":  # and waits for nobody
-        fork = _FORK.Process(target=time.sleep, args=(30,))
-        fork.start()
-        run.output([os.getpid(), fork.pid, subprocess.Popen(["sleep", "30"]).pid])
-        return DOES[argument]()
-    if word == "haunt":
-        threading.Timer(0.05, run.output, ["boo"]).start()
-        return "gone"
-    if word == "refuse":
-        raise InvalidInput("Not this.")
-    if word == "print":
-        print(argument, flush=True)
-    return DOES[text]() if text in DOES else len(text)
+    if word in WORDS:
+        return WORDS[word](argument, run)
+    return DOES[text]() if text in DOES else text
 
 
-def attentive(text: str, run: Run) -> int:
-    """Ends when it is canceled; `pid` is what it answers else."""
-    run.output("started")
-    while text != "pid" and not run.canceled:
-        time.sleep(0.01)
-    return os.getpid()
-
-
-async def asynchronous(text: str, run: Run) -> int:
-    run.output("started")
-    if text != "pid":
+async def asynchronous(text: str, run: Run) -> object:
+    """Holds up its own event loop, except when it waits."""
+    if text == "wait":
+        run.output("waits")
         await asyncio.sleep(30)
-    return os.getpid()
-
-
-async def blocking(text: str, run: Run) -> object:
-    """Holds up its own event loop."""
     return predict(text, run)
 
 
-def told(text: str, run: Run) -> dict[str, object]:
-    return {"id": run.id, "deadline": run.deadline, "text": text}
+def _with_family(argument: str, run: Run) -> object:
+    fork = _FORK.Process(target=time.sleep, args=(30,))
+    fork.start()
+    run.output([os.getpid(), fork.pid, subprocess.Popen(["sleep", "30"]).pid])
+    return DOES[argument]()
+
+
+def _haunt(_: str, run: Run) -> str:
+    threading.Timer(0.05, run.output, ["boo"]).start()
+    return "gone"
+
+
+def _refuse(argument: str, run: Run) -> None:
+    raise InvalidInput(argument)
+
+
+def _say(argument: str, run: Run) -> str:
+    for number in range(int(argument)):
+        run.output(number)
+        run.progress((number + 1) / int(argument), f"{number + 1} of {argument}")
+    return "said"
+
+
+def _wait(_: str, run: Run) -> None:
+    run.output("waits")
+    while not run.canceled:
+        time.sleep(0.01)
+
+
+WORDS: dict[str, Callable[[str, Run], object]] = {
+    "family": _with_family,
+    "haunt": _haunt,
+    "print": lambda argument, run: print(argument, flush=True),
+    "refuse": _refuse,
+    "say": _say,
+    "told": lambda argument, run: [run.id, run.deadline, argument],
+    "wait": _wait,
+}
 
 
 def load_once() -> None:
