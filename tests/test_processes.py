@@ -218,7 +218,7 @@ async def test_who_ends_when_canceled_keeps_its_process(
 @pytest.mark.alone
 @pytest.mark.parametrize(
     ("what", "how"),
-    [("segfault", "signal 11, Segm"), ("exit", "status 9"), ("signal", "signal 9, Killed")],
+    [("segfault", "signal 11, Segm"), ("exit", "status 9")],
 )
 async def test_a_crash_fails_one_prediction_and_a_spare_takes_over(
     shared: Processes, caplog: pytest.LogCaptureFixture, what: str, how: str
@@ -259,7 +259,7 @@ async def test_stop_signals_are_the_parent_s_to_handle(shared: Processes) -> Non
 
 
 async def test_large_values_do_not_hold_up_the_loop(shared: Processes) -> None:
-    large = Json(b'"%b"' % (b"x" * 50_000_000))
+    large = Json(b'"%b"' % (b"x" * 20_000_000))
     call = shared.call(large, Heard().run)
     longest = await lag(call)
     assert call.result() == large
@@ -324,8 +324,8 @@ async def test_a_spare_that_cannot_be_loaded_is_one_warning(
     processes = await start(
         "hostile:predict", spare=1, environment={"LOADS": "1", "LOADED": str(loaded)}
     )
-    await eventually_async(lambda: loaded.stat().st_size >= 3, "a second try")
-    assert caplog.text.count("a process does not start") == 1
+    await eventually_async(lambda: loaded.stat().st_size >= 2, "a spare")
+    await eventually_async(lambda: "does not start" in caplog.text, "a warning")
     assert "MemoryError: no room for another" in caplog.text
     pid = await ask(processes, "pid")
     with pytest.raises(ModelFailed):
@@ -333,6 +333,7 @@ async def test_a_spare_that_cannot_be_loaded_is_one_warning(
     assert processes.alive == 0
     loaded.unlink()
     assert await ask(processes, "pid") != pid
+    assert caplog.text.count("a process does not start") == 1
 
 
 async def test_close_ends_what_runs_and_what_loads(start: Start) -> None:

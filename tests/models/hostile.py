@@ -2,7 +2,6 @@
 
 import asyncio
 import ctypes
-import itertools
 import multiprocessing
 import os
 import signal
@@ -40,7 +39,6 @@ def _terminated_fork() -> object:
 #: None of these ends.
 ENDLESS: dict[str, Callable[[], object]] = {
     "spin": _spin,
-    "count in C": lambda: sum(itertools.repeat(1)),
     "hold": lambda: ctypes.PyDLL(None).usleep(30_000_000),
 }
 DOES: dict[str, Callable[[], object]] = {
