@@ -23,16 +23,13 @@ from tests.processes import ROOT, eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-OPTIONS = {"count": 1, "spare": 0, "runs_per_process": 0, "max_result": 2**27}
-
 Start = Callable[..., Awaitable[Processes]]
 
 
 @contextlib.asynccontextmanager
 async def running(function: str, **options: Any) -> AsyncIterator[Processes]:
-    environment = Config().environment() | options.pop("environment", {})
-    model = f"tests.models.{function}"
-    processes = Processes(model, **OPTIONS | options, environment=environment)
+    settings: dict[str, Any] = {"spare": 0, "max_result": 2**27} | options
+    processes = Processes(Config(model=f"tests.models.{function}", **settings), count=1)
     await processes.start()
     yield processes
     await processes.close()
@@ -66,7 +63,7 @@ async def start() -> AsyncIterator[Start]:
 
 async def both_ready(processes: Processes) -> None:
     """Wait until there is a spare, too."""
-    ready = lambda: sum(c.answers and not c.fate for c in processes._children) == 2  # noqa: E731
+    ready = lambda: sum(c.is_usable for c in processes._children) == 2  # noqa: E731
     await eventually_async(ready, "a spare")
 
 
@@ -233,8 +230,8 @@ async def test_a_crash_fails_one_prediction_and_a_spare_takes_over(
     other = await ask(processes, "pid")
     assert time.monotonic() - crashed < 0.05
     assert crashed - began < 1
-    assert f"process {pid} ended with {how}" in str(caught.value.__cause__)
-    assert f"process {pid} ended with {how}" in caplog.text
+    assert f"process {pid} of the model ended with {how}" in str(caught.value.__cause__)
+    assert f"process {pid} of the model ended with {how}" in caplog.text
     assert other != pid
     assert processes.alive == 1
 
@@ -307,7 +304,10 @@ async def test_what_the_model_prints_is_the_parent_s_output(
     ("function", "sentence"),
     [
         ("broken:predict", "'tests.models.broken:predict': importing .* ValueError: no weights"),
-        ("dies_early:predict", "while it loaded, process [0-9]+ ended with status 5"),
+        (
+            "dies_early:predict",
+            "while it was loaded, process [0-9]+ of the model ended with status 5",
+        ),
     ],
 )
 async def test_a_model_that_cannot_be_loaded_is_refused_at_the_start(
@@ -318,12 +318,15 @@ async def test_a_model_that_cannot_be_loaded_is_refused_at_the_start(
 
 
 async def test_a_spare_that_cannot_be_loaded_is_one_warning(
-    start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    start: Start,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     loaded = tmp_path / "loaded"
-    processes = await start(
-        "hostile:predict", spare=1, environment={"LOADS": "1", "LOADED": str(loaded)}
-    )
+    monkeypatch.setenv("LOADS", "1")
+    monkeypatch.setenv("LOADED", str(loaded))
+    processes = await start("hostile:predict", spare=1)
     await eventually_async(lambda: loaded.stat().st_size >= 2, "a spare")
     await eventually_async(lambda: "does not start" in caplog.text, "a warning")
     assert "MemoryError: no room for another" in caplog.text
@@ -333,7 +336,7 @@ async def test_a_spare_that_cannot_be_loaded_is_one_warning(
     assert processes.alive == 0
     loaded.unlink()
     assert await ask(processes, "pid") != pid
-    assert caplog.text.count("a process does not start") == 1
+    assert caplog.text.count("a process of the model does not start") == 1
 
 
 async def test_close_ends_what_runs_and_what_loads(start: Start) -> None:
@@ -351,12 +354,12 @@ async def test_close_ends_what_runs_and_what_loads(start: Start) -> None:
 
 PARENT = """
 import asyncio, time, uvloop
+from predictor.config import Config
 from predictor.model.processes import Processes
 from predictor.model.run import Run
 
 async def main():
-    options = dict(count=2, spare=0, runs_per_process=0, environment={})
-    processes = Processes("tests.models.hostile:predict", 2**20, **options)
+    processes = Processes(Config(model="tests.models.hostile:predict", spare=0), count=2)
     await processes.start()
     run = Run("x", time.time() + 30, lambda kind, data: print(data.decode(), flush=True))
     await processes.call(b'"family hold"', run)

@@ -1,6 +1,6 @@
-"""Runs a model for the parent process: `python -m predictor.model.child CHANNEL MODEL MAX_RESULT`.
+"""Runs a model for the parent process: `python -m predictor.model.child CHANNEL`.
 
-Standard input is a pipe that nobody writes to: it closes when the parent ends.
+CHANNEL is the descriptor of a socket. Standard input is one that only closes, with the parent.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from predictor.config import Config
 from predictor.errors import Canceled, ConfigError, PredictionError
 from predictor.model.frames import PART, Kind, frame, read
 from predictor.model.loading import load_model
+from predictor.model.model import Model
 from predictor.model.run import Run
 from predictor.prediction import EventKind, Json, PredictionId
 from predictor.process import configure_logging, on_stop
@@ -28,10 +29,8 @@ _TRACE = 20_000  # characters of a traceback that are sent
 
 
 class _Child:
-    def __init__(self, channel: socket.socket, path: str, max_result: int) -> None:
-        """Raises ConfigError."""
-        self._channel, self._max_result = channel, max_result
-        self._model = load_model(path, max_result)
+    def __init__(self, channel: socket.socket, model: Model, max_result: int) -> None:
+        self._channel, self._model, self._max_result = channel, model, max_result
         self._run: Run | None = None
         self._lock, self._owner = threading.Lock(), os.getpid()
 
@@ -104,9 +103,9 @@ def main() -> None:
     channel = socket.socket(fileno=int(sys.argv[1]))
     channel.set_inheritable(False)
     channel.settimeout(10**6)  # unlike None, it leaves the descriptor non-blocking for the loop
-    configure_logging(Config())
+    configure_logging(config := Config())
     try:
-        child = _Child(channel, sys.argv[2], int(sys.argv[3]))
+        child = _Child(channel, load_model(config.model, config.max_result), config.max_result)
     except ConfigError as error:
         channel.sendall(frame(Kind.REFUSED, str(error).encode()))
     else:

@@ -7,19 +7,19 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from contextlib import suppress
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic_core import from_json
 
+from predictor.config import Config
 from predictor.errors import BY_CODE, ConfigError, ModelFailed
 from predictor.model.frames import PART, Kind, read, write
 from predictor.model.run import Run
 from predictor.prediction import EventKind, Json
 
-T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 _GRACE = 0.2  # seconds that a canceled prediction has to end before its process is killed
@@ -30,45 +30,46 @@ _BACK_OFF = (0.2, 60.0)  # seconds until a restart: the first, and the longest; 
 class _Child:
     """One process with the model, which lives as long as the task `life`."""
 
-    def __init__(self, limit: int, arguments: list[str], environment: Mapping[str, str]) -> None:
-        self._limit = limit  # bytes of a frame
+    def __init__(self, config: Config) -> None:
+        self._config = config
         self._run: Run | None = None
         self._process: asyncio.subprocess.Process | None = None
         self.loaded = _future()
         #: what it is to answer, at first that the model is loaded; None while it is idle
         self.answer: asyncio.Future[bytes] | None = self.loaded
         self.answers = 0
-        #: why it runs no more predictions
-        self.fate = ""
-        self.life = asyncio.create_task(self._live(arguments, environment))
+        self.is_usable = False
+        self._reason = ""  # why it is ended on purpose
+        self.life = asyncio.create_task(self._live())
 
-    async def _live(self, arguments: list[str], environment: Mapping[str, str]) -> None:
+    async def _live(self) -> None:
         """Start the process, hear what it says, and settle what it has not answered."""
         try:
-            how = await self._process_ends(arguments, environment)
+            how = await self._end_of_process()
         except OSError as error:
             how = f"a process cannot be started: {error}"
-        logger.log(logging.INFO if self.fate else logging.ERROR, "model: %s%s", how, self.fate)
-        self.fate = how
+        logger.log(logging.INFO if self._reason else logging.ERROR, "%s%s", how, self._reason)
         if self._run:
             self._settle(ModelFailed(), how)
         elif self.answer:
-            self._settle(ConfigError(f"PREDICTOR_MODEL: {arguments[0]!r}: while it loaded, {how}"))
+            model = f"PREDICTOR_MODEL: {self._config.model!r}"
+            self._settle(ConfigError(f"{model}: while it was loaded, {how}"))
 
-    async def _process_ends(self, arguments: list[str], environment: Mapping[str, str]) -> str:
+    async def _end_of_process(self) -> str:
+        environment = os.environ | self._config.environment()
+        environment["PYTHONPATH"] = os.pathsep.join(sys.path)
         ours, theirs = socket.socketpair()
         reader, self._writer = await asyncio.open_unix_connection(sock=ours, limit=PART)
         try:
             with theirs:
                 self._process = process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-P", "-m", "predictor.model.child"),
-                    *(str(theirs.fileno()), *arguments),
+                    *(sys.executable, "-P", "-m", "predictor.model.child", str(theirs.fileno())),
                     stdin=asyncio.subprocess.PIPE,
                     env=environment,
                     pass_fds=[theirs.fileno()],
                     start_new_session=True,  # a process group, which can be killed as a whole
                 )
-            if self.fate:
+            if self._reason:
                 self._kill()
             reading = asyncio.create_task(self._read(reader))
             waiting = asyncio.create_task(process.wait())
@@ -81,7 +82,7 @@ class _Child:
         finally:
             self._writer.transport.abort()
         how = f"signal {-status}, {signal.strsignal(-status)}" if status < 0 else f"status {status}"
-        return f"process {process.pid} ended with {how}"
+        return f"process {process.pid} of the model ended with {how}"
 
     async def call(self, input_: Json, run: Run) -> Json:
         """The result. If this is canceled, the process must be ended if it has not answered."""
@@ -101,7 +102,7 @@ class _Child:
 
     def end(self, reason: str) -> None:
         """Let it exit if it is idle; else kill it, with all that it has started."""
-        self.fate = self.fate or f" ({reason})"
+        self.is_usable, self._reason = False, self._reason or f" ({reason})"
         if self.answer:
             self._kill()
         else:
@@ -115,14 +116,16 @@ class _Child:
     async def _read(self, reader: asyncio.StreamReader) -> None:
         try:
             for count in itertools.count(1):
-                self._hear(*await read(reader, self._limit))
+                self._hear(*await read(reader, max(self._config.max_result, 2**20)))
                 if count % 50 == 0:
                     await asyncio.sleep(0)  # thousands may have come at once
         except (EOFError, OSError):
             return
         except Exception:
-            logger.exception("model: what a process says cannot be understood")
+            logger.exception("a process of the model cannot be understood")
             self._kill()
+        finally:
+            self.is_usable = False
 
     def _hear(self, kind: Kind, body: bytes) -> None:
         if self._run and kind in {Kind.PROGRESS, Kind.OUTPUT}:
@@ -130,13 +133,15 @@ class _Child:
             return
         self.answers += 1
         if kind is Kind.REFUSED:
-            self.fate = " (it cannot load the model)"
             self._settle(ConfigError(body.decode()))
         elif kind is Kind.ERROR:
             code, message, trace = from_json(body)
             self._settle(BY_CODE[code](message), trace)
-        else:
+        elif kind is (Kind.RESULT if self._run else Kind.READY):
+            self.is_usable = True
             self._settle(body)
+        else:
+            raise ValueError(f"{kind!r}")
 
     def _settle(self, result: bytes | Exception, cause: str = "") -> None:
         answer, self.answer, self._run = self.answer, None, None
@@ -154,24 +159,9 @@ class Processes:
 
     can_be_stopped = True
 
-    def __init__(
-        self,
-        path: str,
-        max_result: int,
-        *,
-        count: int,
-        spare: int,
-        runs_per_process: int,
-        environment: Mapping[str, str],
-    ) -> None:
-        """`count` predictions run at once; `spare` processes more are ready to take over.
-
-        `runs_per_process`: runs after which a process is replaced; 0: never.
-        `environment`: variables of the processes, besides those of this one.
-        """
-        self._arguments, self._limit = [path, str(max_result)], max(max_result, 2**20)
-        self._count, self._spare, self._runs_per_process = count, spare, runs_per_process
-        self._environment = {**os.environ, **environment, "PYTHONPATH": os.pathsep.join(sys.path)}
+    def __init__(self, config: Config, count: int) -> None:
+        """`count` predictions run at once; `config.spare` more processes are ready to take over."""
+        self._config, self._count = config, count
         self._turns, self._freed = asyncio.Semaphore(count), asyncio.Event()
         self._children: set[_Child] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -179,7 +169,7 @@ class Processes:
     @property
     def alive(self) -> int:
         """How many predictions can run at once."""
-        return min(self._count, sum(bool(c.answers and not c.fate) for c in self._children))
+        return min(self._count, sum(child.is_usable for child in self._children))
 
     async def start(self) -> None:
         """Return when `count` processes have loaded the model. Raises ConfigError."""
@@ -191,7 +181,7 @@ class Processes:
         except BaseException:
             await self.close()
             raise
-        for _ in range(self._spare):
+        for _ in range(self._config.spare):
             self._add(self._keep(needed[0]))
 
     async def close(self) -> None:
@@ -211,7 +201,7 @@ class Processes:
         """
         return self._add(self._call(input, run))
 
-    def _add(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    def _add(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -219,7 +209,7 @@ class Processes:
 
     async def _call(self, input_: Json, run: Run) -> Json:
         async with self._turns:
-            while not (idle := [c for c in self._children if not (c.answer or c.fate)]):
+            while not (idle := [c for c in self._children if c.is_usable and not c.answer]):
                 self._freed.clear()
                 await self._freed.wait()
             # The most used one: those that `runs_per_process` ends must not end at the same time.
@@ -229,7 +219,7 @@ class Processes:
             finally:
                 if child.answer:
                     child.end("its prediction did not end when it was canceled")
-                elif child.answers - 1 == self._runs_per_process:
+                elif child.answers - 1 == self._config.runs_per_process:
                     child.end("PREDICTOR_RUNS_PER_PROCESS")
                 self._freed.set()
 
@@ -237,7 +227,7 @@ class Processes:
         """Keep one process running; `first` gets the first answer, unless it has one."""
         pause, has_warned = _BACK_OFF[0], False
         while True:
-            child = _Child(self._limit, self._arguments, self._environment)
+            child = _Child(self._config)
             self._children.add(child)
             child.life.add_done_callback(partial(lambda c, _: self._children.discard(c), child))
             try:
@@ -252,7 +242,7 @@ class Processes:
                     first.set_exception(error)
                     return
                 if not has_warned:
-                    logger.warning("model: a process does not start: %s", error)
+                    logger.warning("a process of the model does not start: %s", error)
                 has_warned = True
             if child.answers > 1:
                 pause = _BACK_OFF[0]
