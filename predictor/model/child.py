@@ -1,3 +1,4 @@
+# ruff: noqa: E402 (imports that take long come second)
 """Runs a model for the parent process: `python -m predictor.model.child CHANNEL`.
 
 CHANNEL is the descriptor of a socket. Standard input is one that only closes, with the parent.
@@ -7,11 +8,33 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import select
 import signal
 import socket
 import sys
 import threading
 import traceback
+
+
+def _tie_to_parent() -> None:
+    """Let the kernel kill this process group when the parent ends, whatever the model does.
+
+    Stop signals are left to the parent: a whole service gets them, and it drains.
+    """
+    lifeline = os.dup(0)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    if hasattr(fcntl, "F_SETSIG"):  # elsewhere, the end of the channel must do
+        fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
+        fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(lifeline, fcntl.F_SETFL, os.O_ASYNC)
+    if select.select([lifeline], [], [], 0)[0]:
+        sys.exit()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.SIG_IGN)
+
+
+if __name__ == "__main__":
+    _tie_to_parent()  # first of all: what follows takes long
 
 import uvloop
 from pydantic_core import from_json, to_json
@@ -82,24 +105,8 @@ class _Child:
                 self._channel.sendall(frame(kind, body))
 
 
-def _tie_to_parent() -> None:
-    """Let the kernel kill this process group when the parent ends, whatever the model does.
-
-    A model that reads standard input finds it empty.
-    """
-    lifeline = os.dup(0)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    if hasattr(fcntl, "F_SETSIG"):  # elsewhere, the end of the channel must do
-        fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
-        fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
-        fcntl.fcntl(lifeline, fcntl.F_SETFL, os.O_ASYNC)
-
-
 def main() -> None:
-    _tie_to_parent()
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, signal.SIG_IGN)  # sent to all of a service; the parent drains
-    on_stop(lambda: None)  # but what the model forks can be terminated
+    on_stop(lambda: None)  # what the model forks can be terminated
     channel = socket.socket(fileno=int(sys.argv[1]))
     channel.set_inheritable(False)
     channel.settimeout(10**6)  # unlike None, it leaves the descriptor non-blocking for the loop
