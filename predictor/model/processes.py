@@ -9,7 +9,6 @@ import socket
 import sys
 from collections.abc import Coroutine
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 from pydantic_core import from_json
@@ -147,11 +146,11 @@ class _Child:
         answer, self.answer, self._run = self.answer, None, None
         if not answer:
             raise ValueError("an answer to nothing")
-        if isinstance(result, bytes):
-            answer.set_result(result)
-        else:
+        if isinstance(result, Exception):
             result.__cause__ = ChildProcessError(cause) if cause else None
             answer.set_exception(result)
+        else:
+            answer.set_result(result)
 
 
 class Processes:
@@ -224,26 +223,23 @@ class Processes:
                 self._freed.set()
 
     async def _keep(self, first: asyncio.Future[bytes]) -> None:
-        """Keep one process running; `first` gets the first answer, unless it has one."""
-        pause, has_warned = _BACK_OFF[0], False
+        """Keep one process running; `first` gets its first answer, unless it has one."""
+        pause = _BACK_OFF[0]
         while True:
             child = _Child(self._config)
             self._children.add(child)
-            child.life.add_done_callback(partial(lambda c, _: self._children.discard(c), child))
             try:
                 ready = await asyncio.shield(child.loaded)
+                self._freed.set()
                 if not first.done():
                     first.set_result(ready)
-                self._freed.set()
-                has_warned = False
-                await asyncio.shield(child.life)
             except ConfigError as error:
                 if not first.done():
                     first.set_exception(error)
-                    return
-                if not has_warned:
+                elif pause == _BACK_OFF[0]:
                     logger.warning("a process of the model does not start: %s", error)
-                has_warned = True
+            await asyncio.shield(child.life)
+            self._children.discard(child)
             if child.answers > 1:
                 pause = _BACK_OFF[0]
             else:
