@@ -63,6 +63,8 @@ class Config(settings.BaseSettings):
     """Folder of the embedded store."""
     model: str = "predictor.mock:predict"
     """Import path of the model, package.module:name."""
+    sync: Literal["api", "queue"] = "api"
+    """Where sync predictions run: api, or queue: on the workers; then the API loads no weights."""
     mock_delay: _UpToADay = 1.0
     """Seconds that the mock model takes."""
     workers: int = Field(1, ge=1, le=1024)

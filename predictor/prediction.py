@@ -5,9 +5,9 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import NewType
+from typing import Any, NewType
 
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 from predictor import errors
 
@@ -19,9 +19,12 @@ Json = NewType("Json", bytes)
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
 
-def encode(value: str) -> Json:
-    """`value` as a JSON string."""
-    return Json(to_json(value))
+def encode(value: Any) -> Json:
+    """A value of JSON's types as JSON. Raises ValueError for one that is infinite or NaN."""
+    written = to_json(value)
+    if b"Infinity" in written or b"NaN" in written:
+        from_json(written, allow_inf_nan=False)
+    return Json(written)
 
 
 def splice(**members: Json) -> Json:
@@ -65,19 +68,19 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    input: str
+    input: Json
     result: Json
 
     def to_json(self) -> Json:
         """`{"input": …, "result": …}`"""
-        return splice(input=encode(self.input), result=self.result)
+        return splice(input=self.input, result=self.result)
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """A request for an async prediction."""
 
-    input: str
+    input: Json
     cancel_after: float | None = None  # timeout of queue and run together, in seconds
     webhook: str | None = None  # URL to call when it has ended
     key: str = ""  # digest of the client's idempotency key

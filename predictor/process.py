@@ -11,6 +11,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from queue import SimpleQueue
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -66,11 +67,39 @@ def ends_if_misconfigured() -> Iterator[None]:
         sys.exit(os.EX_CONFIG)
 
 
-def call_in_thread(call: Callable[[], T]) -> asyncio.Future[T]:
-    """Call in a daemon thread of its own, which goes on if the future is canceled.
+def start_thread(work: Callable[[], None]) -> None:
+    """Do it in a daemon thread of its own."""
+    threading.Thread(target=work, daemon=True).start()
 
-    No pool: a call that never returns must delay neither other calls nor the process's exit.
+
+class Threads:
+    """Daemon threads that are reused: what a model keeps in `threading.local` stays there.
+
+    No ThreadPoolExecutor: a call that never returns would delay the exit of the process.
     """
+
+    def __init__(self) -> None:
+        self._idle: list[SimpleQueue[Callable[[], None]]] = []
+
+    def start(self, work: Callable[[], None]) -> None:
+        """Do it in an idle thread, or in a new one."""
+        if self._idle:
+            waiting = self._idle.pop()
+        else:
+            waiting = SimpleQueue()
+            start_thread(functools.partial(self._serve, waiting))
+        waiting.put(work)
+
+    def _serve(self, waiting: SimpleQueue[Callable[[], None]]) -> None:
+        while True:
+            waiting.get()()  # kept in no variable: its result may be large
+            self._idle.append(waiting)
+
+
+def call_in_thread(
+    call: Callable[[], T], start: Callable[[Callable[[], None]], None] = start_thread
+) -> asyncio.Future[T]:
+    """Call in a thread, which goes on if the future is canceled."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 
@@ -82,7 +111,7 @@ def call_in_thread(call: Callable[[], T]) -> asyncio.Future[T]:
         with contextlib.suppress(RuntimeError):  # the loop is closed
             loop.call_soon_threadsafe(lambda: future.cancelled() or settle())
 
-    threading.Thread(target=contextvars.copy_context().run, args=(work,), daemon=True).start()
+    start(functools.partial(contextvars.copy_context().run, work))
     return future
 
 

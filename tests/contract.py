@@ -81,6 +81,6 @@ class Contract:
 
 
 @functools.cache
-def contract() -> Contract:
-    """That of the api with a model that has no types."""
-    return Contract(create_app(Config()).openapi())
+def contract(model: str = "tests.models.callables:anything") -> Contract:
+    """That of the api with this model; by default, one without types."""
+    return Contract(create_app(Config(model=model)).openapi())

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from predictor.config import Config
 from predictor.errors import InvalidInput, PredictionError
-from predictor.prediction import Job, Json, Output, PredictionId, new_id
+from predictor.prediction import Job, Json, Output, PredictionId, encode, new_id
 from predictor.store.claims import Claims
 from predictor.store.connection import connection_pool
 from predictor.store.predictions import Predictions
@@ -82,11 +82,11 @@ END = ["zrem", "zrem", "delete", "execute"]
 
 async def _submit(predictions: Predictions) -> PredictionId:
     id_ = new_id()
-    await predictions.submit(id_, Job("text"))
+    await predictions.submit(id_, Job(encode("text")))
     return id_
 
 
-@pytest.mark.parametrize("outcome", [Output("text", Json(b'"out"')), InvalidInput("no")])
+@pytest.mark.parametrize("outcome", [Output(encode("text"), Json(b'"out"')), InvalidInput("no")])
 async def test_finished_job(
     recorder: Recorder, predictions: Predictions, outcome: Output | PredictionError
 ) -> None:
@@ -115,7 +115,7 @@ async def test_requeued_job(recorder: Recorder, predictions: Predictions) -> Non
         if len(tries) < 3:
             await recorder.claims.requeue(claim.id)
             raise RetryJob
-        await recorder.claims.finish(claim, Output("text", Json(b"1")))
+        await recorder.claims.finish(claim, Output(encode("text"), Json(b"1")))
 
     await _submit(predictions)
     await _run(recorder, job)

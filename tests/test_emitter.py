@@ -4,8 +4,8 @@ import threading
 import pytest
 
 from predictor.errors import ModelFailed
+from predictor.model.emitter import Emitter, Events
 from predictor.prediction import EventKind, Json
-from predictor.worker.emitter import Emitter, Events
 
 
 class Sink:

@@ -50,14 +50,16 @@ def test_an_idle_worker_starts_at_once(processes: Processes, store: "redis.Redis
 def test_draining_five_thousand_no_ops(processes: Processes, store: "redis.Redis") -> None:
     """At most 0.35 ms of the worker's CPU each."""
     from predictor.config import Config
-    from predictor.prediction import Job, new_id
+    from predictor.prediction import Job, encode, new_id
     from predictor.store.predictions import Predictions
 
     async def fill() -> None:
         config = Config(redis_url=processes._redis_url, queue_ttl=100)
         async with Predictions(config) as predictions:
             for _ in range(100):
-                await asyncio.gather(*(predictions.submit(new_id(), Job("x")) for _ in range(50)))
+                await asyncio.gather(
+                    *(predictions.submit(new_id(), Job(encode("x"))) for _ in range(50))
+                )
 
     asyncio.run(fill())
     worker = processes.worker(model="tests.models.echo:predict", **UNMEASURED)

@@ -13,7 +13,7 @@ from predictor.errors import ConfigError, InvalidInput, ModelFailed, TimedOut
 from predictor.model.loading import load_model
 from predictor.model.model import Model
 from predictor.model.run import Run
-from predictor.prediction import PredictionId
+from predictor.prediction import PredictionId, encode
 from tests.models import endless, raises, results
 from tests.models.callables import shout
 
@@ -32,7 +32,7 @@ from tests.models.callables import shout
     ],
 )
 async def test_any_callable_of_a_text_is_a_model(path: str, result: bytes) -> None:
-    assert await load_model(path).run("abc", 5) == result
+    assert await load_model(path).run(encode("abc"), 5) == result
 
 
 @pytest.mark.parametrize(
@@ -52,12 +52,12 @@ async def test_any_callable_of_a_text_is_a_model(path: str, result: bytes) -> No
         ),
         ("./tests/my_model.py:predict", "is a file; name its module: tests.my_model:predict$"),
         ("my_model.py", "is a file; name its module: my_model:predict$"),
-        ("tests.models.callables:number", "is int; name a function"),
+        ("tests.models.callables:number", "is int; name a function, a class"),
+        ("tests.models.results:Point", "its constructor needs arguments: .*'x'"),
         (
-            "tests.models.callables:Shout",
-            "is the class Shout; .* name tests.models.callables:model",
+            "tests.models.callables:needs_two",
+            "'other' of several inputs has no annotation; .*: Run",
         ),
-        ("tests.models.callables:needs_three", "cannot be called with one text"),
         ("..echo:predict", "importing"),
     ],
 )
@@ -88,14 +88,14 @@ def way(request: pytest.FixtureRequest) -> str:
 async def test_json_results(way: str, name: str) -> None:
     import json
 
-    result = await Model(getattr(results, way)).run(name, 5)
+    result = await Model(getattr(results, way)).run(encode(name), 5)
     assert json.loads(result) == results.GOOD[name][1]
 
 
 @pytest.mark.parametrize("name", results.BAD)
 async def test_results_that_are_not_json_fail_with_the_reason(way: str, name: str) -> None:
     with pytest.raises(ModelFailed, match=r"cannot be written as JSON: .+"):
-        await Model(getattr(results, way)).run(name, 5)
+        await Model(getattr(results, way)).run(encode(name), 5)
 
 
 @pytest.mark.parametrize("name", endless.FAST)
@@ -103,7 +103,7 @@ async def test_endless_results_are_bounded(way: str, name: str) -> None:
     model = Model(getattr(endless, way), 2_000_000)
     tracemalloc.start()
     with pytest.raises(ModelFailed, match=r"larger than 2000000 bytes \(PREDICTOR_MAX_RESULT\)"):
-        await model.run(name, 30)
+        await model.run(encode(name), 30)
     assert tracemalloc.get_traced_memory()[1] < 10_000_000
     tracemalloc.stop()
     assert model.abandoned == 0
@@ -111,7 +111,7 @@ async def test_endless_results_are_bounded(way: str, name: str) -> None:
 
 async def test_slow_encoding_blocks_nothing_and_times_out(way: str) -> None:
     model = Model(getattr(endless, way))
-    run = asyncio.create_task(model.run("slow", 0.3))
+    run = asyncio.create_task(model.run(encode("slow"), 0.3))
     ticks = 0
     while not run.done():
         await asyncio.sleep(0.01)
@@ -136,7 +136,7 @@ async def test_stuck_encoding_keeps_its_slot() -> None:
 
     model = Model(predict)
     with pytest.raises(TimedOut):
-        await model.run("a", 0.05)
+        await model.run(encode("a"), 0.05)
     assert model.abandoned == 1
     release.set()
     while model.abandoned:
@@ -145,7 +145,7 @@ async def test_stuck_encoding_keeps_its_slot() -> None:
 
 async def test_slow_encoding_can_be_canceled(way: str) -> None:
     model = Model(getattr(endless, way))
-    run = asyncio.create_task(model.run("slow", 60))
+    run = asyncio.create_task(model.run(encode("slow"), 60))
     await asyncio.sleep(0.1)
     run.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -156,23 +156,23 @@ async def test_slow_encoding_can_be_canceled(way: str) -> None:
 
 async def test_generator_may_raise_invalid_input(way: str) -> None:
     with pytest.raises(InvalidInput) as caught:
-        await Model(getattr(endless, way)).run("refuse", 5)
+        await Model(getattr(endless, way)).run(encode("refuse"), 5)
     assert str(caught.value) == "Not ? this."
 
 
 @pytest.mark.parametrize("size", [8, 998, 20_000])
 async def test_max_result_is_inclusive(way: str, size: int) -> None:
     function = getattr(endless, way)
-    assert len(await Model(function, size + 2).run(str(size), 5)) == size + 2
+    assert len(await Model(function, size + 2).run(encode(str(size)), 5)) == size + 2
     with pytest.raises(ModelFailed, match="PREDICTOR_MAX_RESULT"):
-        await Model(function, size + 1).run(str(size), 5)
+        await Model(function, size + 1).run(encode(str(size)), 5)
 
 
 @pytest.mark.parametrize("name", raises.RAISES)
 async def test_everything_that_a_model_raises_is_a_failure(way: str, name: str) -> None:
     expected = InvalidInput if name == "refused" else ModelFailed
     with pytest.raises(expected) as caught:
-        await Model(getattr(raises, way)).run(name, 5)
+        await Model(getattr(raises, way)).run(encode(name), 5)
     assert "secret" not in str(caught.value)
 
 
@@ -187,7 +187,7 @@ async def test_timeout_cancels_a_coroutine() -> None:
 
     model = Model(slow)
     with pytest.raises(TimedOut, match=r"0.05 s"):
-        await model.run("a", 0.05)
+        await model.run(encode("a"), 0.05)
     assert ended == ["a"]
     assert model.abandoned == 0
 
@@ -196,7 +196,7 @@ async def test_timed_out_thread_is_abandoned() -> None:
     release = threading.Event()
     model = Model(lambda text: release.wait(10))
     with pytest.raises(TimedOut):
-        await model.run("a", 0.05)
+        await model.run(encode("a"), 0.05)
     assert model.abandoned == 1
     release.set()
     while model.abandoned:
@@ -216,7 +216,7 @@ async def test_coroutine_that_ignores_its_cancel_is_abandoned() -> None:
     model = Model(stubborn)
     started = time.monotonic()
     with pytest.raises(TimedOut):
-        await model.run("a", 0.05)
+        await model.run(encode("a"), 0.05)
     assert time.monotonic() - started < 1
     assert model.abandoned == 1
     release.set()
@@ -233,7 +233,7 @@ async def test_canceling_a_run_cancels_the_model() -> None:
         finally:
             ended.set()
 
-    run = asyncio.create_task(Model(slow).run("a", 60))
+    run = asyncio.create_task(Model(slow).run(encode("a"), 60))
     await asyncio.sleep(0)
     run.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -243,7 +243,7 @@ async def test_canceling_a_run_cancels_the_model() -> None:
 
 async def test_thread_does_not_block_the_event_loop() -> None:
     model = Model(lambda text: time.sleep(0.3))
-    run = asyncio.create_task(model.run("a", 5))
+    run = asyncio.create_task(model.run(encode("a"), 5))
     ticks = 0
     while not run.done():
         await asyncio.sleep(0.01)
@@ -259,9 +259,9 @@ async def test_async_call_method_is_awaited() -> None:
             thread.append(threading.current_thread())
             return text
 
-    await Model(Remember()).run("a", 5)
+    await Model(Remember()).run(encode("a"), 5)
     assert thread == [threading.main_thread()]
-    assert await Model(shout).run("a", 5) == b'"A"'
+    assert await Model(shout).run(encode("a"), 5) == b'"A"'
 
 
 async def test_second_parameter_gets_the_run() -> None:
@@ -271,10 +271,10 @@ async def test_second_parameter_gets_the_run() -> None:
         emitted.append((kind, data))
 
     run = Run(PredictionId("abc"), 5.0, emit)
-    assert await load_model("tests.models.talks:predict").run("1", 1, run) == b'"abc"'
+    assert await load_model("tests.models.talks:predict").run(encode("1"), 1, run) == b'"abc"'
     assert emitted == [("output", b"0"), ("progress", b'{"fraction":1.0,"message":"1 of 1"}')]
     assert run.canceled, "nobody waits any more"
-    assert await load_model("tests.models.talks:optional").run("1", 1) == b"0.7"
+    assert await load_model("tests.models.talks:optional").run(encode("1"), 1) == b"0.7"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 import pytest
 
-from predictor.prediction import Json, Output, new_id, parse_id
+from predictor.prediction import Json, Output, encode, new_id, parse_id
 
 
 def test_new_ids_are_valid_and_unique() -> None:
@@ -20,5 +20,5 @@ def test_invalid_ids(text: str) -> None:
 
 
 def test_output_to_json() -> None:
-    output = Output('say "ü"', Json(b'"1234"'))
+    output = Output(encode('say "ü"'), Json(b'"1234"'))
     assert output.to_json() == '{"input":"say \\"ü\\"","result":"1234"}'.encode()

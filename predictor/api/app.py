@@ -1,6 +1,7 @@
 """The application, put together from its parts."""
 
 import asyncio
+import os
 import resource
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -8,7 +9,6 @@ from functools import partial
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
-from pydantic import JsonValue
 from starlette.middleware import Middleware
 
 from predictor import __version__
@@ -19,8 +19,9 @@ from predictor.api.headers import RequestId
 from predictor.api.responses import EXCEPTION_HANDLERS
 from predictor.api.schemas import Bodies, Error
 from predictor.config import Config
-from predictor.model.loading import load_model
-from predictor.process import on_stop
+from predictor.model.loading import load_model, start_model
+from predictor.model.model import Model
+from predictor.process import ends_if_misconfigured, on_stop
 from predictor.store.changes import Changes
 from predictor.store.predictions import Predictions
 from predictor.webhooks.allowlist import Allowed
@@ -37,24 +38,42 @@ webhook. Every request can be repeated safely with an `Idempotency-Key`, and eve
 """
 
 
+async def _start(path: str, model: Model) -> None:
+    try:
+        with ends_if_misconfigured():
+            await start_model(path, model)
+    except SystemExit as end:
+        os._exit(int(end.code or 0))  # not through the server, which would log it as its own error
+
+
+@asynccontextmanager
+async def _starting(config: Config, model: Model) -> AsyncIterator[None]:
+    """Start the model meanwhile, if it runs in this process."""
+    task = asyncio.create_task(_start(config.model, model)) if config.sync == "api" else None
+    await asyncio.sleep(0)  # what needs no time is ready before the first request
+    yield
+    if task:
+        task.cancel()
+
+
 def create_app(config: Config) -> FastAPI:
     """The api as `config` says, its model loaded. Raises ConfigError."""
     model = load_model(config.model, config.max_result)
+    signature = model.signature
     store, allowed = Predictions(config), Allowed.parse(config.webhook_allow)
-    bodies = Bodies(str, JsonValue)
+    bodies = Bodies(signature.takes.type, signature.gives.type)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[AppState]:
         with suppress(ValueError, OSError):  # each connection is a file
             most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-        async with store, Changes(config.store_url) as changes:
+        async with store, Changes(config.store_url) as changes, _starting(config, model):
             # The server waits for open requests; those that wait for a prediction would delay it.
             on_stop(partial(asyncio.get_running_loop().call_soon_threadsafe, changes.close))
             yield AppState(
                 config=config,
                 model=model,
-                bodies=bodies,
                 slots=Slots(config.concurrency, lambda: model.abandoned),
                 predictions=store,
                 changes=changes,

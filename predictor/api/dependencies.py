@@ -5,7 +5,6 @@ from typing import Annotated, TypedDict, TypeVar, cast
 from fastapi import Depends, Header, Path, Request
 
 from predictor.api.concurrency import Slots
-from predictor.api.schemas import Bodies
 from predictor.config import Config
 from predictor.errors import NoWebhook, UnknownPrediction
 from predictor.model.model import Model
@@ -20,7 +19,6 @@ class AppState(TypedDict):
 
     config: Config
     model: Model
-    bodies: Bodies
     slots: Slots
     predictions: Predictions
     changes: Changes

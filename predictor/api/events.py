@@ -6,16 +6,32 @@ from contextlib import suppress
 from dataclasses import replace
 
 from fastapi.sse import format_sse_event
-from pydantic_core import to_json
 
 from predictor.api.dependencies import AppState
-from predictor.errors import StoreUnavailable, UnknownPrediction
-from predictor.prediction import Event, EventKind, Json, Prediction, PredictionId, encode, splice
+from predictor.errors import (
+    PredictionError,
+    PredictorError,
+    StoreUnavailable,
+    UnknownPrediction,
+    Unreadable,
+)
+from predictor.prediction import (
+    Event,
+    EventKind,
+    Json,
+    Output,
+    Prediction,
+    PredictionId,
+    State,
+    encode,
+    splice,
+)
 from predictor.store.predictions import MOST_EVENTS, Predictions
 
 _MAX_PAUSE = 5.0  # seconds after which a prediction is read again without a notification
+PING_EVERY = _MAX_PAUSE
 _RETRY = 1000  # milliseconds after which a disconnected browser reconnects
-_PING = b": ping\n"  # a comment; after an empty line, some clients would take it for an event
+PING = b": ping\n"  # a comment; after an empty line, some clients would take it for an event
 
 EXAMPLE = (
     'event: progress\ndata: {"fraction":0.4,"message":"4 of 10 pages"}\nid: 1795424059500-0\n\n'
@@ -63,7 +79,7 @@ async def follow(state: AppState, id_: PredictionId, after: str) -> AsyncIterato
             with suppress(TimeoutError):
                 await asyncio.wait_for(changed.wait(), pause)
             if not changed.is_set():
-                yield _PING
+                yield PING
             pause = min(2 * pause, _MAX_PAUSE)
 
 
@@ -88,7 +104,12 @@ async def _completed(store: Predictions, id_: PredictionId) -> Json:
         prediction = await store.read(id_)
     except UnknownPrediction:
         return Json(b'{"status":"erased"}')
-    if prediction.output:
-        return splice(status=encode(prediction.state), output=prediction.output.to_json())
-    message = str(prediction.error) if prediction.error else None
-    return Json(to_json({"status": prediction.state, "error": message}))
+    return completed(prediction.output or prediction.error or Unreadable())
+
+
+def completed(outcome: Output | PredictorError) -> Json:
+    """The data of the last event."""
+    if isinstance(outcome, Output):
+        return splice(status=encode(State.SUCCEEDED), output=outcome.to_json())
+    state = State.of(outcome) if isinstance(outcome, PredictionError) else State.FAILED
+    return encode({"status": state, "error": str(outcome)})

@@ -62,6 +62,7 @@ CONNECTION = ResponseHeader(
     "Connection", "`close`: the body was not read.", "^close$", lambda: "close"
 )
 NO_STORE = CACHE_CONTROL()
+STREAM = NO_STORE | {"X-Accel-Buffering": "no"}
 
 #: The header of every response with a status.
 BY_STATUS = {404: CACHE_CONTROL, 408: CONNECTION, 413: CONNECTION, 503: RETRY_AFTER}

@@ -5,12 +5,12 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from fastapi import Request
-from pydantic import ValidationError
-from pydantic_core import ErrorDetails
+from pydantic_core import from_json
 from starlette.requests import ClientDisconnect
 
 from predictor import errors
 from predictor.api.dependencies import app_state
+from predictor.prediction import Json, encode
 
 T = TypeVar("T")
 
@@ -19,8 +19,8 @@ _SECONDS, _BYTES_PER_SECOND = 10.0, 1_000_000
 _MAX_EXCESS = 16 * 2**20  # bytes dropped past the limit: many clients send all before they read
 
 
-async def read_input(request: Request) -> Any:
-    """The input in the body. Raises RequestError.
+async def read_input(request: Request) -> Json:
+    """The input in the body, as JSON, that the model takes. Raises RequestError and InvalidInput.
 
     FastAPI's own reader accepts lone surrogates and UTF-16, and takes twice as long.
     """
@@ -30,13 +30,24 @@ async def read_input(request: Request) -> Any:
     state = app_state(request)
     body = await _read(request, state["config"].max_body)
     try:
-        return state["bodies"].request.model_validate_json(body).input
-    except ValidationError as error:
-        problems = error.errors(include_url=False, include_input=False, include_context=False)
-        if problems[0]["type"] == "json_invalid":
-            reason = problems[0]["msg"].removeprefix("Invalid JSON: ")
-            raise errors.InvalidJson(f"The body is not valid JSON: {reason}.") from None
-        raise errors.InvalidBody(" ".join(map(_sentence, problems))) from None
+        parsed = from_json(body, allow_inf_nan=False)
+        value = encode(_member(parsed))
+    except ValueError as error:
+        raise errors.InvalidJson(f"The body is not valid JSON: {error}.") from None
+    state["model"].check(value)
+    return value
+
+
+def _member(body: Any) -> Any:
+    """The input in a body. Raises InvalidBody."""
+    if not isinstance(body, dict):
+        raise errors.InvalidBody('The body must be an object, like {"input": "…"}.')
+    problems = [] if "input" in body else ["Field 'input' is missing."]
+    unknown = [name for name in body if name != "input"][:5]
+    problems += [f"Field '{name[:100]}' is not known; send only 'input'." for name in unknown]
+    if problems:
+        raise errors.InvalidBody(" ".join(problems))
+    return body["input"]
 
 
 async def _read(request: Request, limit: int) -> bytes:
@@ -60,17 +71,6 @@ async def _read(request: Request, limit: int) -> bytes:
     if size > limit:
         raise too_large
     return bytes(body)
-
-
-def _sentence(problem: ErrorDetails) -> str:
-    field = ".".join(map(str, problem["loc"]))[:100]
-    sentences = {
-        "missing": f"Field '{field}' is missing.",
-        "extra_forbidden": f"Field '{field}' is not known; send only 'input'.",
-        "string_type": f"Field '{field}' must be a string.",
-        "model_type": 'The body must be an object, like {"input": "…"}.',
-    }
-    return sentences.get(problem["type"], f"Field '{field}': {problem['msg']}.")
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:

@@ -1,28 +1,21 @@
 """The endpoints, and their responses as OpenAPI describes them."""
 
 import hashlib
-import math
-import time
 from contextlib import suppress
 from typing import Literal
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.sse import EventSourceResponse
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 from predictor import errors
-from predictor.api import headers, responses, schemas
+from predictor.api import headers, queued, responses, schemas, sync
 from predictor.api.dependencies import Given, PathId, Store, WebhookId, app_state, path_id
 from predictor.api.events import EXAMPLE, follow, wait_for_end
 from predictor.api.request import read_input, while_connected
 from predictor.api.responses import described, raises
-from predictor.prediction import Job, Output, Prediction, State, Webhook, new_id
+from predictor.prediction import Job, Json, Prediction, State, Webhook, new_id
 from predictor.webhooks.target import check_target
-
-_CANNOT_BE_STOPPED = (
-    "The model runs in a thread, which cannot be stopped: its slot stays taken until it ends, and "
-    "its result is dropped."
-)
 
 _UNKNOWN = raises(errors.UnknownPrediction, errors.StoreUnavailable)
 _FAILURES = errors.PredictionError.__subclasses__()
@@ -31,6 +24,9 @@ _FAILURES = errors.PredictionError.__subclasses__()
 _ACCEPTED = (headers.LOCATION, headers.PREFERENCE_APPLIED, headers.IDEMPOTENCY_REPLAYED)
 _PENDING = (headers.RETRY_AFTER, headers.CACHE_CONTROL)
 _ENDED = (headers.SERVER_TIMING, headers.CACHE_CONTROL, headers.PREFERENCE_APPLIED)
+
+#: The other response to a sync prediction, for `Accept: text/event-stream`.
+_STREAM = {"text/event-stream": {"example": EXAMPLE.partition("id:")[0] + "\n"}}
 
 predictions = APIRouter(
     prefix="/predict/{prediction_id}",
@@ -43,31 +39,18 @@ health = APIRouter(prefix="/health", tags=["health"])
 
 async def predict(request: Request, options: Given[headers.PredictHeaders]) -> Response:
     """Run the model on an input: at once, or later with the header `Async-Mode: true`."""
-    text = await read_input(request)
+    value = await read_input(request)
     if options.is_queued:
-        return await _queue(request, text, options)
-    return await while_connected(request, _run(request, text, options.cancel_after))
+        return await _queue(request, value, options)
+    is_stream = "text/event-stream" in request.headers.get("accept", "")
+    if app_state(request)["config"].sync == "queue":
+        run = queued.stream if is_stream else queued.run
+    else:
+        run = sync.stream if is_stream else sync.run
+    return await while_connected(request, run(request, value, options.cancel_after))
 
 
-async def _run(request: Request, text: str, cancel_after: float | None) -> Response:
-    state, failure, began = app_state(request), None, time.monotonic()
-    started = began
-    try:
-        async with state["slots"].take():
-            started = time.monotonic()
-            seconds = min(state["config"].timeout, (cancel_after or math.inf) - (started - began))
-            if seconds <= 0:
-                raise errors.TimedOut
-            result = await state["model"].run(text, seconds)
-    except errors.PredictionError as error:
-        failure = error
-    timing = headers.SERVER_TIMING(started - began, time.monotonic() - started)
-    if failure:
-        return await responses.failed(request, failure, timing)
-    return responses.json(Output(text, result).to_json(), 200, timing)
-
-
-async def _queue(request: Request, text: str, options: headers.PredictHeaders) -> Response:
+async def _queue(request: Request, value: Json, options: headers.PredictHeaders) -> Response:
     """Accept the prediction; then wait for it, if asked to, and respond as a sync call would."""
     state, key, webhook = app_state(request), options.idempotency_key, options.webhook_url
     if webhook is not None:
@@ -76,8 +59,8 @@ async def _queue(request: Request, text: str, options: headers.PredictHeaders) -
                 "Webhook-Url is refused: PREDICTOR_WEBHOOK_SECRETS is not set here."
             )
         webhook = await check_target(webhook, state["allowed"])
-    digests = (_digest(key), _digest(key, text, webhook or "")) if key else ()
-    job = Job(text, options.cancel_after, webhook, *digests)
+    digests = (_digest(key), _fingerprint(key, value, webhook or "")) if key else ()
+    job = Job(value, options.cancel_after, webhook, *digests)
     submitted = await state["predictions"].submit(new_id(), job)
     id_, root_path = submitted.id, request.scope.get("root_path", "")
     more = headers.LOCATION(f"{root_path}/predict/{id_}") | options.preferences.applied()
@@ -96,6 +79,11 @@ async def _queue(request: Request, text: str, options: headers.PredictHeaders) -
 
 def _digest(*texts: str) -> str:
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()
+
+
+def _fingerprint(key: str, value: Json, webhook: str) -> str:
+    text = from_json(value) if value[:1] == b'"' else f"\0{value.decode()}"
+    return _digest(key, text, webhook)
 
 
 async def read_prediction(request: Request, options: Given[headers.ReadHeaders]) -> Response:
@@ -153,8 +141,7 @@ async def cancel_prediction(
     """End a queued or running prediction; then `GET /predict/{prediction_id}` responds 410."""
     is_running = await store.cancel(id_) is State.RUNNING
     response.status_code = 202 if is_running else 200
-    goes_on = is_running and not app_state(request)["model"].can_be_stopped
-    note = _CANNOT_BE_STOPPED if goes_on else None
+    note = (is_running and app_state(request)["model"].cancel_note) or None
     status: Literal["canceling", "canceled"] = "canceling" if is_running else "canceled"
     return schemas.PredictionCancellation(prediction_id=id_, status=status, note=note)
 
@@ -181,8 +168,7 @@ async def read_events(request: Request, options: Given[headers.EventsHeaders]) -
     prediction = await store.look(id_)
     if after and not prediction.is_active and not await store.events(id_, after):
         return Response(status_code=204)  # else a browser would reconnect for ever
-    more = headers.NO_STORE | {"X-Accel-Buffering": "no"}
-    return EventSourceResponse(follow(state, id_, after), headers=more)
+    return EventSourceResponse(follow(state, id_, after), headers=headers.STREAM)
 
 
 @predictions.get(
@@ -218,8 +204,11 @@ async def live() -> schemas.Health:
 
 @health.head("/ready", include_in_schema=False)
 @health.get("/ready", responses=raises(errors.StoreUnavailable))
-async def ready(store: Store) -> schemas.Health:
+async def ready(request: Request, store: Store) -> schemas.Health:
     """Whether both kinds of prediction can be made: model loaded, store writable."""
+    state = app_state(request)
+    if state["config"].sync == "api" and not state["model"].is_ready:
+        raise errors.Overloaded("The model is still loading.")
     await store.check()
     return schemas.Health(status="ready")
 
@@ -234,7 +223,7 @@ def create_router(bodies: schemas.Bodies) -> APIRouter:
     typed.post(
         "/predict",
         dependencies=[Depends(body)],
-        responses=described(200, bodies.output, *_ENDED, *_ACCEPTED)
+        responses=described(200, bodies.output, *_ENDED, *_ACCEPTED, content=_STREAM)
         | described(202, schemas.PredictionAccepted, *_ACCEPTED, headers.RETRY_AFTER)
         | raises(
             *(*errors.RequestError.__subclasses__(), *_FAILURES, errors.UnknownPrediction),

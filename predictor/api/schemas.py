@@ -17,20 +17,24 @@ Timestamp = Annotated[
 
 
 class Bodies:
-    """The bodies with values of the model's types, known when the application is made."""
+    """The bodies with values of the model's types."""
 
     def __init__(self, input_: Any, result_: Any) -> None:
+        examples = ["Sample input data for the model"] if input_ is str else None
+        values = ConfigDict(val_json_bytes="base64", ser_json_bytes="base64")
+
         class PredictionRequest(BaseModel):
             """The input of the model."""
 
-            model_config = ConfigDict(strict=True, extra="forbid")
-            input: input_ = Field(examples=["Sample input data for the model"])
+            model_config = values | ConfigDict(extra="forbid")
+            input: input_ = Field(examples=examples)
 
         class PredictionOutput(BaseModel):
             """The input, and the result of the model."""
 
-            input: input_ = Field(examples=["Sample input data for the model"])
-            result: result_ = Field(examples=["1234"])
+            model_config = values
+            input: input_ = Field(examples=examples)
+            result: result_ = Field(examples=["1234"] if result_ in (str, Any) else None)
 
         class PredictionDone(BaseModel):
             """A prediction that succeeded."""

@@ -37,12 +37,12 @@ if __name__ == "__main__":
     _tie_to_parent()  # first of all: what follows takes long
 
 import uvloop
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
 from predictor.config import Config
 from predictor.errors import Canceled, ConfigError, PredictionError
 from predictor.model.frames import PART, Kind, frame, read
-from predictor.model.loading import load_model
+from predictor.model.loading import load_model, start_model
 from predictor.model.model import Model
 from predictor.model.run import Run
 from predictor.prediction import EventKind, Json, PredictionId
@@ -57,8 +57,12 @@ class _Child:
         self._run: Run | None = None
         self._lock, self._owner = threading.Lock(), os.getpid()
 
-    async def serve(self) -> None:
-        """Run one prediction after the other, until the parent closes the channel."""
+    async def serve(self, path: str) -> None:
+        """Run one prediction after the other, until the parent closes the channel.
+
+        Raises ConfigError.
+        """
+        await start_model(path, self._model)
         reader, _ = await asyncio.open_unix_connection(sock=self._channel.dup(), limit=PART)
         self._say(None, Kind.READY, b"")
         with contextlib.suppress(EOFError, OSError):
@@ -72,16 +76,14 @@ class _Child:
         if self._run:
             os.killpg(0, signal.SIGKILL)
 
-    def _begin(self, id_: bytes, deadline: bytes, input_: bytes) -> None:
+    def _begin(self, id_: bytes, deadline: bytes, value: bytes) -> None:
         def emit(kind: EventKind, data: Json) -> None:
             self._say(run, Kind[kind.name], data)
 
         run = self._run = Run(PredictionId(id_.decode()), float(deadline), emit, self._max_result)
-        self._task = asyncio.ensure_future(self._call(Json(input_), run))
+        # No time limit: the parent has it.
+        self._task = asyncio.ensure_future(self._model.run(Json(value), 10**6, run))
         self._answering = asyncio.ensure_future(self._answer(run))
-
-    async def _call(self, input_: Json, run: Run) -> Json:
-        return await self._model.run(from_json(input_), 10**6, run)  # the parent ends it in time
 
     async def _answer(self, run: Run) -> None:
         try:
@@ -112,11 +114,10 @@ def main() -> None:
     channel.settimeout(10**6)  # unlike None, it leaves the descriptor non-blocking for the loop
     configure_logging(config := Config())
     try:
-        child = _Child(channel, load_model(config.model, config.max_result), config.max_result)
+        model = load_model(config.model, config.max_result)
+        uvloop.run(_Child(channel, model, config.max_result).serve(config.model))
     except ConfigError as error:
         channel.sendall(frame(Kind.REFUSED, str(error).encode()))
-    else:
-        uvloop.run(child.serve())
 
 
 if __name__ == "__main__":

@@ -1,7 +1,10 @@
 """Writes a model's result as JSON, part by part, so that it can be bounded and canceled."""
 
+import base64
+import contextlib
 import dataclasses
 import itertools
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,30 +14,37 @@ from pydantic_core import PydanticSerializationError, from_json, to_json
 from predictor.errors import Canceled, ModelFailed
 from predictor.prediction import Json
 
+_BYTES = (bytes, bytearray, memoryview)
 _NUMBERS = frozenset({int, float, bool, type(None)})
 _STEP = 1000  # numbers that are written in one call, during which no other thread runs
 
 
 def encode_json(value: Any, limit: int, is_canceled: Callable[[], bool] = bool) -> Json:
-    """`value` as JSON: everything that pydantic can serialize, and arrays.
+    """`value` as JSON: everything that pydantic can serialize, and arrays. Bytes are base64.
 
     Raises ModelFailed if it has more than `limit` bytes or is not JSON (NaN, infinity, nested too
     deep, too long a number), Canceled when `is_canceled` returns true, and what an iterator raises.
     """
+    if isinstance(value, _BYTES):
+        value = base64.b64encode(value).decode()
     written = bytearray()
     try:
         for piece in _pieces(value, 0):
             written += piece
             if len(written) > limit:
-                raise ModelFailed(
-                    f"The model's result is larger than {limit} bytes (PREDICTOR_MAX_RESULT)."
-                )
+                raise too_large(limit)
             if is_canceled():
                 raise Canceled
     except (PydanticSerializationError, ValueError, RecursionError) as error:
         reason = str(error).removeprefix("Error serializing to JSON: ")
+        with contextlib.suppress(Exception):  # of the model's own types
+            reason = _flaw(value, "result") or reason
         raise ModelFailed(f"The model's result cannot be written as JSON: {reason}") from error
     return Json(bytes(written))
+
+
+def too_large(limit: int) -> ModelFailed:
+    return ModelFailed(f"The model's result is larger than {limit} bytes (PREDICTOR_MAX_RESULT).")
 
 
 def is_small(value: Any, depth: int = 2) -> bool:
@@ -76,6 +86,26 @@ def _pieces(value: Any, depth: int) -> Iterator[bytes]:
         yield b"]" if separator == b"," else b"[]"
 
 
+def _flaw(value: Any, place: str) -> str | None:
+    """Where the first part of `value` is that is not JSON, and what it is."""
+    fields = value if isinstance(value, dict) else getattr(type(value), "model_fields", None)
+    if fields is not None and fields is not value:
+        fields = {name: getattr(value, name) for name in fields}
+    if isinstance(parts := fields if fields is not None else _parts(value), dict):
+        flaws = (_flaw(part, f"{place}.{key}") for key, part in parts.items())
+    elif parts is not None:
+        flaws = (_flaw(part, f"{place}[{index}]") for index, part in enumerate(parts))
+    elif isinstance(value, float) and not math.isfinite(value):
+        return f"{place} is {'NaN' if math.isnan(value) else 'infinite'}, which is not JSON"
+    else:
+        try:
+            _piece(value, 0)
+        except (PydanticSerializationError, ValueError):
+            return f"{place} is of type {type(value).__name__}, which is not JSON"
+        return None
+    return next(filter(None, flaws), None)
+
+
 def _parts(value: Any) -> Any:
     """The dict or iterable of the parts of `value`; None if pydantic writes it as a whole."""
     kind = type(value)
@@ -88,6 +118,8 @@ def _parts(value: Any) -> Any:
 
 
 def _piece(value: Any, depth: int) -> bytes:
+    if isinstance(value, _BYTES):
+        raise ValueError("bytes are JSON only as base64")  # noqa: TRY004
     piece = to_json(value, fallback=_plain)
     if type(value) is not str:
         from_json(b"%b%b%b" % (b"[" * depth, piece, b"]" * depth), allow_inf_nan=False)

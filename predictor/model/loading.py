@@ -1,53 +1,74 @@
 """Loads the model that PREDICTOR_MODEL names, or explains in one line why it cannot be."""
 
+import contextlib
 import importlib
-import inspect
+import logging
 import sys
+import time
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from predictor.errors import ConfigError
 from predictor.model.model import Model
 
+logger = logging.getLogger(__name__)
+
 #: Paths of models that have moved.
 _MOVED = {"predictor.mock": "predictor.model.mock"}
 
 
 def load_model(path: str, max_result: int = sys.maxsize) -> Model:
-    """The model at `path`: "package.module:name", where the name may have dots.
+    """The model at `path`: "package.module:name", where the name may have dots. Not started yet.
 
     `max_result`: bytes of a result, or of a piece of output, at most. Raises ConfigError.
     """
+    with explained(path):
+        return Model(_find(path), max_result)
+
+
+@contextlib.contextmanager
+def explained(path: str) -> Iterator[None]:
+    """Have a ConfigError name the model."""
     try:
-        return _load(path, max_result)
+        yield
     except ConfigError as error:
         raise ConfigError(f"PREDICTOR_MODEL: {path!r}: {error}") from error.__cause__
 
 
-def _load(path: str, max_result: int) -> Model:
+async def start_model(path: str, model: Model) -> None:
+    """Construct the model and warm it up. Raises ConfigError."""
+    began = time.monotonic()
+    with explained(path):
+        try:
+            await model.start()
+        except Exception as error:
+            logger.exception("the model cannot be started")
+            reason = f"{type(error).__name__}: {error}{_place(error)}"
+            raise ConfigError(f"starting it raised {reason}") from error
+    logger.info("model %s ready after %.1f s", path, time.monotonic() - began)
+
+
+def _find(path: str) -> Any:
     module_name, _, name = path.partition(":")
     if "/" in module_name or module_name.endswith(".py"):
         dotted = ".".join(Path(module_name).with_suffix("").parts).strip("./")
         raise ConfigError(f"is a file; name its module: {dotted}:{name or 'predict'}")
     if not module_name or not name:
         raise ConfigError("must look like package.module:name")
+    began = time.monotonic()
     target = module = _import(_MOVED.get(module_name, module_name))
+    where = getattr(module, "__file__", None) or "a namespace package"
+    logger.info("imported %s from %s in %.1f s", module_name, where, time.monotonic() - began)
     for part in name.split("."):
         if not hasattr(target, part):
-            where = getattr(module, "__file__", None) or "a namespace package"
             raise ConfigError(f"module {module_name!r} ({where}) has no {name!r}")
         target = getattr(target, part)
-    fix = "name a function or a callable object"
-    if inspect.isclass(target):
-        fix += f": write model = {target.__name__}() in the module, and name {module_name}:model"
-        raise ConfigError(f"is the class {target.__name__}; {fix}")
-    if not callable(target):
+    if not callable(target) and not callable(getattr(target, "predict", None)):
+        fix = "name a function, a class, or an object with a method predict"
         raise ConfigError(f"is {type(target).__name__}; {fix}")
-    try:
-        return Model(target, max_result)
-    except TypeError as error:
-        raise ConfigError(f"cannot be called with one text: {error}") from None
+    return target
 
 
 def _import(module_name: str) -> Any:

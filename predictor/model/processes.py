@@ -83,13 +83,13 @@ class _Child:
         how = f"signal {-status}, {signal.strsignal(-status)}" if status < 0 else f"status {status}"
         return f"process {process.pid} of the model ended with {how}"
 
-    async def call(self, input_: Json, run: Run) -> Json:
+    async def call(self, value: Json, run: Run) -> Json:
         """The result. If this is canceled, the process must be ended if it has not answered."""
         answer = self.answer = _future()
         self._run, head = run, f"{run.id} {run.deadline!r} ".encode()
         try:
             with suppress(OSError, RuntimeError):  # it is dead: so will the answer be
-                await write(self._writer, Kind.RUN, head, input_)
+                await write(self._writer, Kind.RUN, head, value)
             head = b""
             return Json(await asyncio.shield(answer))
         except asyncio.CancelledError:
@@ -156,7 +156,8 @@ class _Child:
 class Processes:
     """Processes that have the model. Each runs one prediction after the other."""
 
-    can_be_stopped = True
+    cancel_note = ""
+    abandoned = 0  # a call has ended when its future has
 
     def __init__(self, config: Config, count: int) -> None:
         """`count` predictions run at once; `config.spare` more processes are ready to take over."""
@@ -192,13 +193,13 @@ class Processes:
             child.end("stopped")
         await asyncio.gather(*(child.life for child in self._children))
 
-    def call(self, input: Json, run: Run) -> asyncio.Future[Json]:  # noqa: A002 (the Way's)
+    def call(self, value: Json, run: Run) -> asyncio.Future[Json]:
         """Run one prediction in the next free process.
 
         The future raises PredictionError; ModelFailed, too, if the process dies. When it is
         canceled, it ends as soon as the prediction has ended, or its process was killed.
         """
-        return self._add(self._call(input, run))
+        return self._add(self._call(value, run))
 
     def _add(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.create_task(coroutine)
@@ -206,7 +207,7 @@ class Processes:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _call(self, input_: Json, run: Run) -> Json:
+    async def _call(self, value: Json, run: Run) -> Json:
         async with self._turns:
             while not (idle := [c for c in self._children if c.is_usable and not c.answer]):
                 self._freed.clear()
@@ -214,7 +215,7 @@ class Processes:
             # The most used one: those that `runs_per_process` ends must not end at the same time.
             child = max(idle, key=lambda child: child.answers)
             try:
-                return await child.call(input_, run)
+                return await child.call(value, run)
             finally:
                 if child.answer:
                     child.end("its prediction did not end when it was canceled")

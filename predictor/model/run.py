@@ -45,9 +45,11 @@ class Run:
         data = to_json({"fraction": share, "message": str(message)[:_MESSAGE]})
         self.emit(EventKind.PROGRESS, Json(data))
 
-    def output(self, piece: Any) -> None:
+    def output(self, piece: Any) -> Json:
         """Send a part of the output, any JSON value, before the result is complete.
 
-        Raises ModelFailed if it is not JSON, or larger than PREDICTOR_MAX_RESULT.
+        Returns it as JSON. Raises ModelFailed if it is none, or larger than PREDICTOR_MAX_RESULT.
         """
-        self.emit(EventKind.OUTPUT, encode_json(piece, self._max_result))
+        written = encode_json(piece, self._max_result)
+        self.emit(EventKind.OUTPUT, written)
+        return written

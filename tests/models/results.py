@@ -52,6 +52,7 @@ GOOD: dict[str, tuple[Any, Any]] = {
         {"a": {1}, "b": Point(1, Point([], {}))},
         {"a": [1], "b": {"x": 1, "y": {"x": [], "y": {}}}},
     ),
+    "bytes": (b"\xff\xfe", "//4="),
     "large": ("x" * 3_000_000, "x" * 3_000_000),
 }
 BAD: dict[str, Any] = {
@@ -59,7 +60,7 @@ BAD: dict[str, Any] = {
     "infinity": {"a": [float("inf")]},
     "object": object(),
     "bad repr": BadRepr(),
-    "bytes": b"\xff",
+    "bytes within": {"a": [b"x"]},
     "surrogate": "\ud800",
     "cycle": _cycle(),
     "object in a list": [*range(2000), object()],

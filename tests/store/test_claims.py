@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from predictor.config import Config
 from predictor.errors import Expired, NoWebhook, UnknownPrediction
-from predictor.prediction import Job, Json, Output, PredictionId, State, new_id
+from predictor.prediction import Job, Json, Output, PredictionId, State, encode, new_id
 from predictor.store import keys
 from predictor.store.claims import Claim, Claims
 from predictor.store.predictions import Predictions
@@ -42,12 +42,12 @@ async def worker(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
 async def _submit(predictions: Predictions, count: int) -> list[PredictionId]:
     ids = [new_id() for _ in range(count)]
     for id_ in ids:
-        await predictions.submit(id_, Job(f"text of {id_}"))
+        await predictions.submit(id_, Job(encode(f"text of {id_}")))
     return ids
 
 
 def _output(text: str) -> Output:
-    return Output(text, Json(b'"out"'))
+    return Output(encode(text), Json(b'"out"'))
 
 
 @asynccontextmanager
@@ -97,7 +97,7 @@ async def test_its_life_as_clients_see_it(predictions: Predictions, worker: Work
     assert await state() is State.RUNNING
     await claims.finish(claim, _output("text"))
     read = await predictions.read(id_)
-    assert (read.state, read.output) == (State.SUCCEEDED, Output("text", Json(b'"out"')))
+    assert (read.state, read.output) == (State.SUCCEEDED, Output(encode("text"), Json(b'"out"')))
     assert not claims.held
 
 
@@ -116,13 +116,13 @@ async def test_submitting_again_changes_nothing_in_any_state(
     (id_,) = await _submit(predictions, 1)
     claims = worker()
     for _ in range(2):
-        await predictions.submit(id_, Job("another text"))
+        await predictions.submit(id_, Job(encode("another text")))
     assert store.zcard(keys.QUEUE) == 1
     (claim,) = await claims.claim()
-    await predictions.submit(id_, Job("another text"))
+    await predictions.submit(id_, Job(encode("another text")))
     assert b"another" not in (claim.job or b"")
     await claims.finish(claim, _output("text"))
-    await predictions.submit(id_, Job("another text"))
+    await predictions.submit(id_, Job(encode("another text")))
     assert not await worker("two").claim()
 
 
@@ -130,7 +130,7 @@ async def test_fifty_submits_of_one_id_at_once_are_one(
     predictions: Predictions, store: "redis.Redis"
 ) -> None:
     id_ = new_id()
-    await asyncio.gather(*(predictions.submit(id_, Job("text")) for _ in range(50)))
+    await asyncio.gather(*(predictions.submit(id_, Job(encode("text"))) for _ in range(50)))
     assert store.zcard(keys.QUEUE) == 1
 
 
@@ -192,7 +192,7 @@ async def test_the_first_finisher_wins(predictions: Predictions, worker: Workers
     await quick.finish(early, _output("quick"))
     await frozen.finish(late, _output("frozen"))
     read = await predictions.read(id_)
-    assert read.output == Output("quick", Json(b'"out"'))
+    assert read.output == Output(encode("quick"), Json(b'"out"'))
     assert not frozen.held
 
 
@@ -334,7 +334,7 @@ async def test_stale_wake_tokens_are_cleared(
 
 async def test_large_jobs_are_claimed_in_turns(predictions: Predictions, worker: Workers) -> None:
     for _ in range(3):
-        await predictions.submit(new_id(), Job("x" * 5_000_000))
+        await predictions.submit(new_id(), Job(encode("x" * 5_000_000)))
     claims = worker()
     assert [len(await claims.claim()) for _ in range(3)] == [1, 1, 1]
 

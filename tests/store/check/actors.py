@@ -149,7 +149,7 @@ class Worker:
                 outcome = GivenUp()
             case "expired":
                 outcome = TimedOut() if claim.tries else Expired()
-        made = outcome if isinstance(outcome, PredictionError) else Output("x", outcome)
+        made = outcome if isinstance(outcome, PredictionError) else Output(Json(b"0"), outcome)
         self._do(claim.id, self.claims.finish(claim, made))
 
     def emit(self, claim: Claim, count: int) -> None:

@@ -6,7 +6,7 @@ import random
 import pytest
 import redis
 
-from predictor.prediction import DeliveryState, Job, Json, PredictionId
+from predictor.prediction import DeliveryState, Job, Json, PredictionId, encode
 from predictor.store.claims import Claim
 from tests.store.check.actors import (
     LEASE,
@@ -132,7 +132,7 @@ class History:
         webhook = source.choice([None, None, "https://example.org/"])
         key, text = source.choice(["", "", "a", "b", "c"]), source.choice(["1", "1", "1", "2"])
         fingerprint = f"{key}{text}{takes}" if key else ""
-        self._client.submit(id_, Job(text, takes, webhook, key, fingerprint))
+        self._client.submit(id_, Job(encode(text), takes, webhook, key, fingerprint))
 
     def _submit_again(self) -> None:
         if fact := self._any(is_active=True):

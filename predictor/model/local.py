@@ -1,0 +1,183 @@
+"""Runs a model in this process: an `async def` on the loop, anything else in a thread."""
+
+import asyncio
+import contextlib
+import inspect
+import os
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+from predictor.errors import Canceled, ModelFailed, PredictionError
+from predictor.model.encoding import is_small
+from predictor.model.run import Run
+from predictor.model.signature import Signature, callee
+from predictor.model.values import Gives
+from predictor.prediction import Json
+from predictor.process import Threads, call_in_thread
+
+
+class Way(Protocol):
+    """How a model is run."""
+
+    #: how a call ends that is canceled while it runs; empty: at once
+    cancel_note: str
+
+    @property
+    def abandoned(self) -> int:
+        """The number of calls that still run though they were canceled."""
+
+    async def start(self) -> None:
+        """Return when the model is loaded and warm. Raises what the model does."""
+
+    async def close(self) -> None:
+        """End what runs."""
+
+    def call(self, value: Json, run: Run) -> asyncio.Future[Json]:
+        """The result for an input. Raises PredictionError."""
+
+
+class Local:
+    """A model in this process. A class is constructed once."""
+
+    def __init__(self, target: Any, signature: Signature) -> None:
+        self._target, self._signature = target, signature
+        self._function = callee(target)
+        self._threads = Threads()
+        self._abandoned: set[asyncio.Future[Any]] = set()
+        self.cancel_note = ""
+        if signature.streams and not signature.is_async:
+            self.cancel_note = "The model ends at its next piece."
+        elif not signature.is_async:
+            self.cancel_note = (
+                "The model runs in a thread, which cannot be stopped: its slot stays taken until "
+                "it ends, and its result is dropped."
+            )
+
+    @property
+    def abandoned(self) -> int:
+        return len(self._abandoned)
+
+    async def start(self) -> None:
+        if inspect.isclass(self._target):
+            self._target = await call_in_thread(self._target, self._threads.start)
+            self._function = callee(self._target)
+        if warm_up := getattr(self._target, "warm_up", None):
+            loop = asyncio.get_running_loop()
+            await call_in_thread(lambda: _settled(warm_up(), loop), self._threads.start)
+
+    async def close(self) -> None:
+        pass
+
+    def call(self, value: Json, run: Run) -> asyncio.Future[Json]:
+        return asyncio.ensure_future(self._call(value, run))
+
+    async def _call(self, value: Json, run: Run) -> Json:
+        signature, loop = self._signature, asyncio.get_running_loop()
+        arguments, named = signature.arguments(signature.takes.read(value), run)
+        if not signature.is_async:
+            return await self._in_thread(
+                lambda: self._complete(self._function(*arguments, **named), run, loop)
+            )
+        with _failures():
+            called = self._function(*arguments, **named)
+            if hasattr(called, "__aiter__"):
+                return await self._follow(called, run)
+            result = await called
+            if is_small(result):
+                return signature.gives.write(result)
+        return await self._in_thread(lambda: signature.gives.write(result, lambda: run.canceled))
+
+    async def _in_thread(self, work: Callable[[], Json]) -> Json:
+        def guarded() -> Json:
+            with _failures():
+                return work()
+
+        thread = call_in_thread(guarded, self._threads.start)
+        try:
+            return await asyncio.shield(thread)
+        finally:
+            if not thread.done():
+                self._abandoned.add(thread)
+                thread.add_done_callback(self._abandoned.discard)
+                thread.add_done_callback(lambda thread: thread.exception())  # or asyncio logs it
+
+    def _complete(self, called: Any, run: Run, loop: asyncio.AbstractEventLoop) -> Json:
+        """In a thread: the result of a call."""
+        called = _settled(called, loop)
+        if not self._signature.streams:
+            return self._signature.gives.write(called, lambda: run.canceled)
+        pieces, iterator = _Pieces(run, self._signature.gives), iter(called)
+        try:
+            while not run.canceled:
+                pieces.add(next(iterator))
+        except StopIteration as end:  # a generator may return the result
+            return pieces.joined() if end.value is None else self._signature.gives.write(end.value)
+        finally:
+            if close := getattr(iterator, "close", None):
+                close()
+        raise Canceled
+
+    async def _follow(self, called: Any, run: Run) -> Json:
+        """The result of an async generator."""
+        pieces = _Pieces(run, self._signature.gives)
+        try:
+            async for piece in called:
+                pieces.add(piece)
+        finally:
+            if close := getattr(called, "aclose", None):
+                await close()
+        return pieces.joined()
+
+
+class _Pieces:
+    """The pieces of one result: sent as they come; text and bytes are joined, others listed."""
+
+    def __init__(self, run: Run, gives: Gives) -> None:
+        self._run, self._gives = run, gives
+        self._written, self._size = list[Json](), 0
+        self._kinds: set[type] = set()
+        self._bytes: list[bytes] = []
+
+    def add(self, piece: Any) -> None:
+        self._kinds.add(type(piece))
+        self._written.append(self._run.output(piece))
+        self._size += len(self._written[-1])
+        self._gives.bound(self._size)
+        if isinstance(piece, bytes):
+            self._bytes.append(piece)
+
+    def joined(self) -> Json:
+        is_text = self._kinds == {str} or (self._gives.type is str and not self._kinds)
+        if self._kinds == {bytes}:
+            return self._gives.write(b"".join(self._bytes))
+        if is_text:
+            joined = b'"%b"' % b"".join(piece[1:-1] for piece in self._written)
+        else:
+            joined = b"[%b]" % b",".join(self._written)
+        return self._gives.check(Json(joined))
+
+
+def _settled(value: Any, loop: asyncio.AbstractEventLoop) -> Any:
+    """In a thread: `value`, awaited if it must be, such as that of a decorated `async def`."""
+    if inspect.isawaitable(value):
+        coroutine = asyncio.wait_for(value, None)
+        return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
+    return value
+
+
+@contextlib.contextmanager
+def _failures() -> Iterator[None]:
+    """Convert what a model raises to ModelFailed; SystemExit, too: it must not end the process.
+
+    A process that the model forked ends here: it must not become a second worker.
+    """
+    owner = os.getpid()
+    try:
+        yield
+    except (PredictionError, asyncio.CancelledError):
+        raise
+    except BaseException as error:
+        raise ModelFailed from error
+    finally:
+        if os.getpid() != owner:
+            os._exit(1)

@@ -1,0 +1,207 @@
+"""The signature of a model: its inputs, its result and how it is called, from its annotations."""
+
+import functools
+import inspect
+import logging
+import sys
+import types
+import typing
+from collections import abc
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import PydanticUserError
+
+from predictor.errors import ConfigError
+from predictor.model.run import Run
+from predictor.model.values import Gives, Parameter, Takes
+
+logger = logging.getLogger(__name__)
+
+_ITERATORS = (abc.Iterable, abc.Iterator, abc.Generator, abc.AsyncIterator, abc.AsyncGenerator)
+_BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_MANY = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+_EMPTY = inspect.Parameter.empty
+#: What pydantic raises for a type that it cannot describe, or annotations for a name not found.
+_UNUSABLE = (PydanticUserError, NameError, TypeError, AttributeError, SyntaxError)
+
+
+@dataclass(frozen=True)
+class Signature:
+    takes: Takes
+    gives: Gives
+    run: str | None  # name of the parameter for the run
+    streams: bool  # the result comes in pieces
+    is_async: bool
+    description: str
+    by_position: list[str]
+    by_name: list[str]
+
+    def arguments(self, values: dict[str, Any], run: Run) -> tuple[list[Any], dict[str, Any]]:
+        """The arguments of a call with these inputs."""
+        if self.run:
+            values = values | {self.run: run}
+        return [values[n] for n in self.by_position], {n: values[n] for n in self.by_name}
+
+
+def read_signature(target: Any, max_result: int = sys.maxsize) -> Signature:
+    """The signature of a function, a class or its instance. Raises ConfigError."""
+    if inspect.isclass(target):
+        try:
+            inspect.signature(target).bind()
+        except TypeError as error:
+            raise ConfigError(f"its constructor needs arguments: {error}") from None
+        except ValueError:  # some built-ins have none
+            pass
+    function = callee(target)
+    plain = _plain(function)
+    parameters = _parameters(target, function)
+    inputs, run = _inputs(parameters, plain, getattr(function, "keywords", {}))
+    used = {parameter.name for parameter in inputs} | {run}
+    count = next(
+        (i for i, p in enumerate(parameters) if p.name not in used or p.kind not in _BY_POSITION),
+        len(parameters),
+    )
+    type_, streams = _result(plain)
+    return Signature(
+        takes=_takes(inputs),
+        gives=_gives(type_, max_result),
+        run=run,
+        streams=streams,
+        is_async=_is_async(function),
+        description=inspect.getdoc(getattr(target, "func", target)) or "",
+        by_position=[p.name for p in parameters[:count]],
+        by_name=[p.name for p in parameters[count:] if p.name in used],
+    )
+
+
+def callee(target: Any) -> Callable[..., Any]:
+    """What is called: the method `predict` of a class or an instance, else the target itself."""
+    if isinstance(target, functools.partial) or inspect.isroutine(target):
+        return target
+    default = target.__call__ if inspect.isclass(target) else target
+    return getattr(target, "predict", default)
+
+
+def _plain(function: Any) -> Any:
+    """The function that was written: without partials, and without decorators that name it."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    if not inspect.isroutine(function):
+        function = type(function).__call__
+    return inspect.unwrap(function)
+
+
+def _is_async(function: Any) -> bool:
+    while isinstance(function, functools.partial):
+        function = function.func
+    for each in (function, getattr(type(function), "__call__", None)):  # noqa: B004
+        if inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each):
+            return True
+    return False
+
+
+def _parameters(target: Any, function: Callable[..., Any]) -> list[inspect.Parameter]:
+    try:
+        parameters = [*inspect.signature(function).parameters.values()]
+    except ValueError:  # some built-ins have none
+        return [inspect.Parameter("input", inspect.Parameter.POSITIONAL_ONLY)]
+    if inspect.isclass(target):
+        static = inspect.getattr_static(target, getattr(function, "__name__", ""), None)
+        if not isinstance(static, staticmethod | classmethod):
+            del parameters[:1]  # self
+    return parameters
+
+
+def _inputs(
+    parameters: list[inspect.Parameter], plain: Any, bound: abc.Container[str]
+) -> tuple[list[Parameter], str | None]:
+    """The parameters that are inputs, and the one for the run. Raises ConfigError."""
+    inputs, bare, run = list[Parameter](), list[str](), None
+    for parameter in parameters:
+        name, is_bare = parameter.name, parameter.annotation is _EMPTY
+        is_required = parameter.default is _EMPTY
+        type_ = Any if is_bare else _resolved(parameter.annotation, plain, f"parameter {name!r}")
+        if type_ is Run or Run in typing.get_args(type_) or (is_bare and name == "run"):
+            run = name
+        elif parameter.kind in _MANY or name in bound or (is_bare and not is_required):
+            continue
+        elif name.startswith("_"):
+            if is_required:
+                raise ConfigError(f"parameter {name!r} needs a default: it is no input")
+        else:
+            _check_input(type_, name)
+            inputs.append(Parameter(name, type_, ... if is_required else parameter.default))
+            bare += [name] * is_bare
+    if not inputs:
+        raise ConfigError("takes no input: it needs a parameter")
+    if bare and len(inputs) > 1:
+        fix = f"annotate it, or write {bare[-1]}: Run if it is for the run"
+        raise ConfigError(f"parameter {bare[-1]!r} of several inputs has no annotation; {fix}")
+    return inputs, run
+
+
+def _resolved(annotation: Any, plain: Any, what: str) -> Any:
+    """An annotation with the names in it looked up, alone: others may not be found."""
+    holder = types.new_class("holder")
+    holder.__annotations__ = {"it": annotation}
+    try:
+        names = getattr(plain, "__globals__", {})
+        return typing.get_type_hints(holder, names, include_extras=True)["it"]
+    except _UNUSABLE as error:
+        raise ConfigError(f"the type of {what} cannot be found: {error}") from None
+
+
+def _check_input(type_: Any, name: str) -> None:
+    origin = typing.get_origin(type_) or type_
+    if origin in _ITERATORS:
+        raise ConfigError(f"parameter {name!r} is an iterator; take a list")
+    if inspect.isclass(origin) and issubclass(origin, Path):
+        reason = "a path would let clients name files of the server; take bytes"
+        raise ConfigError(f"parameter {name!r}: {reason}")
+    for each in typing.get_args(type_):
+        _check_input(each, name)
+
+
+def _takes(inputs: list[Parameter]) -> Takes:
+    try:
+        return Takes(inputs)
+    except _UNUSABLE:
+        for each in inputs:
+            try:
+                Takes([each])
+            except _UNUSABLE:
+                kind = getattr(each.type, "__name__", each.type)
+                fix = "take bytes, a list, or a type that pydantic can read"
+                raise ConfigError(f"parameter {each.name!r}: {kind} has no JSON; {fix}") from None
+        raise
+
+
+def _gives(type_: Any, max_result: int) -> Gives:
+    try:
+        return Gives(type_, max_result)
+    except _UNUSABLE:
+        logger.warning("the result's type %s has no JSON: it is not checked", type_)
+        return Gives(Any, max_result)
+
+
+def _result(plain: Any) -> tuple[Any, bool]:
+    """The type of the result, and whether it comes in pieces."""
+    returned = getattr(plain, "__annotations__", {}).get("return", Any)
+    try:
+        returned = _resolved(returned, plain, "the result")
+    except ConfigError as error:
+        logger.warning("%s: it is not checked", error)
+        returned = Any
+    origin, arguments = typing.get_origin(returned) or returned, typing.get_args(returned)
+    if origin in (abc.Awaitable, abc.Coroutine):
+        return (arguments or (Any,))[-1], False
+    is_generator = inspect.isgeneratorfunction(plain) or inspect.isasyncgenfunction(plain)
+    if not is_generator and origin not in _ITERATORS[1:]:
+        return returned, False
+    if origin is abc.Generator and arguments[2:] and arguments[2] not in (Any, type(None)):
+        return arguments[2], True  # a generator may return the result
+    piece: Any = (arguments or (Any,))[0]
+    return piece if piece in (str, bytes, Any) else list[piece], True

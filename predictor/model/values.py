@@ -1,0 +1,204 @@
+"""The input that a model takes and the result that it gives: their types, checked as JSON."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails, SchemaValidator
+
+from predictor.errors import InvalidInput, ModelFailed
+from predictor.model.encoding import encode_json, too_large
+from predictor.prediction import Json
+
+_CONFIG = ConfigDict(
+    allow_inf_nan=False, val_json_bytes="base64", ser_json_bytes="base64", cache_strings="none"
+)
+_STRICT = _CONFIG | ConfigDict(extra="forbid")
+_LARGE = 16 * 1024  # bytes of a value above which checking it ends at the first error
+_MANY_NAMES = 20_000  # in a value, above which unknown ones are ignored
+_MOST_ERRORS = 5  # that are reported of one value
+_COLLECTIONS = frozenset({"list", "tuple", "set", "frozenset", "deque", "dict"})
+#: What a JSON value begins with, and one of its kind that costs nothing.
+_KINDS = dict.fromkeys(b"-0123456789", "number") | {
+    ord('"'): "string", ord("["): "array", ord("{"): "object",
+}  # fmt: skip
+_EMPTY = {"number": b"0", "string": b'""', "array": b"[]", "object": b"{}"}
+#: Keys of a core schema whose values are no schemas.
+_NO_SCHEMAS = frozenset({"cls", "context", "default", "expected", "members", "metadata"})
+
+
+class Parameter(NamedTuple):
+    """A parameter of a model that is an input."""
+
+    name: str
+    type: Any
+    default: Any = ...  # required
+
+    @property
+    def is_required(self) -> bool:
+        """Whether it must be given; a Field may have constraints and no default."""
+        default = self.default
+        return default is ... or (isinstance(default, FieldInfo) and default.is_required())
+
+
+class Checked:
+    """Checks JSON values against a type, strictly. Raises what pydantic does for the type."""
+
+    def __init__(self, type_: Any, name: str, config: ConfigDict) -> None:
+        """`name`: what errors call the value."""
+        self._name = name
+        # A field of that name: so errors have it, and the config reaches the type.
+        namespace = {"__pydantic_config__": config}
+        whole = dataclasses.make_dataclass("Value", [(name, type_)], namespace=namespace)
+        self._adapter: TypeAdapter[Any] = TypeAdapter(whole)
+        # A million invalid items would take a second, and a gigabyte for their errors.
+        fast = _failing_fast(self._adapter.core_schema)
+        self._failing_fast = SchemaValidator(fast, _use_prebuilt=False)
+        # So would a million unknown names, which have no such option: they are ignored.
+        self._ignoring = SchemaValidator(_failing_fast(fast, "ignore"), _use_prebuilt=False)
+        try:
+            self._schema = self._adapter.json_schema()
+        except PydanticInvalidForJsonSchema as error:
+            raise PydanticSchemaGenerationError(str(error)) from None
+        self.kinds = self._kinds(self._schema["properties"][name])
+
+    def read(self, value: Json) -> Any:
+        """The value in Python's types. Raises ValidationError."""
+        text = b'{"%b":%b}' % (self._name.encode(), self.shortened(value))
+        validator: Any = self._adapter.validator
+        if len(text) > _LARGE:
+            is_flood = text.count(b":") > _MANY_NAMES
+            validator = self._ignoring if is_flood else self._failing_fast
+        return getattr(validator.validate_json(text, strict=True), self._name)
+
+    def shortened(self, value: Json) -> Json:
+        """The value; if it is of a wrong kind, an empty one: the error has a copy of it."""
+        kind = _KINDS.get(value[0], "")
+        return Json(_EMPTY[kind]) if kind and kind not in self.kinds else value
+
+    def _kinds(self, schema: dict[str, Any]) -> set[str]:
+        """The kinds of JSON values that a type may have."""
+        if name := schema.get("$ref", "").rpartition("/")[2]:
+            return self._kinds(self._schema["$defs"][name])
+        if any_of := schema.get("anyOf") or schema.get("oneOf"):
+            return set().union(*map(self._kinds, any_of))
+        kind = schema.get("type", "")
+        return {"number" if kind == "integer" else kind} if kind else set(_EMPTY)
+
+
+def _failing_fast(schema: Any, unknown_names: str = "") -> Any:
+    """A core schema whose collections are checked up to their first invalid item."""
+    if isinstance(schema, list):
+        return [_failing_fast(each, unknown_names) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    changed = {
+        key: value if key in _NO_SCHEMAS else _failing_fast(value, unknown_names)
+        for key, value in schema.items()
+    }
+    if schema.get("type") in _COLLECTIONS:
+        changed["fail_fast"] = True
+    for key in {"extra_behavior", "extra_fields_behavior"} & schema.keys():
+        changed[key] = unknown_names or schema[key]
+    return changed
+
+
+class Takes:
+    """The inputs of a model: one, whose value is the input, or several, as an object.
+
+    `type` describes the input. Where only the first of several must be given, its value will do.
+    """
+
+    def __init__(self, parameters: list[Parameter]) -> None:
+        first, *others = parameters
+        self._names, self._shorthand = [parameter.name for parameter in parameters], b""
+        self.type = first.type
+        if isinstance(first.default, FieldInfo):
+            self.type = Annotated[first.type, first.default]
+        if others:
+            fields: list[Any] = [
+                (name, type_, default if isinstance(default, FieldInfo) else Field(default))
+                for name, type_, default in parameters
+            ]
+            namespace = {"__pydantic_config__": _STRICT, "__doc__": "The inputs of the model."}
+            # Not a BaseModel: a parameter may be called like one of its methods.
+            self.type = dataclasses.make_dataclass(
+                "Input", fields, kw_only=True, namespace=namespace
+            )
+        self._checked = Checked(self.type, "input", _STRICT)
+        required = [parameter for parameter in parameters if parameter.is_required]
+        self._first = Checked(first.type, "input", _STRICT)
+        if others and required == [first] and "object" not in self._first.kinds:
+            self._shorthand, self.type = first.name.encode(), self.type | first.type
+
+    def read(self, value: Json) -> dict[str, Any]:
+        """The arguments, by their parameters' names. Raises InvalidInput."""
+        if self._shorthand and value[:1] != b"{":
+            value = Json(b'{"%b":%b}' % (self._shorthand, self._first.shortened(value)))
+        try:
+            read = self._checked.read(value)
+        except ValidationError as error:
+            raise InvalidInput(_sentences(error, self._names)) from None
+        return {self._names[0]: read} if len(self._names) == 1 else vars(read)
+
+
+class Gives:
+    """The result of a model. `type` describes it."""
+
+    def __init__(self, type_: Any, max_result: int) -> None:
+        self.type, self._max_result = type_, max_result
+        self._checked = None if type_ is Any else Checked(type_, "result", _CONFIG)
+
+    def write(self, value: Any, is_canceled: Callable[[], bool] = bool) -> Json:
+        """The result as JSON. Raises ModelFailed if it is not JSON, or not what was promised."""
+        written = encode_json(value, self._max_result, is_canceled)
+        is_checked = self.type is str and type(value) is str
+        return written if is_checked else self.check(written)
+
+    def bound(self, size: int) -> None:
+        """Raise ModelFailed if a result of so many bytes is too large."""
+        if size > self._max_result:
+            raise too_large(self._max_result)
+
+    def check(self, written: Json) -> Json:
+        """The result, if it has the type. Raises ModelFailed."""
+        if self._checked:
+            try:
+                self._checked.read(written)
+            except ValidationError as error:
+                message = f"The model's result does not match its type: {_sentences(error, [])}"
+                raise ModelFailed(message) from None
+        return written
+
+
+def place(path: tuple[int | str, ...]) -> str:
+    """A path into a value, like `input.items[3].name`."""
+    steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
+    return "".join(steps).removeprefix(".")[:100]
+
+
+def _sentences(error: ValidationError, names: list[str]) -> str:
+    """What is wrong, and where; never the values."""
+    problems = error.errors(include_url=False, include_input=False, include_context=False)
+    known = f"; there are: {', '.join(names)}" if len(names) > 1 else ""
+    sentences = [_sentence(problem, known) for problem in problems[:_MOST_ERRORS]]
+    if len(problems) > _MOST_ERRORS:
+        sentences.append(f"There are {len(problems) - _MOST_ERRORS} more errors.")
+    return " ".join(sentences)
+
+
+def _sentence(problem: ErrorDetails, known: str) -> str:
+    field, kind = f"Field '{place(problem['loc'])}'", problem["type"]
+    if kind == "missing":
+        return f"{field} is missing."
+    if kind in {"extra_forbidden", "unexpected_keyword_argument"}:
+        return f"{field} is not known{known if len(problem['loc']) == 2 else ''}."
+    if kind == "string_type":
+        return f"{field} must be a string."
+    reason = problem["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    if reason.startswith("Input should "):
+        return f"{field} must {reason.removeprefix('Input should ')}."
+    return f"{field}: {reason.rstrip('.')}."

@@ -1,0 +1,101 @@
+"""Values of a model's types: what is accepted, and what hostile clients send."""
+
+import json
+import random
+import time
+from typing import Annotated, Any, Literal
+
+import pytest
+from pydantic import Field
+
+from predictor.errors import InvalidInput, ModelFailed
+from predictor.model.signature import read_signature
+from predictor.model.values import Gives, Parameter, Takes
+from predictor.prediction import Json
+from tests.models import results, typed
+
+TYPES: dict[str, Takes] = {
+    "text": Takes([Parameter("text", str)]),
+    "number": Takes([Parameter("number", Annotated[float, Field(ge=0)])]),
+    "choice": Takes([Parameter("choice", Literal["a", "b"])]),
+    "bytes": Takes([Parameter("content", bytes)]),
+    "list": Takes([Parameter("numbers", list[int])]),
+    "nested": Takes([Parameter("rows", list[dict[str, list[float]]])]),
+    "union": Takes([Parameter("rows", list[int | str | typed.Item])]),
+    "model": read_signature(typed.price).takes,
+    "several": read_signature(typed.several).takes,
+}
+HUGE = 75_000  # items of a value of a megabyte or less
+
+
+def _hostile() -> list[bytes]:
+    source = random.Random(1)
+    names = ["input", "text", "items", "name", "count", "x", "__class__", "a" * 1000]
+    simple = [
+        b"null",
+        b"true",
+        b"-1",
+        b"1e308",
+        b"0.1",
+        b'""',
+        b'"\\u0000"',
+        b"[]",
+        b"{}",
+        b'"==="',
+    ]
+    made = [
+        *(b'"%b"' % (b"x" * HUGE), b"[%b]" % b",".join([b'"x"'] * HUGE), b"9" * 4000),
+        b"{%b}" % b",".join(b'"k%d":"x"' % n for n in range(HUGE)),
+        b'{"items":[%b]}' % b",".join([b'{"count":"x"}'] * (HUGE // 2)),
+        b'{"items":[%b]}' % b",".join([b"{}"] * HUGE),
+        b"[%b]" % b",".join([b'{"a":[1,"x"]}'] * (HUGE // 2)),
+        *(b"[" * 100 + b"]" * 100, b'{"text":' * 100 + b"1" + b"}" * 100),
+    ]
+    while len(made) < 200:
+        value: Any = json.loads(source.choice(simple))
+        for _ in range(source.randrange(5)):
+            value = source.choice([[value] * 3, {source.choice(names): value, "more": value}])
+        made.append(json.dumps(value).encode())
+    return made
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_hostile_values_cost_little_and_are_refused_in_a_sentence(name: str) -> None:
+    slowest = 0.0
+    for value in _HOSTILE:
+        began, sentence = time.thread_time(), "Field 'input"
+        try:
+            TYPES[name].read(Json(value))
+        except InvalidInput as error:
+            sentence = str(error)
+        slowest = max(slowest, time.thread_time() - began)
+        assert sentence.startswith("Field 'input")
+        assert len(sentence) < 1000
+    assert slowest < 0.1
+
+
+_HOSTILE = _hostile()
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        ({"scores": [0.1, 0.2, 0.3, float("nan")]}, r"result.scores\[3\] is NaN, which is no"),
+        ([1.0, {"a": float("-inf")}], r"result\[1\].a is infinite, which is not JSON"),
+        ({"a": [b"x"]}, r"result.a\[0\] is of type bytes, which is not JSON"),
+        (results.Point(1, object()), "result.y is of type object, which is not JSON"),
+        (typed.Order.model_construct(items=[typed.Item.model_construct(name=b"\xff")]),
+         r"result.items\[0\].name is of type bytes"),
+    ],
+)  # fmt: skip
+def test_what_is_not_json_in_a_result_is_named(value: Any, sentence: str) -> None:
+    with pytest.raises(ModelFailed, match=sentence):
+        Gives(Any, 10**6).write(value)
+
+
+def test_a_result_has_the_type_that_was_promised() -> None:
+    gives = Gives(typed.Price, 10**6)
+    assert gives.write({"total": 1, "currency": "EUR"}) == b'{"total":1,"currency":"EUR"}'
+    with pytest.raises(ModelFailed, match=r"'result.currency' must be 'EUR' or 'USD'"):
+        gives.write({"total": 1, "currency": "GBP"})
+    assert Gives(list[float], 100).write(results.Array()) == b"[1.0,2.0]"
