@@ -307,6 +307,7 @@ async def test_what_the_model_prints_is_the_parent_s_output(
     ("function", "sentence"),
     [
         ("broken:predict", "'tests.models.broken:predict': importing .* ValueError: no weights"),
+        ("hostile:Heavy", "starting it raised MemoryError: too heavy .*hostile.py, line"),
         (
             "dies_early:predict",
             "while it was loaded, process [0-9]+ of the model ended with status 5",
