@@ -71,6 +71,12 @@ class Config(settings.BaseSettings):
     """Worker processes that `predictor` starts."""
     concurrency: int = Field(10, ge=1, le=10000)
     """Concurrent predictions of one process."""
+    runs_in: Literal["thread", "process"] = "thread"
+    """Where predictions run: thread, or process: in processes of their own."""
+    spare: int = Field(1, ge=0, le=100)
+    """Processes with the model that are kept ready to replace one that ends."""
+    runs_per_process: int = Field(0, ge=0)
+    """Runs after which a process with the model is replaced; 0: never."""
     timeout: _Seconds = 300
     """Seconds that a run may take."""
     max_tries: int = Field(3, ge=1, le=1000)

@@ -30,7 +30,8 @@ class Run:
         #: Whether the result is no longer wanted: canceled, or timed out. An `async def` is
         #: canceled then. A `def` cannot be: it should check this, and return.
         self.canceled = False
-        self._emit = emit
+        #: sends an event whose data is JSON; for Predictor itself
+        self.emit = emit
         self._max_result = max_result
 
     def progress(self, fraction: float, message: str = "") -> None:
@@ -42,7 +43,7 @@ class Run:
             raise ValueError("progress must be a number from 0 to 1, not NaN")
         share = min(max(float(fraction), 0.0), 1.0)
         data = to_json({"fraction": share, "message": str(message)[:_MESSAGE]})
-        self._emit(EventKind.PROGRESS, Json(data))
+        self.emit(EventKind.PROGRESS, Json(data))
 
     def output(self, piece: Any) -> Json:
         """Send a part of the output, any JSON value, before the result is complete.
@@ -50,5 +51,5 @@ class Run:
         Returns it as JSON. Raises ModelFailed if it is none, or larger than PREDICTOR_MAX_RESULT.
         """
         written = encode_json(piece, self._max_result)
-        self._emit(EventKind.OUTPUT, written)
+        self.emit(EventKind.OUTPUT, written)
         return written
