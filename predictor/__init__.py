@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any
 from predictor.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from predictor.model.batching import batched
     from predictor.model.run import Run
 
-__all__ = ["InvalidInput", "Run", "__version__"]
+__all__ = ["InvalidInput", "Run", "__version__", "batched"]
 
 __version__ = "0.1.0"
 
@@ -18,4 +19,8 @@ def __getattr__(name: str) -> Any:
         from predictor.model.run import Run
 
         return Run
+    if name == "batched":
+        from predictor.model.batching import batched
+
+        return batched
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

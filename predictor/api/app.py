@@ -74,7 +74,7 @@ def create_app(config: Config) -> FastAPI:
             yield AppState(
                 config=config,
                 model=model,
-                slots=Slots(config.concurrency, lambda: model.abandoned),
+                slots=Slots(model.slots(config.concurrency), lambda: model.abandoned),
                 predictions=store,
                 changes=changes,
                 allowed=allowed,

@@ -5,7 +5,7 @@ import contextlib
 import inspect
 import os
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from predictor.errors import Canceled, ModelFailed, PredictionError
 from predictor.model.encoding import is_small
@@ -14,6 +14,9 @@ from predictor.model.signature import Signature, callee
 from predictor.model.values import Gives
 from predictor.prediction import Json
 from predictor.process import Threads, call_in_thread
+
+T = TypeVar("T")
+Outcome = Json | PredictionError
 
 
 class Way(Protocol):
@@ -87,8 +90,31 @@ class Local:
                 return signature.gives.write(result)
         return await self._in_thread(lambda: signature.gives.write(result, lambda: run.canceled))
 
-    async def _in_thread(self, work: Callable[[], Json]) -> Json:
-        def guarded() -> Json:
+    def call_batch(self, values: list[Json], run: Run) -> asyncio.Future[list[Outcome]]:
+        """The outcome for each of the inputs, of one call. Raises what the whole call raises."""
+        return asyncio.ensure_future(self._call_batch(values, run))
+
+    async def _call_batch(self, values: list[Json], run: Run) -> list[Outcome]:
+        signature, loop = self._signature, asyncio.get_running_loop()
+        read = [signature.takes.read(value) for value in values]
+        lists = {name: [each[name] for each in read] for name in read[0]}
+        arguments, named = signature.arguments(lists, run)
+
+        def write(results: Any) -> list[Outcome]:
+            return _write_each(results, len(values), signature.gives, run)
+
+        if not signature.is_async:
+            return await self._in_thread(
+                lambda: write(_settled(self._function(*arguments, **named), loop))
+            )
+        with _failures():
+            results = await self._function(*arguments, **named)
+            if isinstance(results, list) and all(map(is_small, results)):
+                return write(results)
+        return await self._in_thread(lambda: write(results))
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        def guarded() -> T:
             with _failures():
                 return work()
 
@@ -155,6 +181,25 @@ class _Pieces:
         else:
             joined = b"[%b]" % b",".join(self._written)
         return self._gives.check(Json(joined))
+
+
+def _write_each(results: Any, count: int, gives: Gives, run: Run) -> list[Outcome]:
+    """The outcome for each input of a batch: its result as JSON, or why there is none."""
+    is_list = hasattr(results, "__len__") and not isinstance(results, str | bytes | dict)
+    if not is_list or len(results) != count:
+        found = f"{len(results)} results" if is_list else f"a {type(results).__name__}"
+        reason = f"The model returned {found} for a batch of {count} inputs, not {count} results."
+        return [ModelFailed(reason) for _ in range(count)]
+    written = list[Outcome]()
+    for result in results:
+        try:
+            with _failures():
+                if isinstance(result, BaseException):
+                    raise result
+                written.append(gives.write(result, lambda: run.canceled))
+        except PredictionError as error:
+            written.append(error)
+    return written
 
 
 def _settled(value: Any, loop: asyncio.AbstractEventLoop) -> Any:

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from predictor.errors import ModelFailed, TimedOut
+from predictor.model.batching import Batches
 from predictor.model.local import Local, Way
 from predictor.model.run import Run
 from predictor.model.signature import read_signature
@@ -20,7 +21,10 @@ class Model:
     def __init__(self, target: Any, max_result: int = sys.maxsize) -> None:
         """Raises ConfigError for what cannot be a model."""
         self.signature = read_signature(target, max_result)
-        self._way: Way = Local(target, self.signature)
+        way = Local(target, self.signature)
+        self._way: Way = way
+        if batching := self.signature.batching:
+            self._way = Batches(way, way.call_batch, batching)
         self._max_result = max_result
         self._abandoned: set[asyncio.Future[Json]] = set()
         #: whether it is loaded and warm
@@ -40,6 +44,11 @@ class Model:
     def abandoned(self) -> int:
         """The number of calls that still run after a timeout or a cancel; each takes a slot."""
         return len(self._abandoned) + self._way.abandoned
+
+    def slots(self, concurrency: int) -> int:
+        """How many predictions may run at once: of batches, those of one run and of the next."""
+        batching = self.signature.batching
+        return max(concurrency, 2 * batching.max_size) if batching else concurrency
 
     async def start(self) -> None:
         """Load it, and warm it up. Raises what it does."""

@@ -29,12 +29,19 @@ _UNUSABLE = (PydanticUserError, NameError, TypeError, AttributeError, SyntaxErro
 
 
 @dataclass(frozen=True)
+class Batching:
+    max_size: int  # inputs of one call
+    max_wait: float  # seconds that an input waits for others
+
+
+@dataclass(frozen=True)
 class Signature:
     takes: Takes
     gives: Gives
     run: str | None  # name of the parameter for the run
     streams: bool  # the result comes in pieces
     is_async: bool
+    batching: Batching | None  # it takes and returns lists, of what takes and gives describe
     description: str
     by_position: list[str]
     by_name: list[str]
@@ -56,7 +63,8 @@ def read_signature(target: Any, max_result: int = sys.maxsize) -> Signature:
         except ValueError:  # some built-ins have none
             pass
     function = callee(target)
-    plain = _plain(function)
+    called = _called(function)
+    plain = inspect.unwrap(called)  # without decorators that name it
     parameters = _parameters(target, function)
     inputs, run = _inputs(parameters, plain, getattr(function, "keywords", {}))
     used = {parameter.name for parameter in inputs} | {run}
@@ -65,12 +73,15 @@ def read_signature(target: Any, max_result: int = sys.maxsize) -> Signature:
         len(parameters),
     )
     type_, streams = _result(plain)
+    if batching := getattr(called, "__batching__", None):
+        inputs, type_ = _of_one(inputs, run, type_, streams)
     return Signature(
         takes=_takes(inputs),
         gives=_gives(type_, max_result),
         run=run,
         streams=streams,
-        is_async=_is_async(function),
+        is_async=inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called),
+        batching=batching,
         description=inspect.getdoc(getattr(target, "func", target)) or "",
         by_position=[p.name for p in parameters[:count]],
         by_name=[p.name for p in parameters[count:] if p.name in used],
@@ -85,22 +96,11 @@ def callee(target: Any) -> Callable[..., Any]:
     return getattr(target, "predict", default)
 
 
-def _plain(function: Any) -> Any:
-    """The function that was written: without partials, and without decorators that name it."""
+def _called(function: Any) -> Any:
+    """The function in partials, or of an instance."""
     while isinstance(function, functools.partial):
         function = function.func
-    if not inspect.isroutine(function):
-        function = type(function).__call__
-    return inspect.unwrap(function)
-
-
-def _is_async(function: Any) -> bool:
-    while isinstance(function, functools.partial):
-        function = function.func
-    for each in (function, getattr(type(function), "__call__", None)):  # noqa: B004
-        if inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each):
-            return True
-    return False
+    return function if inspect.isroutine(function) else type(function).__call__
 
 
 def _parameters(target: Any, function: Callable[..., Any]) -> list[inspect.Parameter]:
@@ -163,6 +163,32 @@ def _check_input(type_: Any, name: str) -> None:
         raise ConfigError(f"parameter {name!r}: {reason}")
     for each in typing.get_args(type_):
         _check_input(each, name)
+
+
+def _of_one(
+    inputs: list[Parameter], run: str | None, returned: Any, streams: bool
+) -> tuple[list[Parameter], Any]:
+    """What one prediction of a batch takes and gives. Raises ConfigError."""
+    (name, type_, _), *others = inputs
+    if run or others:
+        raise ConfigError(f"@batched takes one list: remove {run or others[0].name!r}")
+    if streams:
+        raise ConfigError("@batched must return a list: it cannot be a generator")
+    if type_ is not Any and type_ is not list and typing.get_origin(type_) is not list:
+        kind = getattr(type_, "__name__", type_)
+        raise ConfigError(f"@batched takes a list: annotate {name!r} as list[{kind}]")
+    if returned not in (Any, list) and typing.get_origin(returned) is not list:
+        logger.warning("the result's type %s is no list: it is not checked", returned)
+    return [Parameter(name, _item(type_))], _item(returned)
+
+
+def _item(type_: Any) -> Any:
+    """The type of the items of a list, without the exceptions that are results of a batch."""
+    item = typing.get_args(type_)[0] if typing.get_origin(type_) is list else Any
+    is_union = typing.get_origin(item) in (typing.Union, types.UnionType)
+    kinds = typing.get_args(item) if is_union else [item]
+    kept = [each for each in kinds if not (inspect.isclass(each) and issubclass(each, Exception))]
+    return typing.Union[tuple(kept or [Any])]  # noqa: UP007 (of a tuple)
 
 
 def _takes(inputs: list[Parameter]) -> Takes:

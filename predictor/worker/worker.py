@@ -49,7 +49,7 @@ class Worker:
             config,
             StoreRetry(Redis(connection_pool=pool)),
             worker=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
-            slots=lambda: config.concurrency - self._model.abandoned,
+            slots=lambda: self._model.slots(config.concurrency) - self._model.abandoned,
         )
         self._redis = ClaimingRedis(self._claims)
         self._renewal = Renewal(config, self._claims, self._cancel)
@@ -68,7 +68,7 @@ class Worker:
             "on_shutdown": self._stop,
             "poll_delay": 0.005,  # while there is work; claims are collected meanwhile
             # Slots, timeout, tries, results and the end are ours: arq's limits are never reached.
-            "max_jobs": 2 * self._config.concurrency + 10,
+            "max_jobs": sys.maxsize // 10,
             "job_timeout": None,
             "max_tries": sys.maxsize,
             "keep_result": 0,
@@ -88,7 +88,8 @@ class Worker:
             await start_model(self._config.model, self._model)
         await self._renewal.start()
         notify_ready()
-        logger.info("worker ready: %s, %d at once", self._config.model, self._config.concurrency)
+        count = self._model.slots(self._config.concurrency)
+        logger.info("worker ready: %s, %d at once", self._config.model, count)
 
     async def predict(self, ctx: dict[Any, Any]) -> None:
         """arq's job. Raises the prediction's error after it was stored, so that arq logs it."""

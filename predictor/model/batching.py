@@ -1,0 +1,132 @@
+"""Batches: predictions that wait at the same time are one call of the model, with a list."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from itertools import islice
+from typing import Any, TypeVar
+
+from predictor.errors import ModelFailed
+from predictor.model.local import Outcome, Way
+from predictor.model.run import Run
+from predictor.model.signature import Batching
+from predictor.prediction import Json, new_id
+
+logger = logging.getLogger(__name__)
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_GRACE = 0.1  # seconds that a call which nobody waits for gets to clean up before it is abandoned
+
+#: A prediction: its result, its input, and when its run times out.
+_Item = tuple[asyncio.Future[Json], Json, float]
+
+
+def batched(*, max_size: int = 32, max_wait: float = 0.005) -> Callable[[F], F]:
+    """Mark a model that takes a list of inputs and returns a list of results; it stays as it is.
+
+    `max_size`: inputs of one call at most. `max_wait`: seconds that one waits for others at most.
+    """
+    if max_size < 1 or not 0 <= max_wait <= 60:
+        raise ValueError("max_size must be at least 1, and max_wait from 0 to 60 seconds")
+
+    def mark(function: F) -> F:
+        marked = getattr(function, "__func__", function)  # of a static method, or a bound one
+        marked.__dict__["__batching__"] = Batching(max_size, max_wait)
+        return function
+
+    return mark
+
+
+class Batches:
+    """Gathers single predictions, and runs them together, one call at a time.
+
+    A batch goes when the model is free, and as many wait as came last time, or it is full, or
+    `max_wait` has passed. A call that raises is run again in halves, until one input is left.
+    """
+
+    cancel_note = ""  # a canceled prediction ends at once; the others of its batch go on
+
+    def __init__(
+        self,
+        way: Way,
+        run_batch: Callable[[list[Json], Run], asyncio.Future[list[Outcome]]],
+        terms: Batching,
+    ) -> None:
+        """`run_batch` gives one outcome for each input; canceling its future ends the call."""
+        self._way, self._run_batch, self._terms = way, run_batch, terms
+        self._waiting: dict[asyncio.Future[Json], _Item] = {}
+        self._came = asyncio.Event()
+        self._usual = 1  # size of the last batch
+        self._serving: asyncio.Task[None] | None = None
+        self._abandoned: set[asyncio.Future[Any]] = set()
+
+    @property
+    def abandoned(self) -> int:
+        """Each call that outlives its batch counts as a full one."""
+        return self._terms.max_size * (len(self._abandoned) + self._way.abandoned)
+
+    async def start(self) -> None:
+        await self._way.start()
+
+    async def close(self) -> None:
+        await self._way.close()
+
+    def call(self, value: Json, run: Run) -> asyncio.Future[Json]:
+        result: asyncio.Future[Json] = asyncio.get_running_loop().create_future()
+        self._waiting[result] = result, value, run.deadline
+        result.add_done_callback(lambda result: self._waiting.pop(result, None))
+        self._came.set()
+        if not self._serving or self._serving.done():
+            self._serving = asyncio.create_task(self._serve())
+        return result
+
+    async def _serve(self) -> None:
+        while self._waiting:
+            await self._gather()
+            first = list(islice(self._waiting, self._terms.max_size))
+            parts = [[self._waiting.pop(result) for result in first]]
+            self._usual = len(first)
+            while parts:
+                part = [item for item in parts.pop() if not item[0].done()]
+                if part and not await self._run_part(part):
+                    half = len(part) // 2
+                    parts += [part[half:], part[:half]]
+
+    async def _gather(self) -> None:
+        await asyncio.sleep(0)  # for what comes in the same turn of the loop
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._terms.max_wait):
+                while len(self._waiting) < self._usual:
+                    self._came.clear()
+                    await self._came.wait()
+
+    async def _run_part(self, part: list[_Item]) -> bool:
+        """Run them in one call. False if they are to be run again, in halves."""
+        results, values, deadlines = zip(*part, strict=True)
+        run = Run(new_id(), max(deadlines))
+        call: asyncio.Future[Any] = self._run_batch(list(values), run)
+        all_left: asyncio.Future[Any] = asyncio.ensure_future(asyncio.wait(results))
+        await asyncio.wait([call, all_left], return_when=asyncio.FIRST_COMPLETED)
+        all_left.cancel()
+        run.canceled = True
+        if not call.done():
+            call.cancel()
+            self._abandoned.add(call)
+            call.add_done_callback(self._abandoned.discard)
+            # asyncio logs exceptions that were never retrieved.
+            call.add_done_callback(lambda call: call.cancelled() or call.exception())
+            await asyncio.wait({call}, timeout=_GRACE)
+            return True
+        error = ModelFailed() if call.cancelled() else call.exception()
+        if error and len(part) > 1:
+            reason = error.__cause__ or error
+            logger.warning("a batch of %d failed and is run again in halves: %r", len(part), reason)
+            return False
+        for result, outcome in zip(results, [error] if error else call.result(), strict=True):
+            if not result.done() and isinstance(outcome, BaseException):
+                result.set_exception(outcome)
+            elif not result.done():
+                result.set_result(outcome)
+        return True
