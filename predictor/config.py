@@ -118,6 +118,12 @@ class Config(settings.BaseSettings):
             raise ConfigError("; ".join(problems)) from None
 
     @property
+    def slots(self) -> int:
+        """How many predictions one process runs at once: 1 if each needs a copy of the weights."""
+        is_default = "concurrency" not in self.model_fields_set
+        return 1 if is_default and self.runs_in == "process" else self.concurrency
+
+    @property
     def store_url(self) -> str:
         return self.redis_url or "redis://localhost:6379"
 
@@ -137,8 +143,8 @@ class Config(settings.BaseSettings):
         return f"http://{host}:{self.port}"
 
     def environment(self) -> dict[str, str]:
-        """The same settings as environment variables."""
-        values = self.model_dump(exclude_none=True)
+        """The settings that are set, as environment variables."""
+        values = self.model_dump(exclude_none=True, exclude_unset=True)
         return {PREFIX + name.upper(): str(value) for name, value in values.items()}
 
 

@@ -19,7 +19,7 @@ from predictor.api.headers import RequestId
 from predictor.api.responses import EXCEPTION_HANDLERS
 from predictor.api.schemas import Bodies, Error
 from predictor.config import Config
-from predictor.model.loading import load_model, start_model
+from predictor.model.loading import configured_model, start_model
 from predictor.model.model import Model
 from predictor.process import ends_if_misconfigured, on_stop
 from predictor.store.changes import Changes
@@ -54,11 +54,12 @@ async def _starting(config: Config, model: Model) -> AsyncIterator[None]:
     yield
     if task:
         task.cancel()
+        await model.close()
 
 
 def create_app(config: Config) -> FastAPI:
     """The api as `config` says, its model loaded. Raises ConfigError."""
-    model = load_model(config.model, config.max_result)
+    model = configured_model(config)
     signature = model.signature
     store, allowed = Predictions(config), Allowed.parse(config.webhook_allow)
     bodies = Bodies(signature.takes.type, signature.gives.type)
@@ -74,7 +75,7 @@ def create_app(config: Config) -> FastAPI:
             yield AppState(
                 config=config,
                 model=model,
-                slots=Slots(model.slots(config.concurrency), lambda: model.abandoned),
+                slots=Slots(lambda: model.slots(config.slots), lambda: model.abandoned),
                 predictions=store,
                 changes=changes,
                 allowed=allowed,

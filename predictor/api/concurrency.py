@@ -11,9 +11,9 @@ _WAIT = 1.0  # seconds until a request is refused
 
 
 class Slots:
-    """At most `count` at once; an abandoned call that still runs fills a slot, too."""
+    """At most `count()` at once; an abandoned call that still runs fills a slot, too."""
 
-    def __init__(self, count: int, abandoned: Callable[[], int]) -> None:
+    def __init__(self, count: Callable[[], int], abandoned: Callable[[], int]) -> None:
         self._count, self._abandoned, self._taken = count, abandoned, 0
         self._freed = asyncio.Condition()
         self._average = 1.0  # seconds that a prediction takes: a moving average
@@ -22,12 +22,12 @@ class Slots:
     async def take(self) -> AsyncIterator[None]:
         """Hold a slot. Raises Overloaded if none is freed within a second."""
         deadline = time.monotonic() + _WAIT
-        while self._taken + self._abandoned() >= self._count:
+        while self._taken + self._abandoned() >= (count := self._count()):
             left = deadline - time.monotonic()
             if left <= 0:
-                taken = "The only slot is" if self._count == 1 else f"All {self._count} slots are"
+                taken = "The only slot is" if count == 1 else f"All {count} slots are"
                 message = f"{taken} taken; try again later, or with Async-Mode: true."
-                raise Overloaded(message, retry_after=self._average / self._count)
+                raise Overloaded(message, retry_after=self._average / max(1, count))
             # An abandoned call does not notify, so poll.
             pause = min(left, _WAIT / 20) if self._abandoned() else left
             with suppress(TimeoutError):

@@ -8,8 +8,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from predictor.errors import ModelFailed
-from predictor.model.local import Outcome, Way
-from predictor.model.run import Run
+from predictor.model.run import Run, Way
 from predictor.model.signature import Batching
 from predictor.prediction import Json, new_id
 
@@ -48,14 +47,9 @@ class Batches:
 
     cancel_note = ""  # a canceled prediction ends at once; the others of its batch go on
 
-    def __init__(
-        self,
-        way: Way,
-        run_batch: Callable[[list[Json], Run], asyncio.Future[list[Outcome]]],
-        terms: Batching,
-    ) -> None:
-        """`run_batch` gives one outcome for each input; canceling its future ends the call."""
-        self._way, self._run_batch, self._terms = way, run_batch, terms
+    def __init__(self, way: Way, terms: Batching) -> None:
+        self._way, self._terms = way, terms
+        self.call_batch = way.call_batch
         self._waiting: dict[asyncio.Future[Json], _Item] = {}
         self._came = asyncio.Event()
         self._usual = 1  # size of the last batch
@@ -106,7 +100,7 @@ class Batches:
         """Run them in one call. False if they are to be run again, in halves."""
         results, values, deadlines = zip(*part, strict=True)
         run = Run(new_id(), max(deadlines))
-        call: asyncio.Future[Any] = self._run_batch(list(values), run)
+        call: asyncio.Future[Any] = self.call_batch(list(values), run)
         all_left: asyncio.Future[Any] = asyncio.ensure_future(asyncio.wait(results))
         await asyncio.wait([call, all_left], return_when=asyncio.FIRST_COMPLETED)
         all_left.cancel()

@@ -37,7 +37,7 @@ if __name__ == "__main__":
     _tie_to_parent()  # first of all: what follows takes long
 
 import uvloop
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 from predictor.config import Config
 from predictor.errors import Canceled, ConfigError, PredictionError
@@ -45,7 +45,7 @@ from predictor.model.frames import PART, Kind, frame, read
 from predictor.model.loading import load_model, start_model
 from predictor.model.model import Model
 from predictor.model.run import Run
-from predictor.prediction import EventKind, Json, PredictionId
+from predictor.prediction import EventKind, Json, PredictionId, encode, splice
 from predictor.process import configure_logging, on_stop
 
 _TRACE = 20_000  # characters of a traceback that are sent
@@ -68,22 +68,34 @@ class _Child:
         with contextlib.suppress(EOFError, OSError):
             while True:
                 kind, body = await read(reader, sys.maxsize)
-                if kind is Kind.RUN:
-                    self._begin(*body.split(b" ", 2))
+                if kind in {Kind.RUN, Kind.BATCH}:
+                    self._begin(kind, *body.split(b" ", 2))
                 elif self._run:
                     self._run.canceled = True
                     self._task.cancel()
         if self._run:
             os.killpg(0, signal.SIGKILL)
 
-    def _begin(self, id_: bytes, deadline: bytes, value: bytes) -> None:
+    def _begin(self, kind: Kind, id_: bytes, deadline: bytes, value: bytes) -> None:
         def emit(kind: EventKind, data: Json) -> None:
             self._say(run, Kind[kind.name], data)
 
         run = self._run = Run(PredictionId(id_.decode()), float(deadline), emit, self._max_result)
         # No time limit: the parent has it.
-        self._task = asyncio.ensure_future(self._model.run(Json(value), 10**6, run))
+        is_batch, seconds = kind is Kind.BATCH, 10**6
+        call = self._batch(value, run) if is_batch else self._model.run(Json(value), seconds, run)
+        self._task = asyncio.ensure_future(call)
         self._answering = asyncio.ensure_future(self._answer(run))
+
+    async def _batch(self, values: bytes, run: Run) -> Json:
+        outcomes = await self._model.call_batch([*map(encode, from_json(values))], run)
+        written = [
+            splice(result=each)
+            if isinstance(each, bytes)
+            else encode({"code": each.code, "message": str(each)})
+            for each in outcomes
+        ]
+        return Json(b"[%b]" % b",".join(written))
 
     async def _answer(self, run: Run) -> None:
         try:

@@ -18,6 +18,7 @@ class Kind(enum.IntEnum):
     OUTPUT = 6
     RESULT = 7
     ERROR = 8  # `["code", "message", "traceback"]`
+    BATCH = 9  # to the child: as RUN, with a list of inputs
 
 
 def frame(kind: Kind, body: bytes) -> bytes:

@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from predictor.config import Config
 from predictor.errors import ConfigError
 from predictor.model.model import Model
+from predictor.model.processes import Processes
 
 logger = logging.getLogger(__name__)
 
@@ -19,13 +21,21 @@ logger = logging.getLogger(__name__)
 _MOVED = {"predictor.mock": "predictor.model.mock"}
 
 
-def load_model(path: str, max_result: int = sys.maxsize) -> Model:
+def configured_model(config: Config) -> Model:
+    """The model, to be run as `config` says. Not started yet. Raises ConfigError."""
+    processes = Processes(config, config.slots) if config.runs_in == "process" else None
+    return load_model(config.model, config.max_result, processes)
+
+
+def load_model(
+    path: str, max_result: int = sys.maxsize, processes: Processes | None = None
+) -> Model:
     """The model at `path`: "package.module:name", where the name may have dots. Not started yet.
 
     `max_result`: bytes of a result, or of a piece of output, at most. Raises ConfigError.
     """
     with explained(path):
-        return Model(_find(path), max_result)
+        return Model(_find(path), max_result, processes)
 
 
 @contextlib.contextmanager
@@ -34,7 +44,9 @@ def explained(path: str) -> Iterator[None]:
     try:
         yield
     except ConfigError as error:
-        raise ConfigError(f"PREDICTOR_MODEL: {path!r}: {error}") from error.__cause__
+        prefix = "PREDICTOR_MODEL: "
+        reason = str(error).removeprefix(f"{prefix}{path!r}: ")  # of a process that runs it
+        raise ConfigError(f"{prefix}{path!r}: {reason}") from error.__cause__
 
 
 async def start_model(path: str, model: Model) -> None:
@@ -43,6 +55,8 @@ async def start_model(path: str, model: Model) -> None:
     with explained(path):
         try:
             await model.start()
+        except ConfigError:
+            raise
         except Exception as error:
             logger.exception("the model cannot be started")
             reason = f"{type(error).__name__}: {error}{_place(error)}"

@@ -5,38 +5,17 @@ import contextlib
 import inspect
 import os
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from predictor.errors import Canceled, ModelFailed, PredictionError
 from predictor.model.encoding import is_small
-from predictor.model.run import Run
+from predictor.model.run import Outcome, Run
 from predictor.model.signature import Signature, callee
 from predictor.model.values import Gives
 from predictor.prediction import Json
 from predictor.process import Threads, call_in_thread
 
 T = TypeVar("T")
-Outcome = Json | PredictionError
-
-
-class Way(Protocol):
-    """How a model is run."""
-
-    #: how a call ends that is canceled while it runs; empty: at once
-    cancel_note: str
-
-    @property
-    def abandoned(self) -> int:
-        """The number of calls that still run though they were canceled."""
-
-    async def start(self) -> None:
-        """Return when the model is loaded and warm. Raises what the model does."""
-
-    async def close(self) -> None:
-        """End what runs."""
-
-    def call(self, value: Json, run: Run) -> asyncio.Future[Json]:
-        """The result for an input. Raises PredictionError."""
 
 
 class Local:

@@ -7,8 +7,9 @@ from typing import Any
 
 from predictor.errors import ModelFailed, TimedOut
 from predictor.model.batching import Batches
-from predictor.model.local import Local, Way
-from predictor.model.run import Run
+from predictor.model.local import Local
+from predictor.model.processes import Processes
+from predictor.model.run import Run, Way
 from predictor.model.signature import read_signature
 from predictor.prediction import Json, new_id
 
@@ -18,13 +19,16 @@ _GRACE = 0.1  # seconds that a call which timed out gets to clean up before it i
 class Model:
     """A function, an instance or a class: what it takes and gives, and its runs."""
 
-    def __init__(self, target: Any, max_result: int = sys.maxsize) -> None:
-        """Raises ConfigError for what cannot be a model."""
+    def __init__(
+        self, target: Any, max_result: int = sys.maxsize, processes: Processes | None = None
+    ) -> None:
+        """`processes`: where it runs, if not in this one. Raises ConfigError."""
         self.signature = read_signature(target, max_result)
-        way = Local(target, self.signature)
-        self._way: Way = way
+        self._processes = processes
+        self._way: Way = processes or Local(target, self.signature)
+        self.call_batch = self._way.call_batch
         if batching := self.signature.batching:
-            self._way = Batches(way, way.call_batch, batching)
+            self._way = Batches(self._way, batching)
         self._max_result = max_result
         self._abandoned: set[asyncio.Future[Json]] = set()
         #: whether it is loaded and warm
@@ -47,13 +51,19 @@ class Model:
 
     def slots(self, concurrency: int) -> int:
         """How many predictions may run at once: of batches, those of one run and of the next."""
+        if self._processes:
+            concurrency = self._processes.alive
         batching = self.signature.batching
-        return max(concurrency, 2 * batching.max_size) if batching else concurrency
+        return max(concurrency, 2 * batching.max_size) if batching and concurrency else concurrency
 
     async def start(self) -> None:
         """Load it, and warm it up. Raises what it does."""
         await self._way.start()
         self.is_ready = True
+
+    async def close(self) -> None:
+        """End its processes, if it has any."""
+        await self._way.close()
 
     def check(self, value: Json) -> None:
         """Raise InvalidInput if this is no input of the model."""

@@ -16,11 +16,12 @@ from pydantic_core import from_json
 from predictor.config import Config
 from predictor.errors import BY_CODE, ConfigError, ModelFailed
 from predictor.model.frames import PART, Kind, read, write
-from predictor.model.run import Run
-from predictor.prediction import EventKind, Json
+from predictor.model.run import Outcome, Run
+from predictor.prediction import EventKind, Json, encode
 
 logger = logging.getLogger(__name__)
 
+_MOST = 2**31  # bytes of a frame
 _GRACE = 0.2  # seconds that a canceled prediction has to end before its process is killed
 _EXIT = 0.8  # seconds that a process has to exit by itself
 _BACK_OFF = (0.2, 60.0)  # seconds until a restart: the first, and the longest; doubled each time
@@ -83,13 +84,13 @@ class _Child:
         how = f"signal {-status}, {signal.strsignal(-status)}" if status < 0 else f"status {status}"
         return f"process {process.pid} of the model ended with {how}"
 
-    async def call(self, value: Json, run: Run) -> Json:
+    async def call(self, value: Json, run: Run, kind: Kind = Kind.RUN) -> Json:
         """The result. If this is canceled, the process must be ended if it has not answered."""
         answer = self.answer = _future()
         self._run, head = run, f"{run.id} {run.deadline!r} ".encode()
         try:
             with suppress(OSError, RuntimeError):  # it is dead: so will the answer be
-                await write(self._writer, Kind.RUN, head, value)
+                await write(self._writer, kind, head, value)
             head = b""
             return Json(await asyncio.shield(answer))
         except asyncio.CancelledError:
@@ -115,7 +116,7 @@ class _Child:
     async def _read(self, reader: asyncio.StreamReader) -> None:
         try:
             for count in itertools.count(1):
-                self._hear(*await read(reader, max(self._config.max_result, 2**20)))
+                self._hear(*await read(reader, _MOST))
                 if count % 50 == 0:
                     await asyncio.sleep(0)  # thousands may have come at once
         except (EOFError, OSError):
@@ -201,13 +202,24 @@ class Processes:
         """
         return self._add(self._call(value, run))
 
+    def call_batch(self, values: list[Json], run: Run) -> asyncio.Future[list[Outcome]]:
+        """Run several predictions in one call of the model."""
+        return self._add(self._call_batch(values, run))
+
+    async def _call_batch(self, values: list[Json], run: Run) -> list[Outcome]:
+        answer = await self._call(Json(b"[%b]" % b",".join(values)), run, Kind.BATCH)
+        return [
+            BY_CODE[each["code"]](each["message"]) if "code" in each else encode(each["result"])
+            for each in from_json(answer)
+        ]
+
     def _add(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _call(self, value: Json, run: Run) -> Json:
+    async def _call(self, value: Json, run: Run, kind: Kind = Kind.RUN) -> Json:
         async with self._turns:
             while not (idle := [c for c in self._children if c.is_usable and not c.answer]):
                 self._freed.clear()
@@ -215,7 +227,7 @@ class Processes:
             # The most used one: those that `runs_per_process` ends must not end at the same time.
             child = max(idle, key=lambda child: child.answers)
             try:
-                return await child.call(value, run)
+                return await child.call(value, run, kind)
             finally:
                 if child.answer:
                     child.end("its prediction did not end when it was canceled")

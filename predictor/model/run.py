@@ -1,14 +1,18 @@
 """The second parameter of a model: reports progress and partial output of one run."""
 
+import asyncio
 import math
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic_core import to_json
 
+from predictor.errors import PredictionError
 from predictor.model.encoding import encode_json
 from predictor.prediction import EventKind, Json, PredictionId
+
+Outcome = Json | PredictionError
 
 _MESSAGE = 1000  # longest message of a progress, in characters
 
@@ -53,3 +57,26 @@ class Run:
         written = encode_json(piece, self._max_result)
         self.emit(EventKind.OUTPUT, written)
         return written
+
+
+class Way(Protocol):
+    """How a model is run."""
+
+    #: how a call ends that is canceled while it runs; empty: at once
+    cancel_note: str
+
+    @property
+    def abandoned(self) -> int:
+        """The number of calls that still run though they were canceled."""
+
+    async def start(self) -> None:
+        """Return when the model is loaded and warm. Raises what the model does."""
+
+    async def close(self) -> None:
+        """End what runs."""
+
+    def call(self, value: Json, run: Run) -> asyncio.Future[Json]:
+        """The result for an input. Raises PredictionError."""
+
+    def call_batch(self, values: list[Json], run: Run) -> asyncio.Future[list[Outcome]]:
+        """The outcomes for inputs, in one call. Raises what the whole call raises."""

@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 from predictor import errors
 from predictor.config import Config
 from predictor.model.emitter import Emitter
-from predictor.model.loading import load_model, start_model
+from predictor.model.loading import configured_model, start_model
 from predictor.model.run import Run
 from predictor.prediction import Json, Output, PredictionId
 from predictor.process import configure_logging, ends_if_misconfigured, notify_ready, on_stop
@@ -49,7 +49,7 @@ class Worker:
             config,
             StoreRetry(Redis(connection_pool=pool)),
             worker=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
-            slots=lambda: self._model.slots(config.concurrency) - self._model.abandoned,
+            slots=lambda: self._model.slots(config.slots) - self._model.abandoned,
         )
         self._redis = ClaimingRedis(self._claims)
         self._renewal = Renewal(config, self._claims, self._cancel)
@@ -84,11 +84,11 @@ class Worker:
         on_stop(functools.partial(self._on_signal, asyncio.get_running_loop()))
         with ends_if_misconfigured():
             await self._claims.open()
-            self._model = load_model(self._config.model, self._config.max_result)
+            self._model = configured_model(self._config)
             await start_model(self._config.model, self._model)
         await self._renewal.start()
         notify_ready()
-        count = self._model.slots(self._config.concurrency)
+        count = self._model.slots(self._config.slots)
         logger.info("worker ready: %s, %d at once", self._config.model, count)
 
     async def predict(self, ctx: dict[Any, Any]) -> None:
@@ -162,6 +162,7 @@ class Worker:
         """Return unfinished predictions to the queue."""
         await self._claims.requeue(*self._claims.held)
         await self._renewal.stop()
+        await self._model.close()
         if count := self._claims.requeued:
             logger.info("worker stopped; predictions requeued: %d", count)
 

@@ -11,7 +11,7 @@ from tests.processes import Processes, eventually
 
 
 async def test_no_free_slot_is_a_503_with_retry_after() -> None:
-    slots = Slots(2, lambda: 0)
+    slots = Slots(lambda: 2, lambda: 0)
     async with slots.take(), slots.take():
         began = time.monotonic()
         with pytest.raises(Overloaded, match="All 2 slots are taken") as refused:
@@ -24,14 +24,14 @@ async def test_no_free_slot_is_a_503_with_retry_after() -> None:
 
 
 async def test_the_message_for_one_slot_is_in_the_singular() -> None:
-    slots = Slots(1, lambda: 1)
+    slots = Slots(lambda: 1, lambda: 1)
     with pytest.raises(Overloaded, match="The only slot is taken"):
         async with slots.take():
             raise AssertionError("must not run")
 
 
 async def test_requests_wait_briefly_for_a_slot() -> None:
-    slots = Slots(1, lambda: 0)
+    slots = Slots(lambda: 1, lambda: 0)
     order: list[int] = []
 
     async def use(number: int) -> None:
@@ -45,7 +45,7 @@ async def test_requests_wait_briefly_for_a_slot() -> None:
 
 async def test_an_abandoned_call_fills_a_slot() -> None:
     abandoned = 1
-    slots = Slots(1, lambda: abandoned)
+    slots = Slots(lambda: 1, lambda: abandoned)
     with pytest.raises(Overloaded):
         async with slots.take():
             raise AssertionError("must not run")
@@ -56,7 +56,7 @@ async def test_an_abandoned_call_fills_a_slot() -> None:
 
 async def test_the_slot_of_an_abandoned_call_is_freed_when_it_ends() -> None:
     abandoned = 1
-    slots = Slots(1, lambda: abandoned)
+    slots = Slots(lambda: 1, lambda: abandoned)
 
     async def take() -> None:
         async with slots.take():
@@ -69,7 +69,7 @@ async def test_the_slot_of_an_abandoned_call_is_freed_when_it_ends() -> None:
 
 
 async def test_a_failed_request_frees_its_slot() -> None:
-    slots = Slots(1, lambda: 0)
+    slots = Slots(lambda: 1, lambda: 0)
     with pytest.raises(ZeroDivisionError):
         async with slots.take():
             raise ZeroDivisionError
