@@ -21,6 +21,7 @@ from predictor import errors
 from predictor.config import Config, misspelled
 
 T = TypeVar("T")
+IdleThreads = list[SimpleQueue[Callable[[], None]]]
 _FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -67,52 +68,36 @@ def ends_if_misconfigured() -> Iterator[None]:
         sys.exit(os.EX_CONFIG)
 
 
-def start_thread(work: Callable[[], None]) -> None:
-    """Do it in a daemon thread of its own."""
-    threading.Thread(target=work, daemon=True).start()
+def call_in_thread(call: Callable[[], T], idle: IdleThreads | None = None) -> asyncio.Future[T]:
+    """Call in a daemon thread, which goes on if the future is canceled.
 
-
-class Threads:
-    """Daemon threads that are reused: what a model keeps in `threading.local` stays there.
-
-    No ThreadPoolExecutor: a call that never returns would delay the exit of the process.
+    `idle`: threads that are reused; what a model keeps in `threading.local` stays there. No
+    ThreadPoolExecutor: a call that never returns would delay the exit of the process.
     """
-
-    def __init__(self) -> None:
-        self._idle: list[SimpleQueue[Callable[[], None]]] = []
-
-    def start(self, work: Callable[[], None]) -> None:
-        """Do it in an idle thread, or in a new one."""
-        if self._idle:
-            waiting = self._idle.pop()
-        else:
-            waiting = SimpleQueue()
-            start_thread(functools.partial(self._serve, waiting))
-        waiting.put(work)
-
-    def _serve(self, waiting: SimpleQueue[Callable[[], None]]) -> None:
-        while True:
-            waiting.get()()  # kept in no variable: its result may be large
-            self._idle.append(waiting)
-
-
-def call_in_thread(
-    call: Callable[[], T], start: Callable[[Callable[[], None]], None] = start_thread
-) -> asyncio.Future[T]:
-    """Call in a thread, which goes on if the future is canceled."""
-    loop = asyncio.get_running_loop()
+    loop, context = asyncio.get_running_loop(), contextvars.copy_context()
     future: asyncio.Future[T] = loop.create_future()
+    is_new, waiting = not idle, idle.pop() if idle else SimpleQueue()
 
     def work() -> None:
         try:
-            settle = functools.partial(future.set_result, call())
+            settle = functools.partial(future.set_result, context.run(call))
         except BaseException as error:
             settle = functools.partial(future.set_exception, error)
+        if idle is not None:
+            idle.append(waiting)  # first: the next call may come at once
         with contextlib.suppress(RuntimeError):  # the loop is closed
             loop.call_soon_threadsafe(lambda: future.cancelled() or settle())
 
-    start(functools.partial(contextvars.copy_context().run, work))
+    waiting.put(work)
+    if is_new:
+        threading.Thread(target=_serve, args=(waiting, idle is None), daemon=True).start()
     return future
+
+
+def _serve(waiting: SimpleQueue[Callable[[], None]], is_once: bool) -> None:
+    waiting.get()()  # kept in no variable: its result may be large
+    while not is_once:
+        waiting.get()()
 
 
 def notify_ready() -> None:

@@ -192,7 +192,7 @@ async def test_results_fail_alone(seen: Seen) -> None:
     result = await outcomes(Model(predict), *range(6))
     assert [result[0], result[5]] == [0.5, 0.5]
     assert [type(each) for each in result[1:5]] == [ModelFailed] * 4
-    messages = ["failed on this", "has not its type", "result is NaN", "not JSON"]
+    messages = ["failed on this", "does not match", "result is NaN", "not JSON"]
     assert all(part in str(each) for part, each in zip(messages, result[1:5], strict=True))
 
 

@@ -13,7 +13,7 @@ from predictor.model.run import Outcome, Run
 from predictor.model.signature import Signature, callee
 from predictor.model.values import Gives
 from predictor.prediction import Json
-from predictor.process import Threads, call_in_thread
+from predictor.process import IdleThreads, call_in_thread
 
 T = TypeVar("T")
 
@@ -24,7 +24,7 @@ class Local:
     def __init__(self, target: Any, signature: Signature) -> None:
         self._target, self._signature = target, signature
         self._function = callee(target)
-        self._threads = Threads()
+        self._idle: IdleThreads = []
         self._abandoned: set[asyncio.Future[Any]] = set()
         self.cancel_note = ""
         if signature.streams and not signature.is_async:
@@ -41,11 +41,11 @@ class Local:
 
     async def start(self) -> None:
         if inspect.isclass(self._target):
-            self._target = await call_in_thread(self._target, self._threads.start)
+            self._target = await call_in_thread(self._target, self._idle)
             self._function = callee(self._target)
         if warm_up := getattr(self._target, "warm_up", None):
             loop = asyncio.get_running_loop()
-            await call_in_thread(lambda: _settled(warm_up(), loop), self._threads.start)
+            await call_in_thread(lambda: _settled(warm_up(), loop), self._idle)
 
     async def close(self) -> None:
         pass
@@ -97,7 +97,7 @@ class Local:
             with _failures():
                 return work()
 
-        thread = call_in_thread(guarded, self._threads.start)
+        thread = call_in_thread(guarded, self._idle)
         try:
             return await asyncio.shield(thread)
         finally:
