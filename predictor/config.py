@@ -88,7 +88,7 @@ class Config(settings.BaseSettings):
     """Seconds that a result is kept."""
     max_result: int = Field(16777216, ge=1, le=2**28)
     """Largest result, or piece of output, in bytes; at most 268435456."""
-    max_body: int = Field(1048576, ge=1)
+    max_body: int = Field(10485760, ge=1)
     """Largest request body, in bytes."""
     webhook_secrets: Annotated[str, AfterValidator(_signing_secrets)] = Field("", repr=False)
     """Secrets that sign webhooks, whsec_…, comma-separated."""

@@ -5,7 +5,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Coroutine
-from typing import Annotated, Any, Literal, NamedTuple, Self, get_type_hints
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self, get_type_hints
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
@@ -26,6 +26,13 @@ _EVENT_ID = re.compile(r"[0-9]{1,16}-[0-9]{1,16}")
 _VISIBLE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 _PREFERENCE = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*(?:"|$))+')
+_MEDIA_RANGE = re.compile(r"([^\s,;]+)[^,]*?(?:; *q=([01]?\.[0-9]{0,3}|[01]) *)?(?:,|$)")
+#: Media types that no browser takes for a document or a script, and those that are no file's.
+_FILE = re.compile(
+    r"(application|audio|font|image|model|video)/(?!.*(html|script|xml)$)[a-z0-9_.+-]{1,99}"
+)
+_NO_FILES = {"*", "*/*", "application/*", "application/json", "text/event-stream"}
+FILE: Final = "application/octet-stream"
 
 
 class ResponseHeader(NamedTuple):
@@ -61,6 +68,8 @@ IDEMPOTENCY_REPLAYED = ResponseHeader(
 CONNECTION = ResponseHeader(
     "Connection", "`close`: the body was not read.", "^close$", lambda: "close"
 )
+VARY = ResponseHeader("Vary", "The result may be JSON, or bytes.", "^Accept$", lambda: "Accept")
+NO_SNIFF = ResponseHeader("X-Content-Type-Options", "Of bytes.", "^nosniff$", lambda: "nosniff")
 NO_STORE = CACHE_CONTROL()
 STREAM = NO_STORE | {"X-Accel-Buffering": "no"}
 
@@ -90,6 +99,18 @@ class Preferences(NamedTuple):
         names = ["respond-async"] if self.respond_async else []
         names += [] if self.wait is None else [f"wait={self.wait}"]
         return PREFERENCE_APPLIED(", ".join(names)) if names else {}
+
+
+def file_type(accept: list[str]) -> str | None:
+    """The media type in which bytes are preferred; None: as JSON. Of equal ones the first counts.
+
+    Never one in which a browser would run what a client has sent.
+    """
+    ranges = _MEDIA_RANGE.findall(",".join([*accept, "*/*;q=.001"]).lower())
+    preferred: str = max(ranges, key=lambda each: float(f"0{each[1] or 1}"))[0]
+    if preferred in _NO_FILES or preferred.endswith("+json"):
+        return None
+    return preferred if _FILE.fullmatch(preferred) else FILE
 
 
 def _mode(values: list[str]) -> bool:

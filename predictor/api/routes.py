@@ -14,6 +14,7 @@ from predictor.api.dependencies import Given, PathId, Store, WebhookId, app_stat
 from predictor.api.events import EXAMPLE, follow, wait_for_end
 from predictor.api.request import read_input, while_connected
 from predictor.api.responses import described, raises
+from predictor.model.signature import Signature
 from predictor.prediction import Job, Json, Prediction, State, Webhook, new_id
 from predictor.webhooks.target import check_target
 
@@ -44,7 +45,7 @@ async def predict(request: Request, options: Given[headers.PredictHeaders]) -> R
         run = queued.stream if is_stream else queued.run
     else:
         run = sync.stream if is_stream else sync.run
-    return await while_connected(request, run(request, value, options.cancel_after))
+    return await while_connected(request, run(request, value, options))
 
 
 async def _queue(request: Request, value: Json, options: headers.PredictHeaders) -> Response:
@@ -68,7 +69,7 @@ async def _queue(request: Request, value: Json, options: headers.PredictHeaders)
         with suppress(errors.StoreUnavailable):  # it is accepted all the same
             prediction = await while_connected(request, wait_for_end(state, id_, seconds))
     if prediction and not prediction.is_active:
-        return responses.outcome(prediction, more, with_id=False)
+        return responses.outcome(request, prediction, more, with_id=False)
     more |= headers.RETRY_AFTER((prediction or submitted).retry_after)
     message = "Request received. Processing asynchronously."
     return responses.json(to_json({"message": message, "prediction_id": id_}), 202, more)
@@ -91,7 +92,8 @@ async def read_prediction(request: Request, options: Given[headers.ReadHeaders])
         prediction = await while_connected(request, wait_for_end(state, id_, wait))
     else:
         prediction = await state["predictions"].read(id_)
-    return responses.outcome(prediction, headers.Preferences(wait=wait).applied(), with_id=True)
+    applied = headers.Preferences(wait=wait).applied()
+    return responses.outcome(request, prediction, applied, with_id=True)
 
 
 @predictions.get(
@@ -210,17 +212,21 @@ async def ready(request: Request, store: Store) -> schemas.Health:
     return schemas.Health(status="ready")
 
 
-def create_router(bodies: schemas.Bodies) -> APIRouter:
+def create_router(bodies: schemas.Bodies, signature: Signature) -> APIRouter:
     """The endpoints whose bodies depend on the model's types."""
     typed = APIRouter(route_class=headers.DirectRoute, tags=["predictions"])
 
     async def body(_: bodies.request) -> None:  # type: ignore[name-defined]
         """Documents the body."""
 
+    file = {headers.FILE: {"schema": {"type": "string", "format": "binary"}}}
+    more = {"content": file | {"*/*": file[headers.FILE]}} if signature.gives.is_bytes else {}
+    ended = (*_ENDED, headers.VARY, headers.NO_SNIFF) if more else _ENDED
     typed.post(
         "/predict",
         dependencies=[Depends(body)],
-        responses=described(200, bodies.output, *_ENDED, *_ACCEPTED)
+        openapi_extra={"requestBody": {"content": file}} if signature.takes.is_bytes else None,
+        responses=described(200, bodies.output, *ended, *_ACCEPTED, **more)
         | described(202, schemas.PredictionAccepted, *_ACCEPTED, headers.RETRY_AFTER)
         | raises(
             *(*errors.RequestError.__subclasses__(), *_FAILURES, errors.UnknownPrediction),
@@ -231,7 +237,7 @@ def create_router(bodies: schemas.Bodies) -> APIRouter:
     typed.get(
         "/predict/{prediction_id}",
         dependencies=[Depends(path_id)],
-        responses=described(200, bodies.done, *_ENDED)
+        responses=described(200, bodies.done, *ended, **more)
         | described(202, schemas.PredictionPending, *_PENDING, headers.PREFERENCE_APPLIED)
         | _UNKNOWN
         | raises(*_FAILURES, ended=_ENDED),

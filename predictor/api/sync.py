@@ -37,12 +37,12 @@ async def _slot(state: AppState, cancel_after: float | None) -> AsyncIterator[fl
         yield min(state["config"].timeout, left)
 
 
-async def run(request: Request, value: Json, cancel_after: float | None) -> Response:
+async def run(request: Request, value: Json, options: headers.PredictHeaders) -> Response:
     """The response to a sync prediction."""
     state, failure, began = app_state(request), None, time.monotonic()
     started = began
     try:
-        async with _slot(state, cancel_after) as seconds:
+        async with _slot(state, options.cancel_after) as seconds:
             started = time.monotonic()
             result = await state["model"].run(value, seconds)
     except errors.PredictionError as error:
@@ -50,15 +50,15 @@ async def run(request: Request, value: Json, cancel_after: float | None) -> Resp
     timing = headers.SERVER_TIMING(started - began, time.monotonic() - started)
     if failure:
         return await responses.failed(request, failure, timing)
-    return responses.json(Output(value, result).to_json(), 200, timing)
+    return responses.done(request, Output(value, result), timing)
 
 
-async def stream(request: Request, value: Json, cancel_after: float | None) -> Response:
+async def stream(request: Request, value: Json, options: headers.PredictHeaders) -> Response:
     """The events of a sync prediction as they happen, then its output."""
     state = app_state(request)
 
     async def run_model(emit: Emit) -> Output:
-        async with _slot(state, cancel_after) as seconds:
+        async with _slot(state, options.cancel_after) as seconds:
             until, most = time.time() + seconds, state["config"].max_result
             live = Run(new_id(), until, emit, most)
             return Output(value, await state["model"].run(value, seconds, live))
