@@ -71,9 +71,9 @@ class Output:
     input: Json
     result: Json
 
-    def to_json(self) -> Json:
-        """`{"input": …, "result": …}`"""
-        return splice(input=self.input, result=self.result)
+    def to_json(self, *, is_minimal: bool = False) -> Json:
+        """`{"input": …, "result": …}`, or without the input."""
+        return splice(**({} if is_minimal else {"input": self.input}), result=self.result)
 
 
 @dataclass(frozen=True, slots=True)

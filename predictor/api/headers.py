@@ -82,6 +82,7 @@ class Preferences(NamedTuple):
 
     respond_async: bool = False
     wait: int | None = None  # seconds to hold the response
+    is_minimal: bool = False  # leave the input out of the response
 
     @classmethod
     def parse(cls, prefer: str | None) -> Self:
@@ -92,12 +93,13 @@ class Preferences(NamedTuple):
             found.setdefault(name.strip().lower(), argument.strip().strip('"'))
         wait = found.get("wait", "")
         seconds = min(int(wait), _MAX_WAIT) if re.fullmatch(r"[0-9]+", wait) else None
-        return cls("respond-async" in found, seconds)
+        return cls("respond-async" in found, seconds, found.get("return") == "minimal")
 
     def applied(self) -> dict[str, str]:
         """The header that names those that were honored."""
         names = ["respond-async"] if self.respond_async else []
         names += [] if self.wait is None else [f"wait={self.wait}"]
+        names += ["return=minimal"] if self.is_minimal else []
         return PREFERENCE_APPLIED(", ".join(names)) if names else {}
 
 
@@ -208,7 +210,7 @@ class PredictHeaders(RequestHeaders):
     prefer: Annotated[str | None, _LIST] = Field(None, examples=["wait=5"])
     """`respond-async`: as `Async-Mode: true`. `wait=n`: queue the prediction, and respond with the
     result if it ends within `n` seconds, else with the 202 of the same run (RFC 7240). Without
-    effect beside `Async-Mode: true`."""
+    effect beside `Async-Mode: true`. `return=minimal`: leave the input out of the response."""
 
     idempotency_key: Annotated[str | None, _once(_key)] = Field(None, examples=["order-4711"])
     """1 to 255 visible ASCII characters of your choice. The same key and body are the same
@@ -238,7 +240,8 @@ class PredictHeaders(RequestHeaders):
         preferences = Preferences.parse(self.prefer)
         if self.async_mode is None:
             return preferences
-        return Preferences(wait=None if self.async_mode else preferences.wait)
+        wait = None if self.async_mode else preferences.wait
+        return preferences._replace(respond_async=False, wait=wait)
 
     @property
     def is_queued(self) -> bool:
@@ -256,7 +259,7 @@ class PredictHeaders(RequestHeaders):
 class ReadHeaders(RequestHeaders):
     prefer: Annotated[str | None, _LIST] = Field(None, examples=["wait=30"])
     """`wait=n`: hold the response until the prediction has ended, at most `n` seconds, 60 at most
-    (RFC 7240)."""
+    (RFC 7240). `return=minimal`: leave the input out of the response."""
 
 
 class EventsHeaders(RequestHeaders):
@@ -264,6 +267,9 @@ class EventsHeaders(RequestHeaders):
         None, alias="Last-Event-ID", examples=["1795424058989-0"]
     )
     """The id of the last event that you have: go on after it. Browsers send it themselves."""
+
+    prefer: Annotated[str | None, _LIST] = Field(None, examples=["return=minimal"])
+    """`return=minimal`: leave the input out of `completed` (RFC 7240)."""
 
 
 class RequestId:

@@ -46,10 +46,10 @@ async def run(request: Request, value: Json, options: headers.PredictHeaders) ->
         prediction = await wait_for_end(state, id_, seconds + _MARGIN)
     if prediction.is_active:
         raise errors.Overloaded("The server is being stopped; try again.")
-    timing = responses.progress(prediction)
+    more = responses.progress(prediction) | options.preferences.applied()
     if prediction.output:
-        return responses.done(request, prediction.output, timing)
-    return await responses.failed(request, prediction.error or errors.Unreadable(), timing)
+        return responses.done(request, prediction.output, more, options.preferences)
+    return await responses.failed(request, prediction.error or errors.Unreadable(), more)
 
 
 async def stream(request: Request, value: Json, options: headers.PredictHeaders) -> Response:
@@ -60,7 +60,9 @@ async def stream(request: Request, value: Json, options: headers.PredictHeaders)
 
     async def events() -> AsyncIterator[bytes]:
         async with stack:
-            async for event in follow(state, id_, ""):
+            is_minimal = options.preferences.is_minimal
+            async for event in follow(state, id_, "", is_minimal=is_minimal):
                 yield event
 
-    return EventSourceResponse(events(), headers=headers.STREAM)
+    more = headers.STREAM | options.preferences.applied()
+    return EventSourceResponse(events(), headers=more)

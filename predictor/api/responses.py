@@ -32,7 +32,11 @@ def json(body: bytes, status: int = 200, headers: _Headers = None) -> Response:
 
 
 def done(
-    request: Request, output: Output, headers: dict[str, str], id_: PredictionId | None = None
+    request: Request,
+    output: Output,
+    headers: dict[str, str],
+    preferences: declared.Preferences,
+    id_: PredictionId | None = None,
 ) -> Response:
     """An output, behind its prediction's id if there is one; as bytes where these are preferred."""
     if app_state(request)["model"].signature.gives.is_bytes:
@@ -42,21 +46,27 @@ def done(
             with suppress(ValueError):  # a worker with another model gave it
                 content = base64.b64decode(output.result[1:-1], validate=True)
                 return Response(content, 200, headers | declared.NO_SNIFF(), media_type)
-    body = output.to_json()
+    body = output.to_json(is_minimal=preferences.is_minimal)
     if id_:
         body = splice(prediction_id=encode(id_), output=body)
     return json(body, 200, headers)
 
 
 def outcome(
-    request: Request, prediction: Prediction, headers: dict[str, str], *, with_id: bool
+    request: Request,
+    prediction: Prediction,
+    headers: dict[str, str],
+    preferences: declared.Preferences,
+    *,
+    with_id: bool,
 ) -> Response:
     """The output of a prediction, else why there is none."""
     headers = progress(prediction) | headers
     if prediction.is_active:
         return error_response(202, "Prediction is still being processed.", headers)
     if prediction.output:
-        return done(request, prediction.output, headers, prediction.id if with_id else None)
+        id_ = prediction.id if with_id else None
+        return done(request, prediction.output, headers, preferences, id_)
     error = prediction.error or errors.Unreadable()
     return error_response(error.status, str(error), headers, prediction_id=prediction.id)
 

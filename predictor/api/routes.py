@@ -69,7 +69,7 @@ async def _queue(request: Request, value: Json, options: headers.PredictHeaders)
         with suppress(errors.StoreUnavailable):  # it is accepted all the same
             prediction = await while_connected(request, wait_for_end(state, id_, seconds))
     if prediction and not prediction.is_active:
-        return responses.outcome(request, prediction, more, with_id=False)
+        return responses.outcome(request, prediction, more, options.preferences, with_id=False)
     more |= headers.RETRY_AFTER((prediction or submitted).retry_after)
     message = "Request received. Processing asynchronously."
     return responses.json(to_json({"message": message, "prediction_id": id_}), 202, more)
@@ -87,13 +87,13 @@ def _fingerprint(key: str, value: Json, webhook: str) -> str:
 async def read_prediction(request: Request, options: Given[headers.ReadHeaders]) -> Response:
     """Read an accepted prediction: 200 done, 202 ask again, anything else will not succeed."""
     id_ = await path_id(request.path_params["prediction_id"])
-    state, wait = app_state(request), headers.Preferences.parse(options.prefer).wait
-    if wait:
+    state, preferences = app_state(request), headers.Preferences.parse(options.prefer)
+    if wait := preferences.wait:
         prediction = await while_connected(request, wait_for_end(state, id_, wait))
     else:
         prediction = await state["predictions"].read(id_)
-    applied = headers.Preferences(wait=wait).applied()
-    return responses.outcome(request, prediction, applied, with_id=True)
+    more = preferences._replace(respond_async=False).applied()
+    return responses.outcome(request, prediction, more, preferences, with_id=True)
 
 
 @predictions.get(
@@ -154,7 +154,7 @@ async def cancel_prediction(
         "`status` (`queued`, or `running` with the number of the try), `progress` and `output` as "
         "the model emits them, and `completed` with the output or the error; then the stream ends. "
         "It can be resumed, and read again for as long as the result is kept.",
-        headers.CACHE_CONTROL,
+        *(headers.CACHE_CONTROL, headers.PREFERENCE_APPLIED),
         content={"text/event-stream": {"example": EXAMPLE}},
     )
     | described(204, "It has ended, and there is nothing after `Last-Event-ID`.")
@@ -167,7 +167,9 @@ async def read_events(request: Request, options: Given[headers.EventsHeaders]) -
     prediction = await store.look(id_)
     if after and not prediction.is_active and not await store.events(id_, after):
         return Response(status_code=204)  # else a browser would reconnect for ever
-    return EventSourceResponse(follow(state, id_, after), headers=headers.STREAM)
+    is_minimal = headers.Preferences.parse(options.prefer).is_minimal
+    more = headers.STREAM | headers.Preferences(is_minimal=is_minimal).applied()
+    return EventSourceResponse(follow(state, id_, after, is_minimal=is_minimal), headers=more)
 
 
 @predictions.get(

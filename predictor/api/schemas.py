@@ -30,9 +30,11 @@ class Bodies:
             input: input_ = Field(examples=examples)
 
         class PredictionOutput(BaseModel):
-            """The input, and the result of the model."""
+            """The result of the model; its input, too, without `Prefer: return=minimal`."""
 
-            model_config = values
+            model_config = values | ConfigDict(
+                json_schema_extra=lambda schema: schema["required"].remove("input")
+            )
             input: input_ = Field(examples=examples)
             result: result_ = Field(examples=["1234"] if result_ in (str, Any) else None)
 

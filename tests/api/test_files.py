@@ -58,6 +58,8 @@ def test_a_file_may_be_queued(files: Api) -> None:
     assert (answer.content, answer.headers["content-type"]) == (REVERSED, "image/png")
     assert answer.headers["preference-applied"] == "wait=20"
     assert answer.headers["location"].startswith("/predict/")
+    answer = _post(files, Prefer="return=minimal", Accept="image/png;q=0.9, application/json")
+    assert list(answer.json()) == ["result"]
 
 
 def test_a_file_and_its_base64_are_one_request_to_an_idempotency_key(files: Api) -> None:
