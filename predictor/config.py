@@ -61,8 +61,10 @@ class Config(settings.BaseSettings):
     """Replicas that must confirm a prediction before it is accepted."""
     data_dir: Path = Path(".predictor")
     """Folder of the embedded store."""
-    model: str = "predictor.mock:predict"
+    model: str = Field("predictor.mock:predict", max_length=1000)
     """Import path of the model, package.module:name."""
+    model_version: str = Field("", max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")
+    """Version of the model, any text; the status of a prediction shows it."""
     sync: Literal["api", "queue"] = "api"
     """Where sync predictions run: in the api, or on the workers (queue), which then needs no
     weights in the api."""

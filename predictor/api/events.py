@@ -61,10 +61,7 @@ async def wait_for_end(state: AppState, id_: PredictionId, seconds: float) -> Pr
 async def follow(
     state: AppState, id_: PredictionId, after: str, *, is_minimal: bool
 ) -> AsyncIterator[bytes]:
-    """The events after the event `after`, until the prediction has ended or the server stops.
-
-    `is_minimal`: the output has no input.
-    """
+    """The events after the event `after`, until the prediction has ended or the server stops."""
     pause = _MAX_PAUSE / 16
     async with state["changes"].subscribe(id_) as changed:
         while not state["changes"].is_closing:

@@ -28,9 +28,7 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 _PREFERENCE = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*(?:"|$))+')
 _MEDIA_RANGE = re.compile(r"([^\s,;]+)[^,]*?(?:; *q=([01]?\.[0-9]{0,3}|[01]) *)?(?:,|$)")
 #: Media types that no browser takes for a document or a script, and those that are no file's.
-_FILE = re.compile(
-    r"(application|audio|font|image|model|video)/(?!.*(html|script|xml)$)[a-z0-9_.+-]{1,99}"
-)
+_FILE = re.compile(r"(application|audio|image|video)/(?!.*(html|script|xml)$)[a-z0-9_.+-]{1,99}")
 _NO_FILES = {"*", "*/*", "application/*", "application/json", "text/event-stream"}
 FILE: Final = "application/octet-stream"
 

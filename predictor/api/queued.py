@@ -60,9 +60,7 @@ async def stream(request: Request, value: Json, options: headers.PredictHeaders)
 
     async def events() -> AsyncIterator[bytes]:
         async with stack:
-            is_minimal = options.preferences.is_minimal
-            async for event in follow(state, id_, "", is_minimal=is_minimal):
+            async for event in follow(state, id_, "", is_minimal=options.preferences.is_minimal):
                 yield event
 
-    more = headers.STREAM | options.preferences.applied()
-    return EventSourceResponse(events(), headers=more)
+    return EventSourceResponse(events(), headers=headers.STREAM | options.preferences.applied())

@@ -16,9 +16,6 @@ from predictor.prediction import Json, encode
 
 T = TypeVar("T")
 
-#: Media types of forms, and one that JSON does not have.
-_NO_FILES = {"application/x-www-form-urlencoded", "multipart/form-data", "text/json"}
-
 #: A body must arrive within so many seconds, and one more for each so many bytes of the limit.
 _SECONDS, _BYTES_PER_SECOND = 10.0, 1_000_000
 _MAX_EXCESS = 16 * 2**20  # bytes dropped past the limit: many clients send all before they read
@@ -50,7 +47,8 @@ def _is_file(request: Request, *, may_be: bool) -> bool:
         return False
     if not may_be:
         raise errors.UnsupportedMediaType
-    if media_type in _NO_FILES or "/" not in media_type:
+    is_form = media_type.startswith(("application/x-www-form-urlencoded", "multipart/"))
+    if is_form or "/" not in media_type or media_type == "text/json":
         default = str(errors.UnsupportedMediaType()).rstrip(".")
         raise errors.UnsupportedMediaType(f"{default}; or the bytes themselves, as {FILE}.")
     return True

@@ -16,6 +16,7 @@ from starlette.routing import Match, Route
 from predictor import errors
 from predictor.api import headers as declared
 from predictor.api.dependencies import app_state
+from predictor.api.headers import ResponseHeader
 from predictor.api.schemas import Error
 from predictor.prediction import Output, Prediction, PredictionId, encode, splice
 
@@ -57,15 +58,13 @@ def outcome(
     prediction: Prediction,
     headers: dict[str, str],
     preferences: declared.Preferences,
-    *,
-    with_id: bool,
+    id_: PredictionId | None = None,
 ) -> Response:
     """The output of a prediction, else why there is none."""
     headers = progress(prediction) | headers
     if prediction.is_active:
         return error_response(202, "Prediction is still being processed.", headers)
     if prediction.output:
-        id_ = prediction.id if with_id else None
         return done(request, prediction.output, headers, preferences, id_)
     error = prediction.error or errors.Unreadable()
     return error_response(error.status, str(error), headers, prediction_id=prediction.id)
@@ -134,7 +133,7 @@ def progress(prediction: Prediction) -> dict[str, str]:
     return declared.SERVER_TIMING(queue, run) | declared.NO_STORE
 
 
-def described(status: int, about: Any, *headers: declared.ResponseHeader, **more: Any) -> Described:
+def described(status: int, about: Any, *headers: ResponseHeader, **more: Any) -> Described:
     """A response that may have `headers`. `about`: its description, or a model with a docstring."""
     documented = {
         name: {"description": meaning, "schema": {"type": "string", "pattern": pattern}}
@@ -144,9 +143,7 @@ def described(status: int, about: Any, *headers: declared.ResponseHeader, **more
     return {status: {"description": about.__doc__, "headers": documented} | body | more}
 
 
-def raises(
-    *kinds: type[errors.PredictorError], ended: Sequence[declared.ResponseHeader] = ()
-) -> Described:
+def raises(*kinds: type[errors.PredictorError], ended: Sequence[ResponseHeader] = ()) -> Described:
     """The responses to these errors: the message of each is an example.
 
     `ended`: headers where a prediction ended without a result.

@@ -69,7 +69,7 @@ async def _queue(request: Request, value: Json, options: headers.PredictHeaders)
         with suppress(errors.StoreUnavailable):  # it is accepted all the same
             prediction = await while_connected(request, wait_for_end(state, id_, seconds))
     if prediction and not prediction.is_active:
-        return responses.outcome(request, prediction, more, options.preferences, with_id=False)
+        return responses.outcome(request, prediction, more, options.preferences)
     more |= headers.RETRY_AFTER((prediction or submitted).retry_after)
     message = "Request received. Processing asynchronously."
     return responses.json(to_json({"message": message, "prediction_id": id_}), 202, more)
@@ -93,7 +93,7 @@ async def read_prediction(request: Request, options: Given[headers.ReadHeaders])
     else:
         prediction = await state["predictions"].read(id_)
     more = preferences._replace(respond_async=False).applied()
-    return responses.outcome(request, prediction, more, preferences, with_id=True)
+    return responses.outcome(request, prediction, more, preferences, id_)
 
 
 @predictions.get(
