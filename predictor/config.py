@@ -61,8 +61,10 @@ class Config(settings.BaseSettings):
     """Replicas that must confirm a prediction before it is accepted."""
     data_dir: Path = Path(".predictor")
     """Folder of the embedded store."""
-    model: str = "predictor.mock:predict"
+    model: str = Field("predictor.mock:predict", max_length=1000)
     """Import path of the model, package.module:name."""
+    model_version: str = Field("", max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")
+    """Version of the model, any text; the status of a prediction shows it."""
     sync: Literal["api", "queue"] = "api"
     """Where sync predictions run: api, or queue: on the workers; then the API loads no weights."""
     mock_delay: _UpToADay = 1.0
@@ -93,7 +95,7 @@ class Config(settings.BaseSettings):
     """Seconds that a result is kept."""
     max_result: int = Field(16777216, ge=1, le=2**28)
     """Largest result, or piece of output, in bytes; at most 268435456."""
-    max_body: int = Field(1048576, ge=1)
+    max_body: int = Field(10485760, ge=1)
     """Largest request body, in bytes."""
     webhook_secrets: Annotated[str, AfterValidator(_signing_secrets)] = Field("", repr=False)
     """Secrets that sign webhooks, whsec_…, comma-separated."""

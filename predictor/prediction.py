@@ -71,9 +71,9 @@ class Output:
     input: Json
     result: Json
 
-    def to_json(self) -> Json:
-        """`{"input": …, "result": …}`"""
-        return splice(input=self.input, result=self.result)
+    def to_json(self, *, is_minimal: bool = False) -> Json:
+        """`{"input": …, "result": …}`, or without the input."""
+        return splice(**({} if is_minimal else {"input": self.input}), result=self.result)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +85,8 @@ class Job:
     webhook: str | None = None  # URL to call when it has ended
     key: str = ""  # digest of the client's idempotency key
     fingerprint: str = ""  # digest of the request that it was used with
+    model: str = ""  # of the api that accepted it: path, and version, if one is set
+    model_version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,8 @@ class Prediction:
     output: Output | None = None  # set if it succeeded and the output was read, too
     error: errors.PredictionError | None = None  # set if it ended otherwise
     progress: "Progress | None" = None
+    model: str = ""  # that ran it; until it has ended, that it was accepted for; empty: unknown
+    model_version: str = ""
 
     @property
     def is_active(self) -> bool:

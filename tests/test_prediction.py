@@ -22,3 +22,4 @@ def test_invalid_ids(text: str) -> None:
 def test_output_to_json() -> None:
     output = Output(encode('say "ü"'), Json(b'"1234"'))
     assert output.to_json() == '{"input":"say \\"ü\\"","result":"1234"}'.encode()
+    assert output.to_json(is_minimal=True) == b'{"result":"1234"}'

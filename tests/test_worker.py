@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -93,6 +94,51 @@ def test_unknown_option_in_redis_url(processes: Processes, query: str) -> None:
         assert process.wait() == os.EX_CONFIG
         *_, line = process.output.splitlines()
         assert line.startswith("predictor: PREDICTOR_REDIS_URL: ")
+
+
+ECHO = "tests.models.echo:predict"
+
+
+def _model(api: Api, id_: str) -> tuple[str | None, str | None]:
+    status = api.status(id_)
+    return status["model"], status["model_version"]
+
+
+def _kept(store: "redis.Redis", key: str) -> Any:
+    return json.loads(str(store.get(key), "utf-8"))  # type: ignore[arg-type]
+
+
+def test_the_model_that_accepted_a_prediction_and_the_one_that_ran_it_are_known(
+    processes: Processes, store: "redis.Redis"
+) -> None:
+    old = processes.api(mock_delay=0, model_version='1 "ü"')
+    ids = [old.submit("x" * 3000) for _ in range(2)]
+    assert {_model(old, id_) for id_ in ids} == {("predictor.mock:predict", '1 "ü"')}
+    job = _kept(store, f"arq:job:{ids[0]}")
+    assert job["k"] == {"model": "predictor.mock:predict", "model_version": '1 "ü"'}
+    del job["k"]["model"], job["k"]["model_version"]
+    store.set(f"arq:job:{ids[0]}", json.dumps(job, separators=(",", ":")))
+    assert _model(old, ids[0]) == (None, None), "of an earlier version"
+    canceled = old.submit("x")
+    assert old.client.post(f"/predict/{canceled}/cancel").status_code == 200
+    assert _model(old, canceled) == (None, None), "none ran it"
+    worker = processes.worker(model=ECHO, model_version="2")
+    for id_ in [*ids, old.submit("x"), old.submit("x")]:
+        assert old.outcome(id_).status_code == 200
+        assert _model(old, id_) == (ECHO, "2")
+    assert _kept(store, f"arq:result:{ids[0]}")["k"] == {
+        "model": ECHO,
+        "model_version": "2",
+    }
+    warnings = [line for line in worker.output.splitlines() if "were accepted for model" in line]
+    assert len(warnings) == 1
+    assert f"'predictor.mock:predict' '1 \"ü\"'; this worker runs '{ECHO}' '2'" in warnings[0]
+
+
+def test_a_worker_with_the_model_of_the_api_says_nothing_of_it(served: Api) -> None:
+    id_ = served.submit("x")
+    assert served.outcome(id_).status_code == 200
+    assert _model(served, id_) == ("predictor.mock:predict", None)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])

@@ -93,6 +93,6 @@ def create_app(config: Config) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
         responses={"default": {"description": "Any other error.", "model": Error}},
     )
-    for router in (routes.create_router(bodies), routes.predictions, routes.health):
+    for router in (routes.create_router(bodies, signature), routes.predictions, routes.health):
         app.include_router(router)
     return app

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import replace
 
 from fastapi.sse import format_sse_event
 
@@ -59,7 +58,9 @@ async def wait_for_end(state: AppState, id_: PredictionId, seconds: float) -> Pr
                 await asyncio.wait_for(changed.wait(), pause)
 
 
-async def follow(state: AppState, id_: PredictionId, after: str) -> AsyncIterator[bytes]:
+async def follow(
+    state: AppState, id_: PredictionId, after: str, *, is_minimal: bool
+) -> AsyncIterator[bytes]:
     """The events after the event `after`, until the prediction has ended or the server stops."""
     pause = _MAX_PAUSE / 16
     async with state["changes"].subscribe(id_) as changed:
@@ -67,11 +68,14 @@ async def follow(state: AppState, id_: PredictionId, after: str) -> AsyncIterato
             changed.clear()
             try:
                 async for event in _until_now(state["predictions"], id_, after):
-                    retry = None if after else _RETRY
-                    data, sse_id = event.data.decode(), event.id or None
-                    yield format_sse_event(data_str=data, event=event.kind, id=sse_id, retry=retry)
+                    retry, is_end = None if after else _RETRY, event.kind is EventKind.COMPLETED
+                    data = event.data
+                    if is_end:
+                        data = await _completed(state["predictions"], id_, is_minimal=is_minimal)
+                    text, sse_id = data.decode(), event.id or None
+                    yield format_sse_event(data_str=text, event=event.kind, id=sse_id, retry=retry)
                     after = event.id or after
-                    if event.kind is EventKind.COMPLETED:
+                    if is_end:
                         return
             except StoreUnavailable:
                 changed.set()
@@ -86,30 +90,31 @@ async def follow(state: AppState, id_: PredictionId, after: str) -> AsyncIterato
 async def _until_now(store: Predictions, id_: PredictionId, after: str) -> AsyncIterator[Event]:
     while events := await store.events(id_, after):
         for event in events:
-            is_end = event.kind is EventKind.COMPLETED
-            yield replace(event, data=await _completed(store, id_)) if is_end else event
+            yield event
             after = event.id
-        if is_end or len(events) < MOST_EVENTS:
+        if event.kind is EventKind.COMPLETED or len(events) < MOST_EVENTS:
             return
     with suppress(UnknownPrediction):
         if (await store.look(id_)).is_active:
             return
     # It expired in the queue, and no worker has recorded it.
     if not await store.events(id_, after):
-        yield Event("", EventKind.COMPLETED, await _completed(store, id_))
+        yield Event("", EventKind.COMPLETED, Json(b""))
 
 
-async def _completed(store: Predictions, id_: PredictionId) -> Json:
+async def _completed(store: Predictions, id_: PredictionId, *, is_minimal: bool) -> Json:
     try:
         prediction = await store.read(id_)
     except UnknownPrediction:
         return Json(b'{"status":"erased"}')
-    return completed(prediction.output or prediction.error or Unreadable())
+    outcome = prediction.output or prediction.error or Unreadable()
+    return completed(outcome, is_minimal=is_minimal)
 
 
-def completed(outcome: Output | PredictorError) -> Json:
+def completed(outcome: Output | PredictorError, *, is_minimal: bool) -> Json:
     """The data of the last event."""
     if isinstance(outcome, Output):
-        return splice(status=encode(State.SUCCEEDED), output=outcome.to_json())
+        output = outcome.to_json(is_minimal=is_minimal)
+        return splice(status=encode(State.SUCCEEDED), output=output)
     state = State.of(outcome) if isinstance(outcome, PredictionError) else State.FAILED
     return encode({"status": state, "error": str(outcome)})

@@ -5,7 +5,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Coroutine
-from typing import Annotated, Any, Literal, NamedTuple, Self, get_type_hints
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self, get_type_hints
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
@@ -26,6 +26,11 @@ _EVENT_ID = re.compile(r"[0-9]{1,16}-[0-9]{1,16}")
 _VISIBLE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 _PREFERENCE = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*(?:"|$))+')
+_MEDIA_RANGE = re.compile(r"([^\s,;]+)[^,]*?(?:; *q=([01]?\.[0-9]{0,3}|[01]) *)?(?:,|$)")
+#: Media types that no browser takes for a document or a script, and those that are no file's.
+_FILE = re.compile(r"(application|audio|image|video)/(?!.*(html|script|xml)$)[a-z0-9_.+-]{1,99}")
+_NO_FILES = {"*", "*/*", "application/*", "application/json", "text/event-stream"}
+FILE: Final = "application/octet-stream"
 
 
 class ResponseHeader(NamedTuple):
@@ -61,6 +66,8 @@ IDEMPOTENCY_REPLAYED = ResponseHeader(
 CONNECTION = ResponseHeader(
     "Connection", "`close`: the body was not read.", "^close$", lambda: "close"
 )
+VARY = ResponseHeader("Vary", "The result may be JSON, or bytes.", "^Accept$", lambda: "Accept")
+NO_SNIFF = ResponseHeader("X-Content-Type-Options", "Of bytes.", "^nosniff$", lambda: "nosniff")
 NO_STORE = CACHE_CONTROL()
 STREAM = NO_STORE | {"X-Accel-Buffering": "no"}
 
@@ -73,6 +80,7 @@ class Preferences(NamedTuple):
 
     respond_async: bool = False
     wait: int | None = None  # seconds to hold the response
+    is_minimal: bool = False  # leave the input out of the response
 
     @classmethod
     def parse(cls, prefer: str | None) -> Self:
@@ -83,13 +91,26 @@ class Preferences(NamedTuple):
             found.setdefault(name.strip().lower(), argument.strip().strip('"'))
         wait = found.get("wait", "")
         seconds = min(int(wait), _MAX_WAIT) if re.fullmatch(r"[0-9]+", wait) else None
-        return cls("respond-async" in found, seconds)
+        return cls("respond-async" in found, seconds, found.get("return") == "minimal")
 
     def applied(self) -> dict[str, str]:
         """The header that names those that were honored."""
         names = ["respond-async"] if self.respond_async else []
         names += [] if self.wait is None else [f"wait={self.wait}"]
+        names += ["return=minimal"] if self.is_minimal else []
         return PREFERENCE_APPLIED(", ".join(names)) if names else {}
+
+
+def file_type(accept: list[str]) -> str | None:
+    """The media type in which bytes are preferred; None: as JSON. Of equal ones the first counts.
+
+    Never one in which a browser would run what a client has sent.
+    """
+    ranges = _MEDIA_RANGE.findall(",".join([*accept, "*/*;q=.001"]).lower())
+    preferred: str = max(ranges, key=lambda each: float(f"0{each[1] or 1}"))[0]
+    if preferred in _NO_FILES or preferred.endswith("+json"):
+        return None
+    return preferred if _FILE.fullmatch(preferred) else FILE
 
 
 def _mode(values: list[str]) -> bool:
@@ -187,7 +208,7 @@ class PredictHeaders(RequestHeaders):
     prefer: Annotated[str | None, _LIST] = Field(None, examples=["wait=5"])
     """`respond-async`: as `Async-Mode: true`. `wait=n`: queue the prediction, and respond with the
     result if it ends within `n` seconds, else with the 202 of the same run (RFC 7240). Without
-    effect beside `Async-Mode: true`."""
+    effect beside `Async-Mode: true`. `return=minimal`: leave the input out of the response."""
 
     idempotency_key: Annotated[str | None, _once(_key)] = Field(None, examples=["order-4711"])
     """1 to 255 visible ASCII characters of your choice. The same key and body are the same
@@ -217,7 +238,8 @@ class PredictHeaders(RequestHeaders):
         preferences = Preferences.parse(self.prefer)
         if self.async_mode is None:
             return preferences
-        return Preferences(wait=None if self.async_mode else preferences.wait)
+        wait = None if self.async_mode else preferences.wait
+        return preferences._replace(respond_async=False, wait=wait)
 
     @property
     def is_queued(self) -> bool:
@@ -235,7 +257,7 @@ class PredictHeaders(RequestHeaders):
 class ReadHeaders(RequestHeaders):
     prefer: Annotated[str | None, _LIST] = Field(None, examples=["wait=30"])
     """`wait=n`: hold the response until the prediction has ended, at most `n` seconds, 60 at most
-    (RFC 7240)."""
+    (RFC 7240). `return=minimal`: leave the input out of the response."""
 
 
 class EventsHeaders(RequestHeaders):
@@ -243,6 +265,9 @@ class EventsHeaders(RequestHeaders):
         None, alias="Last-Event-ID", examples=["1795424058989-0"]
     )
     """The id of the last event that you have: go on after it. Browsers send it themselves."""
+
+    prefer: Annotated[str | None, _LIST] = Field(None, examples=["return=minimal"])
+    """`return=minimal`: leave the input out of `completed` (RFC 7240)."""
 
 
 class RequestId:

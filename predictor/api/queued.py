@@ -38,29 +38,29 @@ async def _remove(store: Predictions, id_: PredictionId) -> None:
             await store.erase(id_)
 
 
-async def run(request: Request, value: Json, cancel_after: float | None) -> Response:
+async def run(request: Request, value: Json, options: headers.PredictHeaders) -> Response:
     """The response to a sync prediction."""
     state = app_state(request)
-    seconds = cancel_after or state["config"].timeout
+    seconds = options.cancel_after or state["config"].timeout
     async with _submitted(state, value, seconds) as id_:
         prediction = await wait_for_end(state, id_, seconds + _MARGIN)
     if prediction.is_active:
         raise errors.Overloaded("The server is being stopped; try again.")
-    timing = responses.progress(prediction)
+    more = responses.progress(prediction) | options.preferences.applied()
     if prediction.output:
-        return responses.json(prediction.output.to_json(), 200, timing)
-    return await responses.failed(request, prediction.error or errors.Unreadable(), timing)
+        return responses.done(request, prediction.output, more, options.preferences)
+    return await responses.failed(request, prediction.error or errors.Unreadable(), more)
 
 
-async def stream(request: Request, value: Json, cancel_after: float | None) -> Response:
+async def stream(request: Request, value: Json, options: headers.PredictHeaders) -> Response:
     """The events of a sync prediction as they happen, then its output."""
     state, stack = app_state(request), AsyncExitStack()
-    submitted = _submitted(state, value, cancel_after or state["config"].timeout)
+    submitted = _submitted(state, value, options.cancel_after or state["config"].timeout)
     id_ = await stack.enter_async_context(submitted)
 
     async def events() -> AsyncIterator[bytes]:
         async with stack:
-            async for event in follow(state, id_, ""):
+            async for event in follow(state, id_, "", is_minimal=options.preferences.is_minimal):
                 yield event
 
-    return EventSourceResponse(events(), headers=headers.STREAM)
+    return EventSourceResponse(events(), headers=headers.STREAM | options.preferences.applied())

@@ -1,6 +1,7 @@
 """A request: its body, read up to its limit and validated, and the connection of its client."""
 
 import asyncio
+import base64
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -10,6 +11,7 @@ from starlette.requests import ClientDisconnect
 
 from predictor import errors
 from predictor.api.dependencies import app_state
+from predictor.api.headers import FILE
 from predictor.prediction import Json, encode
 
 T = TypeVar("T")
@@ -24,18 +26,32 @@ async def read_input(request: Request) -> Json:
 
     FastAPI's own reader accepts lone surrogates and UTF-16, and takes twice as long.
     """
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json" and not media_type.endswith("+json"):
-        raise errors.UnsupportedMediaType
     state = app_state(request)
+    is_file = _is_file(request, may_be=state["model"].signature.takes.is_bytes)
     body = await _read(request, state["config"].max_body)
     try:
-        parsed = from_json(body, allow_inf_nan=False)
-        value = encode(_member(parsed))
+        if is_file:
+            value = Json(b'"%b"' % base64.b64encode(body))
+        else:
+            value = encode(_member(from_json(body, allow_inf_nan=False)))
     except ValueError as error:
         raise errors.InvalidJson(f"The body is not valid JSON: {error}.") from None
     state["model"].check(value)
     return value
+
+
+def _is_file(request: Request, *, may_be: bool) -> bool:
+    """Whether the body is the input itself, in bytes, not JSON. Raises UnsupportedMediaType."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type == "application/json" or media_type.endswith("+json"):
+        return False
+    if not may_be:
+        raise errors.UnsupportedMediaType
+    is_form = media_type.startswith(("application/x-www-form-urlencoded", "multipart/"))
+    if is_form or "/" not in media_type or media_type == "text/json":
+        default = str(errors.UnsupportedMediaType()).rstrip(".")
+        raise errors.UnsupportedMediaType(f"{default}; or the bytes themselves, as {FILE}.")
+    return True
 
 
 def _member(body: Any) -> Any:

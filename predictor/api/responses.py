@@ -1,7 +1,9 @@
 """Responses to predictions and errors, and their description in OpenAPI."""
 
+import base64
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
@@ -12,9 +14,11 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 
 from predictor import errors
-from predictor.api.headers import BY_STATUS, NO_STORE, RETRY_AFTER, SERVER_TIMING, ResponseHeader
+from predictor.api import headers as declared
+from predictor.api.dependencies import app_state
+from predictor.api.headers import ResponseHeader
 from predictor.api.schemas import Error
-from predictor.prediction import Prediction, encode, splice
+from predictor.prediction import Output, Prediction, PredictionId, encode, splice
 
 logger = logging.getLogger(__name__)
 
@@ -28,24 +32,48 @@ def json(body: bytes, status: int = 200, headers: _Headers = None) -> Response:
     return Response(body, status, headers, "application/json")
 
 
-def outcome(prediction: Prediction, headers: dict[str, str], *, with_id: bool) -> Response:
+def done(
+    request: Request,
+    output: Output,
+    headers: dict[str, str],
+    preferences: declared.Preferences,
+    id_: PredictionId | None = None,
+) -> Response:
+    """An output, behind its prediction's id if there is one; as bytes where these are preferred."""
+    if app_state(request)["model"].signature.gives.is_bytes:
+        headers = headers | declared.VARY()
+        media_type = declared.file_type(request.headers.getlist("accept"))
+        if media_type and output.result[:1] == b'"':
+            with suppress(ValueError):  # a worker with another model gave it
+                content = base64.b64decode(output.result[1:-1], validate=True)
+                return Response(content, 200, headers | declared.NO_SNIFF(), media_type)
+    body = output.to_json(is_minimal=preferences.is_minimal)
+    if id_:
+        body = splice(prediction_id=encode(id_), output=body)
+    return json(body, 200, headers)
+
+
+def outcome(
+    request: Request,
+    prediction: Prediction,
+    headers: dict[str, str],
+    preferences: declared.Preferences,
+    id_: PredictionId | None = None,
+) -> Response:
     """The output of a prediction, else why there is none."""
     headers = progress(prediction) | headers
     if prediction.is_active:
         return error_response(202, "Prediction is still being processed.", headers)
     if prediction.output:
-        body = prediction.output.to_json()
-        if with_id:
-            body = splice(prediction_id=encode(prediction.id), output=body)
-        return json(body, 200, headers)
+        return done(request, prediction.output, headers, preferences, id_)
     error = prediction.error or errors.Unreadable()
     return error_response(error.status, str(error), headers, prediction_id=prediction.id)
 
 
 def error_response(status: int, message: str, headers: _Headers = None, **more: str) -> Response:
     """Every error has this shape."""
-    if status in BY_STATUS:
-        headers = BY_STATUS[status]() | dict(headers or {})
+    if status in declared.BY_STATUS:
+        headers = declared.BY_STATUS[status]() | dict(headers or {})
     return json(to_json({"error": message} | more), status, headers)
 
 
@@ -54,7 +82,7 @@ async def failed(_: Request, error: errors.PredictorError, headers: _Headers = N
     if isinstance(error, errors.ModelFailed):
         logger.error("the model failed", exc_info=error)
     if isinstance(error, errors.Overloaded):
-        headers = RETRY_AFTER(error.retry_after)
+        headers = declared.RETRY_AFTER(error.retry_after)
     return error_response(error.status, str(error), headers)
 
 
@@ -98,11 +126,11 @@ EXCEPTION_HANDLERS: dict[Any, Any] = {
 def progress(prediction: Prediction) -> dict[str, str]:
     """When to ask again; once the prediction has ended, how long it took."""
     if prediction.is_active:
-        return RETRY_AFTER(prediction.retry_after) | NO_STORE
+        return declared.RETRY_AFTER(prediction.retry_after) | declared.NO_STORE
     finished = prediction.finished or prediction.created
     started = prediction.started or finished
     queue, run = max(0.0, started - prediction.created), max(0.0, finished - started)
-    return SERVER_TIMING(queue, run) | NO_STORE
+    return declared.SERVER_TIMING(queue, run) | declared.NO_STORE
 
 
 def described(status: int, about: Any, *headers: ResponseHeader, **more: Any) -> Described:
@@ -125,7 +153,7 @@ def raises(*kinds: type[errors.PredictorError], ended: Sequence[ResponseHeader] 
         here = [kind for kind in kinds if kind.status == status]
         examples = {kind.__name__: {"value": {"error": str(kind())}} for kind in here}
         is_end = any(issubclass(kind, errors.PredictionError) for kind in here)
-        always = [BY_STATUS[status]] if status in BY_STATUS else []
+        always = [declared.BY_STATUS[status]] if status in declared.BY_STATUS else []
         headers = (*always, *(ended if is_end else ()))
         content = {"application/json": {"examples": examples}}
         phrase = f"{HTTPStatus(status).phrase}."

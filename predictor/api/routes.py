@@ -14,6 +14,7 @@ from predictor.api.dependencies import Given, PathId, Store, WebhookId, app_stat
 from predictor.api.events import EXAMPLE, follow, wait_for_end
 from predictor.api.request import read_input, while_connected
 from predictor.api.responses import described, raises
+from predictor.model.signature import Signature
 from predictor.prediction import Job, Json, Prediction, State, Webhook, new_id
 from predictor.webhooks.target import check_target
 
@@ -47,7 +48,7 @@ async def predict(request: Request, options: Given[headers.PredictHeaders]) -> R
         run = queued.stream if is_stream else queued.run
     else:
         run = sync.stream if is_stream else sync.run
-    return await while_connected(request, run(request, value, options.cancel_after))
+    return await while_connected(request, run(request, value, options))
 
 
 async def _queue(request: Request, value: Json, options: headers.PredictHeaders) -> Response:
@@ -71,7 +72,7 @@ async def _queue(request: Request, value: Json, options: headers.PredictHeaders)
         with suppress(errors.StoreUnavailable):  # it is accepted all the same
             prediction = await while_connected(request, wait_for_end(state, id_, seconds))
     if prediction and not prediction.is_active:
-        return responses.outcome(prediction, more, with_id=False)
+        return responses.outcome(request, prediction, more, options.preferences)
     more |= headers.RETRY_AFTER((prediction or submitted).retry_after)
     message = "Request received. Processing asynchronously."
     return responses.json(to_json({"message": message, "prediction_id": id_}), 202, more)
@@ -89,12 +90,13 @@ def _fingerprint(key: str, value: Json, webhook: str) -> str:
 async def read_prediction(request: Request, options: Given[headers.ReadHeaders]) -> Response:
     """Read an accepted prediction: 200 done, 202 ask again, anything else will not succeed."""
     id_ = await path_id(request.path_params["prediction_id"])
-    state, wait = app_state(request), headers.Preferences.parse(options.prefer).wait
-    if wait:
+    state, preferences = app_state(request), headers.Preferences.parse(options.prefer)
+    if wait := preferences.wait:
         prediction = await while_connected(request, wait_for_end(state, id_, wait))
     else:
         prediction = await state["predictions"].read(id_)
-    return responses.outcome(prediction, headers.Preferences(wait=wait).applied(), with_id=True)
+    more = preferences._replace(respond_async=False).applied()
+    return responses.outcome(request, prediction, more, preferences, id_)
 
 
 @predictions.get(
@@ -155,7 +157,7 @@ async def cancel_prediction(
         "`status` (`queued`, or `running` with the number of the try), `progress` and `output` as "
         "the model emits them, and `completed` with the output or the error; then the stream ends. "
         "It can be resumed, and read again for as long as the result is kept.",
-        headers.CACHE_CONTROL,
+        *(headers.CACHE_CONTROL, headers.PREFERENCE_APPLIED),
         content={"text/event-stream": {"example": EXAMPLE}},
     )
     | described(204, "It has ended, and there is nothing after `Last-Event-ID`.")
@@ -168,7 +170,9 @@ async def read_events(request: Request, options: Given[headers.EventsHeaders]) -
     prediction = await store.look(id_)
     if after and not prediction.is_active and not await store.events(id_, after):
         return Response(status_code=204)  # else a browser would reconnect for ever
-    return EventSourceResponse(follow(state, id_, after), headers=headers.STREAM)
+    is_minimal = headers.Preferences.parse(options.prefer).is_minimal
+    more = headers.STREAM | headers.Preferences(is_minimal=is_minimal).applied()
+    return EventSourceResponse(follow(state, id_, after, is_minimal=is_minimal), headers=more)
 
 
 @predictions.get(
@@ -213,17 +217,21 @@ async def ready(request: Request, store: Store) -> schemas.Health:
     return schemas.Health(status="ready")
 
 
-def create_router(bodies: schemas.Bodies) -> APIRouter:
+def create_router(bodies: schemas.Bodies, signature: Signature) -> APIRouter:
     """The endpoints whose bodies depend on the model's types."""
     typed = APIRouter(route_class=headers.DirectRoute, tags=["predictions"])
 
     async def body(_: bodies.request) -> None:  # type: ignore[name-defined]
         """Documents the body."""
 
+    file = {headers.FILE: {"schema": {"type": "string", "format": "binary"}}}
+    files = file | {"*/*": file[headers.FILE]} if signature.gives.is_bytes else {}
+    ended = (*_ENDED, headers.VARY, headers.NO_SNIFF) if files else _ENDED
     typed.post(
         "/predict",
         dependencies=[Depends(body)],
-        responses=described(200, bodies.output, *_ENDED, *_ACCEPTED, content=_STREAM)
+        openapi_extra={"requestBody": {"content": file}} if signature.takes.is_bytes else None,
+        responses=described(200, bodies.output, *ended, *_ACCEPTED, content=_STREAM | files)
         | described(202, schemas.PredictionAccepted, *_ACCEPTED, headers.RETRY_AFTER)
         | raises(
             *(*errors.RequestError.__subclasses__(), *_FAILURES, errors.UnknownPrediction),
@@ -234,7 +242,7 @@ def create_router(bodies: schemas.Bodies) -> APIRouter:
     typed.get(
         "/predict/{prediction_id}",
         dependencies=[Depends(path_id)],
-        responses=described(200, bodies.done, *_ENDED)
+        responses=described(200, bodies.done, *ended, content=files)
         | described(202, schemas.PredictionPending, *_PENDING, headers.PREFERENCE_APPLIED)
         | _UNKNOWN
         | raises(*_FAILURES, ended=_ENDED),

@@ -8,6 +8,7 @@ from pydantic.json_schema import WithJsonSchema
 
 from predictor.prediction import DeliveryState, Progress, State, timestamp
 
+_Text = Annotated[str | None, BeforeValidator(lambda text: text or None)]
 Id = Annotated[str, Field(examples=["5f0c3a1e9b7d4c62a8f1e2d3c4b5a697"])]
 
 #: Seconds since 1970, written as RFC 3339 has it.
@@ -30,9 +31,9 @@ class Bodies:
             input: input_ = Field(examples=examples)
 
         class PredictionOutput(BaseModel):
-            """The input, and the result of the model."""
+            """The result of the model; its input, too, without `Prefer: return=minimal`."""
 
-            model_config = values
+            model_config = values | ConfigDict(json_schema_extra={"required": ["result"]})
             input: input_ = Field(examples=examples)
             result: result_ = Field(examples=["1234"] if result_ in (str, Any) else None)
 
@@ -84,6 +85,10 @@ class PredictionStatus(BaseModel):
     finished: Timestamp | None
     tries: int
     """How often it was started."""
+    model: _Text
+    """That ran it; until it has ended, that it was accepted for. Null: none ran, or unknown."""
+    model_version: _Text
+    """PREDICTOR_MODEL_VERSION of the same."""
     progress: Progress | None
     error: Annotated[str | None, BeforeValidator(lambda error: error and str(error))]
     """Why it ended without an output."""

@@ -37,44 +37,46 @@ async def _slot(state: AppState, cancel_after: float | None) -> AsyncIterator[fl
         yield min(state["config"].timeout, left)
 
 
-async def run(request: Request, value: Json, cancel_after: float | None) -> Response:
+async def run(request: Request, value: Json, options: headers.PredictHeaders) -> Response:
     """The response to a sync prediction."""
     state, failure, began = app_state(request), None, time.monotonic()
     started = began
     try:
-        async with _slot(state, cancel_after) as seconds:
+        async with _slot(state, options.cancel_after) as seconds:
             started = time.monotonic()
             result = await state["model"].run(value, seconds)
     except errors.PredictionError as error:
         failure = error
-    timing = headers.SERVER_TIMING(started - began, time.monotonic() - started)
+    more = headers.SERVER_TIMING(started - began, time.monotonic() - started)
+    more |= options.preferences.applied()
     if failure:
-        return await responses.failed(request, failure, timing)
-    return responses.json(Output(value, result).to_json(), 200, timing)
+        return await responses.failed(request, failure, more)
+    return responses.done(request, Output(value, result), more, options.preferences)
 
 
-async def stream(request: Request, value: Json, cancel_after: float | None) -> Response:
+async def stream(request: Request, value: Json, options: headers.PredictHeaders) -> Response:
     """The events of a sync prediction as they happen, then its output."""
     state = app_state(request)
 
     async def run_model(emit: Emit) -> Output:
-        async with _slot(state, cancel_after) as seconds:
+        async with _slot(state, options.cancel_after) as seconds:
             until, most = time.time() + seconds, state["config"].max_result
             live = Run(new_id(), until, emit, most)
             return Output(value, await state["model"].run(value, seconds, live))
 
-    events = _LiveEvents(run_model)
+    events = _LiveEvents(run_model, is_minimal=options.preferences.is_minimal)
     if failure := await events.begin():
         raise failure
-    return EventSourceResponse(events.follow(), headers=headers.STREAM)
+    more = headers.STREAM | options.preferences.applied()
+    return EventSourceResponse(events.follow(), headers=more)
 
 
 class _LiveEvents:
     """The events of a run in this process. A client that leaves ends the run."""
 
-    def __init__(self, run_model: Callable[[Emit], Awaitable[Output]]) -> None:
+    def __init__(self, run_model: Callable[[Emit], Awaitable[Output]], *, is_minimal: bool) -> None:
         self._events: asyncio.Queue[tuple[EventKind, Json]] = asyncio.Queue()
-        self._begun, self._unsent = asyncio.Event(), 0
+        self._begun, self._unsent, self._is_minimal = asyncio.Event(), 0, is_minimal
         self._failure: errors.PredictorError | None = None
         self._emitter = Emitter(self._put)
         self._task = asyncio.create_task(self._complete(run_model))
@@ -122,5 +124,6 @@ class _LiveEvents:
                 await self._emitter.close()
         except errors.PredictorError as error:
             outcome = self._failure = error
-        self._events.put_nowait((EventKind.COMPLETED, completed(outcome)))
+        data = completed(outcome, is_minimal=self._is_minimal)
+        self._events.put_nowait((EventKind.COMPLETED, data))
         self._begun.set()

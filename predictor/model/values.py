@@ -1,8 +1,9 @@
 """The input that a model takes and the result that it gives: their types, checked as JSON."""
 
 import dataclasses
+import types
 from collections.abc import Callable
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError
@@ -106,6 +107,15 @@ def _failing_fast(schema: Any, unknown_names: str = "") -> Any:
     return changed
 
 
+def _is_bytes(type_: Any) -> bool:
+    """Whether the values of a type are bytes; they may be None, too."""
+    if get_origin(type_) is Annotated:
+        return _is_bytes(get_args(type_)[0])
+    kinds = [each for each in get_args(type_) if each is not type(None)]
+    is_union = get_origin(type_) in (Union, types.UnionType)
+    return type_ is bytes or (is_union and all(map(_is_bytes, kinds)))
+
+
 class Takes:
     """The inputs of a model: one, whose value is the input, or several, as an object.
 
@@ -129,6 +139,7 @@ class Takes:
                 "Input", fields, kw_only=True, namespace=namespace
             )
         self._checked = Checked(self.type, "input", _STRICT)
+        self.is_bytes = not others and _is_bytes(first.type)
         required = [parameter for parameter in parameters if parameter.is_required]
         self._first = Checked(first.type, "input", _STRICT)
         if others and required == [first] and "object" not in self._first.kinds:
@@ -150,6 +161,7 @@ class Gives:
 
     def __init__(self, type_: Any, max_result: int) -> None:
         self.type, self._max_result = type_, max_result
+        self.is_bytes = _is_bytes(type_)
         self._checked = None if type_ is Any else Checked(type_, "result", _CONFIG)
 
     def write(self, value: Any, is_canceled: Callable[[], bool] = bool) -> Json:

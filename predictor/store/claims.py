@@ -15,7 +15,7 @@ from predictor.store import keys
 from predictor.store.connection import check_server, version
 from predictor.store.retry import STORE_ERRORS, StoreRetry, ValueRefused
 from predictor.store.scripts import Scripts
-from predictor.store.wire import encode_ended
+from predictor.store.wire import Model, encode_ended
 
 logger = logging.getLogger(__name__)
 
@@ -129,7 +129,8 @@ class Claims:
     async def _finish(self, claim: Claim, outcome: Output | errors.PredictionError) -> int:
         created, started = max(0.0, min(claim.queued_at, claim.started)), claim.started
         times = (int(created), started, max(started, self._now_ms))  # all by the store's clock
-        result = encode_ended(claim.id, outcome, claim.tries, times)
+        model: Model = {"model": self._config.model, "model_version": self._config.model_version}
+        result = encode_ended(claim.id, outcome, claim.tries, times, {} if claim.verdict else model)
         is_late = isinstance(outcome, errors.TimedOut | errors.Expired)
         args = (claim.id, result, self._result_ttl, self.worker, started, int(is_late))
         write, size = self.scripts.run, len(result)

@@ -75,6 +75,7 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
         Raises Overloaded for a full queue, KeyReused when the key belongs to another request.
         """
         config, takes = self._config, job.cancel_after
+        job = replace(job, model=config.model, model_version=config.model_version)
         args: list[Any] = [id_, wire.encode_job(job, round(time.time() * 1000))]
         args += [max(1, round(takes * 1000)) if takes else "", round(config.queue_ttl * 1000)]
         args += [config.queue_limit, job.key, job.fingerprint, job.webhook or "", self._result_ttl]
@@ -230,7 +231,7 @@ class _Throughput:
 
 def _active(id_: PredictionId, reply: list[Any]) -> Prediction:
     """A prediction that has not ended, from the reply of read.lua."""
-    state, progress, now_ms, queued_at, place, tries, started_ms, left_ms, counts = reply
+    state, progress, now_ms, queued_at, place, tries, started_ms, left_ms, counts, terms = reply
     created, started = max(0.0, min(float(queued_at), now_ms)) / 1000, started_ms / 1000
     if state == b"late":
         error = errors.TimedOut() if tries else errors.Expired()
@@ -247,4 +248,5 @@ def _active(id_: PredictionId, reply: list[Any]) -> Prediction:
         retry_after=throughput.until_end(place if is_queued else 0, now_ms / 1000 - started),
         expires_in=left_ms / 1000 if left_ms >= 0 else None,
         progress=wire.decode_progress(progress),
+        **wire.decode_model(terms),
     )

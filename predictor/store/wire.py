@@ -4,10 +4,12 @@ What is in Redis may have been written by anybody who can reach it: nothing read
 before its shape, types and ranges are checked.
 """
 
+import contextlib
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError, with_config
 from pydantic_core import from_json, to_json
+from typing_extensions import TypedDict
 
 from predictor import errors
 from predictor.prediction import (
@@ -37,13 +39,26 @@ _Ms = Annotated[int, Field(ge=0, le=253_402_300_799_000)]
 _CancelAfter = Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)]
 
 
+_Name = Annotated[str, Field(max_length=1000)]
+
+
+class Model(TypedDict, total=False):
+    model: _Name  # its path
+    model_version: _Name
+
+
+@with_config(extra="forbid")
+class _Terms(Model, total=False):
+    cancel_after: _CancelAfter | None
+
+
 class _Job(BaseModel, strict=True, extra="forbid"):
     """arq's job: try, function, positional and named arguments, time of submit."""
 
     t: Annotated[int, Field(ge=0, le=10**6)] | None
     f: Literal["predict"]
     a: Annotated[list[Any], Field(min_length=1, max_length=1)]
-    k: dict[Literal["cancel_after"], _CancelAfter | None]
+    k: _Terms
     et: _Ms
 
 
@@ -52,6 +67,7 @@ class _Result(BaseModel, strict=True):
 
     t: int
     a: list[Any]
+    k: Model
     et: _Ms
     s: bool
     r: Any
@@ -64,10 +80,11 @@ _INPUT: Final = b',"a":'
 
 _progress = TypeAdapter(Progress)
 _attempt = TypeAdapter(Attempt)
+_model = TypeAdapter(Model)
 
 
 def encode_job(job: Job, submitted_ms: int) -> bytes:
-    terms = {"cancel_after": job.cancel_after} if job.cancel_after else {}
+    terms = {name: value for name in _Terms.__annotations__ if (value := getattr(job, name))}
     head = {"t": None, "f": FUNCTION, "k": terms, "et": submitted_ms}
     return b"%b%b[%b]}" % (to_json(head)[:-1], _INPUT, job.input)
 
@@ -76,7 +93,7 @@ def decode_job(data: bytes | None) -> Job:
     """Raises Unreadable, with the reason as its cause, for what is not a job."""
     try:
         job = _Job.model_validate_json(data or b"")
-        return Job(encode(job.a[0]), job.k.get("cancel_after"))
+        return Job(encode(job.a[0]), **job.k)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         reason = f"not a job: {'.'.join(map(str, first['loc']))}: {first['msg']}"
@@ -85,17 +102,26 @@ def decode_job(data: bytes | None) -> Job:
         raise errors.Unreadable from error
 
 
+def decode_model(terms: bytes) -> Model:
+    """The model that a job was accepted for; empty where that is not known."""
+    with contextlib.suppress(ValidationError):
+        return _model.validate_json(terms)
+    return {}
+
+
 def encode_ended(
     id_: str,
     outcome: Output | errors.PredictionError,
     tries: int = 0,
     times: tuple[int, int, int] = (0, 0, 0),
+    model: Model | None = None,
 ) -> bytes:
     """The result of a prediction as arq stores it; input and output come last.
 
-    `times`: when it was created, started and finished, ms since 1970.
+    `times`: when it was created, started and finished, ms since 1970. `model`: that ran.
     """
-    head = {"t": tries, "f": FUNCTION, "k": {}, "s": isinstance(outcome, Output), "q": QUEUE}
+    is_success = isinstance(outcome, Output)
+    head = {"t": tries, "f": FUNCTION, "k": model or {}, "s": is_success, "q": QUEUE}
     head |= dict(zip(("et", "st", "ft"), times, strict=True)) | {"id": id_}
     if isinstance(outcome, Output):
         data = b"[%b]" % outcome.input, outcome.result
@@ -120,8 +146,8 @@ def decode_ended(id_: PredictionId, data: bytes, *, is_head: bool = False) -> Pr
     started = result.st / 1000 if is_started else None
     times = (result.et / 1000, started, result.ft / 1000, result.t)
     if isinstance(outcome, errors.PredictionError):
-        return Prediction(id_, State.of(outcome), *times, error=outcome)
-    return Prediction(id_, State.SUCCEEDED, *times, output=outcome)
+        return Prediction(id_, State.of(outcome), *times, error=outcome, **result.k)
+    return Prediction(id_, State.SUCCEEDED, *times, output=outcome, **result.k)
 
 
 def _outcome(result: _Result) -> Output | errors.PredictionError:

@@ -34,6 +34,7 @@ logger = logging.getLogger(__package__)
 
 _STORE_TIMEOUT = 5.0  # seconds of silence of the store after which a command is sent again
 _GRACE = 0.5  # seconds past the drain after which the process is ended by force
+_MOST_OTHERS = 100  # other models that are logged: anybody may write jobs
 _HEALTH_KEY = HEALTH + socket.gethostname()
 
 
@@ -55,6 +56,8 @@ class Worker:
         self._renewal = Renewal(config, self._claims, self._cancel)
         #: runs that no client has canceled
         self._running: dict[PredictionId, asyncio.Task[Any] | None] = {}
+        #: other models, and their versions, that predictions were accepted for
+        self._others: set[tuple[str, ...]] = set()
 
     def settings(self) -> dict[str, Any]:
         """arq's settings. Connects to nothing."""
@@ -113,6 +116,7 @@ class Worker:
         if claim.verdict:
             raise errors.BY_CODE[claim.verdict]
         job = decode_job(claim.job)
+        self._compare(job.model, job.model_version)
         left = (job.cancel_after or math.inf) - claim.waited
         self._running[claim.id] = asyncio.current_task()
         try:
@@ -126,6 +130,14 @@ class Worker:
             raise
         finally:
             self._running.pop(claim.id, None)
+
+    def _compare(self, *accepted: str) -> None:
+        """Log, once for each, that predictions were accepted for another model than this one."""
+        runs = self._config.model, self._config.model_version
+        if accepted not in {runs, ("", ""), *self._others} and len(self._others) < _MOST_OTHERS:
+            self._others.add(accepted)
+            message = "predictions were accepted for model %r %r; this worker runs %r %r"
+            logger.warning(message, *accepted, *runs)
 
     async def _run(self, id_: PredictionId, value: Json, seconds: float) -> Json:
         if not self._model.emits:

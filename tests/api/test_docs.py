@@ -115,6 +115,13 @@ def test_both_headers_say_that_async_mode_overrides_a_wait(schema: Any, name: st
     assert says[name] in " ".join(description.split())
 
 
+def test_the_input_of_an_output_may_be_left_out(schema: Any) -> None:
+    output = schema["components"]["schemas"]["PredictionOutput"]
+    assert output["required"] == ["result"]
+    assert "`Prefer: return=minimal`" in output["description"]
+    assert "default" not in output["properties"]["input"]
+
+
 def test_headers_and_body_of_the_request_are_described(schema: Any) -> None:
     post = schema["paths"]["/predict"]["post"]
     mode = post["parameters"][0]

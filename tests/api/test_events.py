@@ -61,6 +61,14 @@ def test_events_come_in_order(talks: Api) -> None:
     assert talks.status(id_)["progress"] == {"fraction": 1.0, "message": "3 of 3"}
 
 
+def test_the_input_is_left_out_of_the_last_event_on_request(talks: Api) -> None:
+    id_, headers = talks.submit("1"), {"Prefer": "return=minimal, wait=5"}
+    with connect_sse(talks.client, "GET", f"/predict/{id_}/events", headers=headers) as source:
+        assert source.response.headers["preference-applied"] == "return=minimal"
+        *_, last = source.iter_sse()
+    assert json.loads(last.data) == {"status": "succeeded", "output": {"result": id_}}
+
+
 def test_no_content_after_the_last_event(talks: Api) -> None:
     id_ = talks.submit("1")
     last = _events(talks, id_)[-1]

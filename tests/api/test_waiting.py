@@ -30,6 +30,33 @@ def test_a_get_waits_for_the_end(slow: Api) -> None:
     assert 0.3 <= time.monotonic() - began < 2
 
 
+@pytest.mark.parametrize(
+    ("prefer", "applied"),
+    [
+        ("return=minimal", "return=minimal"),
+        ("wait=10, return=minimal", "wait=10, return=minimal"),
+        ("respond-async, wait=10, return=minimal", "respond-async, wait=10, return=minimal"),
+    ],
+)
+def test_the_input_is_left_out_on_request(slow: Api, prefer: str, applied: str) -> None:
+    answer = slow.post("0", Prefer=prefer)
+    assert answer.text == '{"result":"0"}'
+    assert answer.headers["preference-applied"] == applied
+    plain = slow.post("0", Prefer="return=representation")
+    assert plain.text == '{"input":"0","result":"0"}'
+    assert "preference-applied" not in plain.headers
+
+
+def test_the_input_is_left_out_of_what_is_read_on_request(slow: Api) -> None:
+    accepted = slow.post("0", Async_Mode="true", Prefer="return=minimal, wait=5")
+    assert accepted.headers["preference-applied"] == "return=minimal"
+    id_ = accepted.json()["prediction_id"]
+    assert slow.outcome(id_).json()["output"]["input"] == "0", "of this response only"
+    answer = slow.client.get(f"/predict/{id_}", headers={"Prefer": "return=minimal, wait=5"})
+    assert answer.json() == {"prediction_id": id_, "output": {"result": "0"}}
+    assert answer.headers["preference-applied"] == "wait=5, return=minimal"
+
+
 def test_a_get_waits_no_longer_than_requested(slow: Api) -> None:
     id_ = slow.submit("3")
     began = time.monotonic()

@@ -4,10 +4,18 @@ from typing import Any
 
 import pytest
 from arq.jobs import deserialize_job, deserialize_result
+from pydantic_core import to_json
 
 from predictor import errors
 from predictor.prediction import Job, Json, Output, Prediction, PredictionId, State, encode
-from predictor.store.wire import decode_ended, decode_job, encode_ended, encode_job
+from predictor.store.wire import (
+    Model,
+    decode_ended,
+    decode_job,
+    decode_model,
+    encode_ended,
+    encode_job,
+)
 
 
 def _job(**changes: Any) -> bytes:
@@ -33,7 +41,8 @@ def test_arq_reads_the_jobs_that_we_write() -> None:
 
 
 def test_a_job_is_read_as_it_was_written() -> None:
-    for job in (Job(encode("ü")), Job(encode(""), 1.5)):
+    named = Job(encode(""), 1.5, model="a.b:c", model_version='ü ,"a":}),"et"')
+    for job in (Job(encode("ü")), Job(encode(""), 1.5), named):
         assert decode_job(encode_job(job, 1)) == job
 
 
@@ -57,6 +66,9 @@ HOSTILE_JOBS = [
     _job(a=["x", "y"]),
     _job(k=None),
     _job(k={"secret": 1}),
+    _job(k={"model": 1}),
+    _job(k={"model": "x" * 1001}),
+    _job(k={"model_version": None}),
     _job(et="now"),
     _job(et=10**30),
     _job(et=-1),
@@ -94,6 +106,30 @@ def test_a_failure_is_read_as_it_was_written(error: errors.PredictionError) -> N
     assert str(read) == str(error)
 
 
+NAMED: Model = {"model": "a.b:c", "model_version": '}),"et" ,"a":[1],"r":'}
+
+
+@pytest.mark.parametrize("outcome", [Output(encode("in"), Json(b"1")), errors.ModelFailed()])
+def test_a_result_names_the_model_that_ran(outcome: Output | errors.PredictionError) -> None:
+    data = encode_ended("id", outcome, 1, (1, 2, 3), NAMED)
+    is_head = isinstance(outcome, Output)  # a failure is read as a whole
+    for read in (_decode(data), decode_ended(PredictionId("id"), data, is_head=is_head)):
+        assert (read.model, read.model_version) == (NAMED["model"], NAMED["model_version"])
+    assert deserialize_result(data, deserializer=json.loads).kwargs == NAMED
+    assert _decode(data.replace(b'"model"', b'"other"')).model == "", "of a later version"
+
+
+def test_a_result_of_an_earlier_version_names_no_model() -> None:
+    read = _decode(_result(b"1"))
+    assert (read.state, read.model, read.model_version) == (State.SUCCEEDED, "", "")
+
+
+@pytest.mark.parametrize("terms", [b"", b"{", b"[]", b'{"model":1}', b'{"model":"\\ud800"}'])
+def test_what_names_no_model_is_not_believed(terms: bytes) -> None:
+    assert decode_model(terms) == {}
+    assert decode_model(to_json(NAMED | {"cancel_after": 1})) == NAMED
+
+
 HOSTILE_RESULTS = [
     b"",
     b"null",
@@ -103,6 +139,7 @@ HOSTILE_RESULTS = [
     _result(b"1").replace(b'"a":["in"]', b'"a":[]'),
     _result(b"1").replace(b'"a":["in"]', b'"a":["in","out"]'),
     _result(b"1").replace(b'"s":true', b'"s":1'),
+    _result(b"1").replace(b'"k":{}', b'"k":{"model":1}'),
     _result(b"NaN"),
     _result(b"1" * 5000),
     _ended(errors.GivenUp()).replace(b'"message"', b'"text"'),

@@ -4,8 +4,8 @@
 --
 -- ARGV  most: how many bytes of a result are read (0: all).
 -- Returns { 'done', progress, result, its size }, or { 'running' | 'queued' | 'late', progress, now,
--- queued_at, place in the queue, tries, start of its run, ms that are left, throughput }; nil for an
--- unknown id.
+-- queued_at, place in the queue, tries, start of its run, ms that are left, throughput, named
+-- arguments of the job }; nil for an unknown id.
 local id, most = unpack(ARGV)
 local size = redis.pcall('STRLEN', RESULT .. id)
 local queued_at = size == 0 and submitted_at(id)
@@ -33,4 +33,5 @@ return {
   math.floor(tonumber(string.match(holder or '', ':(%d+)$')) or now),
   left < math.huge and math.ceil(left) or -1,
   throughput(),
+  string.match(text(redis.pcall('GETRANGE', JOB .. id, 0, 2047)) or '', '"k":({.-}),"et"') or '',
 }
