@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -25,6 +26,8 @@ from tests.webhooks.test_deliverer import Receiver
 #: Blocks that are not run, by how they begin, and why.
 NOT_RUN = {
     "uv init": "`uv add` needs a package registry",
+    "uv run --with": "installs packages; tests/test_real_models.py serves the same models",
+    "export PREDICTOR_REDIS_URL=redis://localhost:6379 PREDICTOR_MODEL": "needs GPUs",
     "docker compose": "needs a container engine; checked below",
     "docker build": "needs a container engine; checked below",
     "FROM": "needs a container engine; checked below",
@@ -56,6 +59,12 @@ def _blocks() -> Iterator[Block]:
 
 
 BLOCKS = list(_blocks())
+
+
+def _module(block: Block) -> str | None:
+    """The name of the file that a block of Python is to be saved as."""
+    name = re.match(r"# (\w+\.py)\n", block.text)
+    return name and name[1]
 
 
 def _commands(block: Block) -> list[str]:
@@ -146,15 +155,19 @@ class Reader:
         blocks = [b for b in BLOCKS if b.section == section and not _reason(b)]
         assert blocks
         for block in blocks:
-            if block.language == "python":
-                name = re.match(r"# (\w+\.py)\n", block.text)
-                assert name
-                self._shell.run(f"cat > {name[1]} <<'END'\n{block.text}\nEND")
-            elif block.language == "sh":
-                for command in _commands(block):
-                    self.do(command)
-            else:
-                self._expect(block.text)
+            self.read(block)
+
+    def read(self, block: Block) -> None:
+        """Save a module, run commands, or compare the last output with what is shown."""
+        if block.language == "python":
+            name = _module(block)
+            assert name
+            self._shell.run(f"cat > {name} <<'END'\n{block.text}\nEND")
+        elif block.language == "sh":
+            for command in _commands(block):
+                self.do(command)
+        else:
+            self._expect(block.text)
 
     def _replace(self, text: str) -> str:
         for shown, used in self._replaced.items():
@@ -168,18 +181,18 @@ class Reader:
         if says:
             self._shell.start(command, says)
         else:
-            self._last, self._output = command, self._shell.run(command)
+            self._last, self.output = command, self._shell.run(command)
 
     def _expect(self, text: str) -> None:
         """The last command prints this, at once or when it is repeated."""
         shown = json.loads(self._replace(text))
         deadline = time.monotonic() + 10
-        while not same_shape(shown, json.loads(self._output)):
-            assert time.monotonic() < deadline, f"{self._last} prints {self._output}, not {text}"
-            assert self._last.startswith("curl -s http"), f"not {text}: {self._output}"
-            self._output = self._shell.run(self._last)
+        while not same_shape(shown, json.loads(self.output)):
+            assert time.monotonic() < deadline, f"{self._last} prints {self.output}, not {text}"
+            assert self._last.startswith("curl -s http"), f"not {text}: {self.output}"
+            self.output = self._shell.run(self._last)
         if id_ := re.search("[0-9a-f]{32}", text):
-            seen = re.search("[0-9a-f]{32}", self._output)
+            seen = re.search("[0-9a-f]{32}", self.output)
             assert seen
             self._replaced[id_[0]] = seen[0]
 
@@ -195,7 +208,7 @@ def same_shape(shown: Any, seen: Any) -> bool:
     if isinstance(shown, str):
         varies = re.compile(r"[0-9a-f]{32}|\d+")
         return isinstance(seen, str) and varies.sub("0", shown) == varies.sub("0", seen)
-    return type(shown) is type(seen) and (type(shown) is int or bool(shown == seen))
+    return type(shown) is type(seen) and (type(shown) in {int, float} or bool(shown == seen))
 
 
 def _reason(block: Block) -> str | None:
@@ -230,14 +243,50 @@ def _quickstart(folder: Path, _: Processes) -> None:
     assert names["message"] == json.loads(sent)
 
 
-def _own_model(folder: Path, _: Processes) -> None:
-    port = str(free_port())
-    with Shell(folder, port=port) as shell:
-        Reader(shell, {"8080": port}).follow("Use your own model")
+class _Apis(Reader):
+    """Serves each model with an api that is forked: a whole `predictor` takes seconds to start."""
+
+    def __init__(self, shell: Shell, folder: Path, processes: Processes) -> None:
+        super().__init__(shell, {"8080": ""})
+        self._path, self._processes = f"{ROOT}:{folder / 'shell'}", processes
+
+    def do(self, command: str) -> None:
+        if served := re.match(r"uv run (?:--with \S+ )*predictor --model (\S+)$", command):
+            api = self._processes.api(model=served[1], PYTHONPATH=self._path)
+            self._replaced["8080"] = str(api.port)
+            is_ready = lambda: api.client.get("/health/ready").status_code == 200  # noqa: E731
+            eventually(is_ready, f"an api with {served[1]}")
+        else:
+            super().do(command)
 
 
-def _run_of_a_model(folder: Path, processes: Processes) -> None:
-    (block,) = [b for b in BLOCKS if b.section == "Models"]
+def _own_model(folder: Path, processes: Processes) -> None:
+    with Shell(folder) as shell:
+        _Apis(shell, folder, processes).follow("From a function to GPUs")
+
+
+def _models_to_try(folder: Path, processes: Processes) -> None:
+    """They are those that tests/test_real_models.py serves; the first one is sent a file."""
+    shown = {_module(b): b.text.partition("\n")[2] for b in BLOCKS if b.language == "python"}
+    real = {path.name: path.read_text() for path in (ROOT / "tests/models/real").glob("[!_]*.py")}
+    assert {name: shown.get(name) for name in real} == real
+    if find_spec("magika"):
+        with Shell(folder) as shell:
+            reader = _Apis(shell, folder, processes)
+            for block in [b for b in BLOCKS if b.section == "Models to try"][:3]:
+                reader.read(block)
+
+
+def _how_it_runs(folder: Path, processes: Processes) -> None:
+    with Shell(folder) as shell:
+        reader = _Apis(shell, folder, processes)
+        reader.follow("How a model runs")
+        assert '"result":"word 0 word 1 word 2 "' in reader.output
+    _run(folder, processes)
+
+
+def _run(folder: Path, processes: Processes) -> None:
+    (block,) = [b for b in BLOCKS if b.text.startswith("# my_pages.py")]
     (folder / "my_pages.py").write_text(block.text)
     settings = {"model": "my_pages:predict", "PYTHONPATH": f"{ROOT}:{folder}"}
     api = processes.api(**settings)
@@ -296,8 +345,9 @@ def _by_hand(folder: Path, processes: Processes) -> None:
 RUN: dict[str, Callable[[Path, Processes], None]] = {
     "Run it": _quickstart,
     "Call it": _quickstart,
-    "Use your own model": _own_model,
-    "Models": _run_of_a_model,
+    "From a function to GPUs": _own_model,
+    "How a model runs": _how_it_runs,
+    "Models to try": _models_to_try,
     "Wait for a result, or follow it": _waiting,
     "Webhooks": _quickstart,
     "Command line": _command_line,
@@ -362,7 +412,7 @@ def test_headers_are_those_of_the_api() -> None:
     named = {row[0].strip("`").partition(":")[0] for row in _rows("Headers")}
     operations = [o for path in contract().document["paths"].values() for o in path.values()]
     taken = {p["name"] for o in operations for p in o.get("parameters", ()) if p["in"] == "header"}
-    assert named == taken | {"X-Request-ID"}
+    assert named == taken | {"Accept", "Content-Type", "X-Request-ID"}
     sent = {h for o in operations for r in o["responses"].values() for h in r.get("headers", ())}
     for name in sent - {"Cache-Control", "Connection"}:
         assert f"`{name}" in README
