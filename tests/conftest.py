@@ -128,7 +128,7 @@ def api(_stateless: Api, redis_url: str) -> Api:
 def served(valkey: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     """An api and a worker with the mock, for tests that need nothing special."""
     with Processes(tmp_path_factory.mktemp("served"), f"{valkey}?db=0", Forked) as started:
-        api = started.api(mock_delay=0.02)
+        api = started.api(mock_delay=0.02, max_body=2**20)
         started.worker(mock_delay=0.02)
         yield api
 

@@ -174,7 +174,8 @@ class Worker:
         """Return unfinished predictions to the queue."""
         await self._claims.requeue(*self._claims.held)
         await self._renewal.stop()
-        await self._model.close()
+        if hasattr(self, "_model"):  # it was loaded
+            await self._model.close()
         if count := self._claims.requeued:
             logger.info("worker stopped; predictions requeued: %d", count)
 
