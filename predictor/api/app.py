@@ -1,6 +1,7 @@
 """The application, put together from its parts."""
 
 import asyncio
+import gc
 import os
 import resource
 from collections.abc import AsyncIterator
@@ -66,6 +67,7 @@ def create_app(config: Config) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[AppState]:
+        gc.freeze()  # what is loaded stays: a collection amid a large body would look through it
         with suppress(ValueError, OSError):  # each connection is a file
             most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

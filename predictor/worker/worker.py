@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import gc
 import logging
 import math
 import os
@@ -90,6 +91,7 @@ class Worker:
             self._model = configured_model(self._config)
             await start_model(self._config.model, self._model)
         await self._renewal.start()
+        gc.freeze()  # what is loaded stays: no collection needs to look through it
         notify_ready()
         count = self._model.slots(self._config.slots)
         logger.info("worker ready: %s, %d at once", self._config.model, count)
