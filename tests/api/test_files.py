@@ -18,11 +18,13 @@ FILE = b"\xfb\xef\xbe\xff\xff\xff\x00"
 ENCODED, REVERSED = base64.b64encode(FILE).decode(), FILE[::-1]
 
 
-@pytest.fixture(scope="module")
-def files(valkey: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    """An api and a worker whose model reverses bytes."""
+@pytest.fixture(scope="module", params=["api", "queue"])
+def files(
+    valkey: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Api]:
+    """An api and a worker whose model reverses bytes; where sync predictions run."""
     with Processes(tmp_path_factory.mktemp("files"), f"{valkey}?db=5", Forked) as started:
-        api = started.api(model=MODEL)
+        api = started.api(model=MODEL, sync=request.param)
         api.client.event_hooks = {"response": [contract(MODEL).check]}
         started.worker(model=MODEL)
         yield api

@@ -59,6 +59,8 @@ def test_a_sync_stream(processes: Processes, tmp_path: Path, settings: dict[str,
     assert [data for name, data in events if name == "output"] == [f"{n} " for n in range(500)]
     output = {"input": text, "result": f"{text} "}
     assert events[500:] == [("completed", {"status": "succeeded", "output": output})]
+    minimal = _stream(api, "a", {"Prefer": "return=minimal"})[-1]
+    assert minimal == ("completed", {"status": "succeeded", "output": {"result": "a "}})
     refused = api.client.post(
         "/predict", json={"input": 1}, headers={"Accept": "text/event-stream"}
     )
