@@ -1,5 +1,6 @@
 """What a model's signature says, for models of every shape, and what cannot be one."""
 
+import asyncio
 import functools
 from collections.abc import AsyncIterator, Generator, Iterable, Iterator
 from pathlib import Path
@@ -109,6 +110,23 @@ async def test_several_inputs_and_the_shorthand() -> None:
 async def test_a_generator_s_return_value_is_the_result() -> None:
     assert await Model(generator).run(encode("x"), 5) == b'{"a":1}'
     assert await Model(data).run(encode("x"), 5) == b'"eA=="'
+
+
+async def test_a_stream_without_pieces_has_an_empty_result() -> None:
+    def nothing(text: str) -> Iterator[bytes]:
+        yield from ()
+
+    assert await Model(nothing).run(encode("x"), 5) == b'""'
+    assert await Model(typed.words).run(encode(""), 5) == b'""'
+    assert await Model(typed.numbers).run(encode(0), 5) == b"[]"
+
+
+async def test_an_async_generator_that_awaits_nothing_can_be_canceled() -> None:
+    run = asyncio.create_task(Model(typed.numbers).run(encode(10**9), 60))
+    await asyncio.sleep(0.05)
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(run, 1)
 
 
 async def test_a_class_is_constructed_once_and_threads_are_reused() -> None:

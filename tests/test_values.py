@@ -6,7 +6,7 @@ import time
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import Field
+from pydantic import BaseModel, Field, computed_field
 
 from predictor.errors import InvalidInput, ModelFailed
 from predictor.model.signature import read_signature
@@ -99,3 +99,20 @@ def test_a_result_has_the_type_that_was_promised() -> None:
     with pytest.raises(ModelFailed, match=r"'result.currency' must be 'EUR' or 'USD'"):
         gives.write({"total": 1, "currency": "GBP"})
     assert Gives(list[float], 100).write(results.Array()) == b"[1.0,2.0]"
+
+
+class Named(BaseModel):
+    a_name: str = Field(serialization_alias="aName")
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def size(self) -> int:
+        return len(self.a_name)
+
+
+def test_a_result_that_is_written_in_another_shape_than_it_is_read() -> None:
+    gives = Gives(Named, 100)
+    assert gives.write(Named(a_name="x")) == b'{"aName":"x","size":1}'
+    for value in ({"a_name": 1}, Named.model_construct(a_name=[])):
+        with pytest.raises(ModelFailed, match=r"does not match its type\.$"):
+            gives.write(value)

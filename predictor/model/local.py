@@ -128,6 +128,7 @@ class Local:
         try:
             async for piece in called:
                 pieces.add(piece)
+                await asyncio.sleep(0)  # a model may await nothing
         finally:
             if close := getattr(called, "aclose", None):
                 await close()
@@ -152,8 +153,9 @@ class _Pieces:
             self._bytes.append(piece)
 
     def joined(self) -> Json:
-        is_text = self._kinds == {str} or (self._gives.type is str and not self._kinds)
-        if self._kinds == {bytes}:
+        kinds = self._kinds or {self._gives.type}
+        is_text = kinds == {str}
+        if kinds == {bytes}:
             return self._gives.write(b"".join(self._bytes))
         if is_text:
             joined = b'"%b"' % b"".join(piece[1:-1] for piece in self._written)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError
 from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails, SchemaValidator
+from pydantic_core import ErrorDetails, PydanticSerializationError, SchemaValidator
 
 from predictor.errors import InvalidInput, ModelFailed
 from predictor.model.encoding import encode_json, too_large
@@ -53,8 +53,8 @@ class Checked:
         self._name = name
         # A field of that name: so errors have it, and the config reaches the type.
         namespace = {"__pydantic_config__": config}
-        whole = dataclasses.make_dataclass("Value", [(name, type_)], namespace=namespace)
-        self._adapter: TypeAdapter[Any] = TypeAdapter(whole)
+        self._whole = dataclasses.make_dataclass("Value", [(name, type_)], namespace=namespace)
+        self._adapter: TypeAdapter[Any] = TypeAdapter(self._whole)
         # A million invalid items would take a second, and a gigabyte for their errors.
         fast = _failing_fast(self._adapter.core_schema)
         self._failing_fast = SchemaValidator(fast, _use_prebuilt=False)
@@ -74,6 +74,14 @@ class Checked:
             is_flood = text.count(b":") > _MANY_NAMES
             validator = self._ignoring if is_flood else self._failing_fast
         return getattr(validator.validate_json(text, strict=True), self._name)
+
+    def is_symmetric(self) -> bool:
+        """Whether what is written of a value can be read: not with computed fields or aliases."""
+        return self._adapter.json_schema(mode="serialization") == self._schema
+
+    def dump(self, value: Any) -> None:
+        """Raise PydanticSerializationError if a value in Python's types is not of the type."""
+        self._adapter.dump_json(self._whole(value), warnings="error")
 
     def shortened(self, value: Json) -> Json:
         """The value; if it is of a wrong kind, an empty one: the error has a copy of it."""
@@ -163,10 +171,16 @@ class Gives:
         self.type, self._max_result = type_, max_result
         self.is_bytes = _is_bytes(type_)
         self._checked = None if type_ is Any else Checked(type_, "result", _CONFIG)
+        self._is_dumped = self._checked and not self._checked.is_symmetric()
 
     def write(self, value: Any, is_canceled: Callable[[], bool] = bool) -> Json:
         """The result as JSON. Raises ModelFailed if it is not JSON, or not what was promised."""
         written = encode_json(value, self._max_result, is_canceled)
+        if self._checked and self._is_dumped:
+            try:
+                self._checked.dump(value)
+            except PydanticSerializationError as error:
+                raise ModelFailed("The model's result does not match its type.") from error
         is_checked = self.type is str and type(value) is str
         return written if is_checked else self.check(written)
 
@@ -177,7 +191,7 @@ class Gives:
 
     def check(self, written: Json) -> Json:
         """The result, if it has the type. Raises ModelFailed."""
-        if self._checked:
+        if self._checked and not self._is_dumped:
             try:
                 self._checked.read(written)
             except ValidationError as error:
