@@ -1,6 +1,7 @@
 """Sync predictions: run in this process, their result a response or a stream of events."""
 
 import asyncio
+import logging
 import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -16,6 +17,8 @@ from predictor.api.events import PING, PING_EVERY, completed
 from predictor.model.emitter import Emitter, Events
 from predictor.model.run import Run
 from predictor.prediction import EventKind, Json, Output, new_id
+
+logger = logging.getLogger(__name__)
 
 Emit = Callable[[EventKind, Json], None]
 
@@ -103,6 +106,8 @@ class _LiveEvents:
                     yield PING
                     continue
                 self._unsent -= len(data)
+                if kind is EventKind.COMPLETED and isinstance(self._failure, errors.ModelFailed):
+                    logger.error("the model failed", exc_info=self._failure)
                 yield format_sse_event(data_str=data.decode(), event=kind)
         finally:
             self._task.cancel()

@@ -55,13 +55,13 @@ class Local:
 
     async def _call(self, value: Json, run: Run) -> Json:
         signature, loop = self._signature, asyncio.get_running_loop()
-        arguments, named = signature.arguments(signature.takes.read(value), run)
+        bound = signature.arguments(signature.takes.read(value), run)
         if not signature.is_async:
             return await self._in_thread(
-                lambda: self._complete(self._function(*arguments, **named), run, loop)
+                lambda: self._complete(self._function(*bound.args, **bound.kwargs), run, loop)
             )
         with _failures():
-            called = self._function(*arguments, **named)
+            called = self._function(*bound.args, **bound.kwargs)
             if hasattr(called, "__aiter__"):
                 return await self._follow(called, run)
             result = await called
@@ -77,17 +77,17 @@ class Local:
         signature, loop = self._signature, asyncio.get_running_loop()
         read = [signature.takes.read(value) for value in values]
         lists = {name: [each[name] for each in read] for name in read[0]}
-        arguments, named = signature.arguments(lists, run)
+        bound = signature.arguments(lists, run)
 
         def write(results: Any) -> list[Outcome]:
             return _write_each(results, len(values), signature.gives, run)
 
         if not signature.is_async:
             return await self._in_thread(
-                lambda: write(_settled(self._function(*arguments, **named), loop))
+                lambda: write(_settled(self._function(*bound.args, **bound.kwargs), loop))
             )
         with _failures():
-            results = await self._function(*arguments, **named)
+            results = await self._function(*bound.args, **bound.kwargs)
             if isinstance(results, list) and all(map(is_small, results)):
                 return write(results)
         return await self._in_thread(lambda: write(results))

@@ -21,7 +21,6 @@ from predictor.model.values import Gives, Parameter, Takes
 logger = logging.getLogger(__name__)
 
 _ITERATORS = (abc.Iterable, abc.Iterator, abc.Generator, abc.AsyncIterator, abc.AsyncGenerator)
-_BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _MANY = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _EMPTY = inspect.Parameter.empty
 #: What pydantic raises for a type that it cannot describe, or annotations for a name not found.
@@ -43,14 +42,13 @@ class Signature:
     is_async: bool
     batching: Batching | None  # it takes and returns lists, of what takes and gives describe
     description: str
-    by_position: list[str]
-    by_name: list[str]
+    parameters: inspect.Signature
 
-    def arguments(self, values: dict[str, Any], run: Run) -> tuple[list[Any], dict[str, Any]]:
+    def arguments(self, values: dict[str, Any], run: Run) -> inspect.BoundArguments:
         """The arguments of a call with these inputs."""
         if self.run:
             values = values | {self.run: run}
-        return [values[n] for n in self.by_position], {n: values[n] for n in self.by_name}
+        return inspect.BoundArguments(self.parameters, values)
 
 
 def read_signature(target: Any, max_result: int = sys.maxsize) -> Signature:
@@ -67,11 +65,6 @@ def read_signature(target: Any, max_result: int = sys.maxsize) -> Signature:
     plain = inspect.unwrap(called)  # without decorators that name it
     parameters = _parameters(target, function)
     inputs, run = _inputs(parameters, plain, getattr(function, "keywords", {}))
-    used = {parameter.name for parameter in inputs} | {run}
-    count = next(
-        (i for i, p in enumerate(parameters) if p.name not in used or p.kind not in _BY_POSITION),
-        len(parameters),
-    )
     type_, streams = _result(plain)
     if batching := getattr(called, "__batching__", None):
         inputs, type_ = _of_one(inputs, run, type_, streams)
@@ -83,8 +76,7 @@ def read_signature(target: Any, max_result: int = sys.maxsize) -> Signature:
         is_async=inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called),
         batching=batching,
         description=inspect.getdoc(getattr(target, "func", target)) or "",
-        by_position=[p.name for p in parameters[:count]],
-        by_name=[p.name for p in parameters[count:] if p.name in used],
+        parameters=inspect.Signature(parameters),
     )
 
 

@@ -78,6 +78,17 @@ def test_a_sync_stream(processes: Processes, tmp_path: Path, settings: dict[str,
     assert api.predict("a").status_code == 200, "its slot is free"
 
 
+def test_a_stream_that_breaks_ends_with_the_error_and_is_logged(processes: Processes) -> None:
+    api = processes.api(model="tests.models.typed:breaks")
+    first, (name, data) = _stream(api, "a")
+    assert first == ("output", "a")
+    assert (name, data) == (
+        "completed",
+        {"status": "failed", "error": "The model failed on this input."},
+    )
+    assert api.process.output.count("RuntimeError: the model's secret") == 1
+
+
 def test_sync_predictions_on_the_workers(processes: Processes, store: "redis.Redis") -> None:
     """One slot: they are queued instead of refused, and nothing of them is left."""
     model = "tests.models.slow:predict"

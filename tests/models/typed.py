@@ -85,6 +85,12 @@ def words(text: str) -> Iterator[str]:
         yield f"{word} "
 
 
+def breaks(text: str) -> Iterator[str]:
+    yield text
+    time.sleep(0.05)  # so that the piece is sent before the end
+    raise RuntimeError("the model's secret")
+
+
 async def numbers(count: int) -> AsyncIterator[int]:
     for number in range(count):
         yield number
