@@ -224,6 +224,8 @@ def _sentence(problem: ErrorDetails, known: str) -> str:
         return f"{field} is not known{known if len(problem['loc']) == 2 else ''}."
     if kind == "string_type":
         return f"{field} must be a string."
+    if kind == "bytes_type":
+        return f"{field} must be a string in base64."
     reason = problem["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     if reason.startswith("Input should "):
         return f"{field} must {reason.removeprefix('Input should ')}."
