@@ -27,7 +27,7 @@ def test_row_1_killed_with_five_running_and_three_hundred_queued(farm: Farm) -> 
         return all(now[id_] and now[id_] != claimed[id_] for id_ in old)
 
     eventually(all_again, "all five to run again", 5)
-    assert time.monotonic() - killed < 1 + 1
+    assert time.monotonic() - killed < 1 + 1 + 0.1  # between two looks
     assert farm.starts() >= before
 
 
