@@ -3,12 +3,12 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from itertools import islice
 from typing import Any, TypeVar
 
 from predictor.errors import ModelFailed
-from predictor.model.run import Run, Way
+from predictor.model.run import Abandoned, Outcome, Run
 from predictor.model.signature import Batching
 from predictor.prediction import Json, new_id
 
@@ -18,6 +18,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _GRACE = 0.1  # seconds that a call which nobody waits for gets to clean up before it is abandoned
 
+CallBatch = Callable[[list[Json], Run], Awaitable[list[Outcome]]]
 #: A prediction: its result, its input, and when its run times out.
 _Item = tuple[asyncio.Future[Json], Json, float]
 
@@ -45,27 +46,12 @@ class Batches:
     `max_wait` has passed. A call that raises is run again in halves, until one input is left.
     """
 
-    cancel_note = ""  # a canceled prediction ends at once; the others of its batch go on
-
-    def __init__(self, way: Way, terms: Batching) -> None:
-        self._way, self._terms = way, terms
-        self.call_batch = way.call_batch
+    def __init__(self, call: CallBatch, terms: Batching, abandoned: Abandoned) -> None:
+        self._call_batch, self._terms, self._abandoned = call, terms, abandoned
         self._waiting: dict[asyncio.Future[Json], _Item] = {}
         self._came = asyncio.Event()
         self._usual = 1  # size of the last batch
         self._serving: asyncio.Task[None] | None = None
-        self._abandoned: set[asyncio.Future[Any]] = set()
-
-    @property
-    def abandoned(self) -> int:
-        """Each call that outlives its batch counts as a full one."""
-        return self._terms.max_size * (len(self._abandoned) + self._way.abandoned)
-
-    async def start(self) -> None:
-        await self._way.start()
-
-    async def close(self) -> None:
-        await self._way.close()
 
     def call(self, value: Json, run: Run) -> asyncio.Future[Json]:
         result: asyncio.Future[Json] = asyncio.get_running_loop().create_future()
@@ -100,7 +86,7 @@ class Batches:
         """Run them in one call. False if they are to be run again, in halves."""
         results, values, deadlines = zip(*part, strict=True)
         run = Run(new_id(), max(deadlines))
-        call: asyncio.Future[Any] = self.call_batch(list(values), run)
+        call = asyncio.ensure_future(self._call_batch(list(values), run))
         all_left: asyncio.Future[Any] = asyncio.ensure_future(asyncio.wait(results))
         await asyncio.wait([call, all_left], return_when=asyncio.FIRST_COMPLETED)
         all_left.cancel()
@@ -108,9 +94,6 @@ class Batches:
         if not call.done():
             call.cancel()
             self._abandoned.add(call)
-            call.add_done_callback(self._abandoned.discard)
-            # asyncio logs exceptions that were never retrieved.
-            call.add_done_callback(lambda call: call.cancelled() or call.exception())
             await asyncio.wait({call}, timeout=_GRACE)
             return True
         error = ModelFailed() if call.cancelled() else call.exception()

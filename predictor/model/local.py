@@ -2,42 +2,28 @@
 
 import asyncio
 import contextlib
+import functools
 import inspect
 import os
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any
 
 from predictor.errors import Canceled, ModelFailed, PredictionError
 from predictor.model.encoding import is_small
-from predictor.model.run import Outcome, Run
+from predictor.model.run import Abandoned, Outcome, Run
 from predictor.model.signature import Signature, callee
 from predictor.model.values import Gives
 from predictor.prediction import Json
 from predictor.process import IdleThreads, call_in_thread
 
-T = TypeVar("T")
-
 
 class Local:
     """A model in this process. A class is constructed once."""
 
-    def __init__(self, target: Any, signature: Signature) -> None:
-        self._target, self._signature = target, signature
+    def __init__(self, target: Any, signature: Signature, abandoned: Abandoned) -> None:
+        self._target, self._signature, self._abandoned = target, signature, abandoned
         self._function = callee(target)
         self._idle: IdleThreads = []
-        self._abandoned: set[asyncio.Future[Any]] = set()
-        self.cancel_note = ""
-        if signature.streams and not signature.is_async:
-            self.cancel_note = "The model ends at its next piece."
-        elif not signature.is_async:
-            self.cancel_note = (
-                "The model runs in a thread, which cannot be stopped: its slot stays taken until "
-                "it ends, and its result is dropped."
-            )
-
-    @property
-    def abandoned(self) -> int:
-        return len(self._abandoned)
 
     async def start(self) -> None:
         if inspect.isclass(self._target):
@@ -47,70 +33,57 @@ class Local:
             loop = asyncio.get_running_loop()
             await call_in_thread(lambda: _settled(warm_up(), loop), self._idle)
 
-    async def close(self) -> None:
-        pass
+    async def call(self, value: Json, run: Run) -> Json:
+        """The result for an input. Raises PredictionError."""
+        signature = self._signature
+        is_iterator = signature.streams and not signature.is_async
 
-    def call(self, value: Json, run: Run) -> asyncio.Future[Json]:
-        return asyncio.ensure_future(self._call(value, run))
+        def write(result: Any) -> Json:
+            if is_iterator:
+                return self._complete(result, run)
+            return signature.gives.write(result, lambda: run.canceled)
 
-    async def _call(self, value: Json, run: Run) -> Json:
-        signature, loop = self._signature, asyncio.get_running_loop()
-        bound = signature.arguments(signature.takes.read(value), run)
-        if not signature.is_async:
-            return await self._in_thread(
-                lambda: self._complete(self._function(*bound.args, **bound.kwargs), run, loop)
-            )
-        with _failures():
-            called = self._function(*bound.args, **bound.kwargs)
-            if hasattr(called, "__aiter__"):
-                return await self._follow(called, run)
-            result = await called
-            if is_small(result):
-                return signature.gives.write(result)
-        return await self._in_thread(lambda: signature.gives.write(result, lambda: run.canceled))
+        written: Json = await self._answer(signature.takes.read(value), run, write)
+        return written
 
-    def call_batch(self, values: list[Json], run: Run) -> asyncio.Future[list[Outcome]]:
+    async def call_batch(self, values: list[Json], run: Run) -> list[Outcome]:
         """The outcome for each of the inputs, of one call. Raises what the whole call raises."""
-        return asyncio.ensure_future(self._call_batch(values, run))
-
-    async def _call_batch(self, values: list[Json], run: Run) -> list[Outcome]:
-        signature, loop = self._signature, asyncio.get_running_loop()
+        signature = self._signature
         read = [signature.takes.read(value) for value in values]
         lists = {name: [each[name] for each in read] for name in read[0]}
-        bound = signature.arguments(lists, run)
 
         def write(results: Any) -> list[Outcome]:
             return _write_each(results, len(values), signature.gives, run)
 
-        if not signature.is_async:
-            return await self._in_thread(
-                lambda: write(_settled(self._function(*bound.args, **bound.kwargs), loop))
-            )
+        outcomes: list[Outcome] = await self._answer(lists, run, write)
+        return outcomes
+
+    async def _answer(self, values: dict[str, Any], run: Run, write: Callable[[Any], Any]) -> Any:
+        """What `write` makes of the result of a call."""
+        bound, loop = self._signature.arguments(values, run), asyncio.get_running_loop()
+        call = functools.partial(self._function, *bound.args, **bound.kwargs)
+        if not self._signature.is_async:
+            return await self._in_thread(lambda: write(_settled(call(), loop)))
         with _failures():
-            results = await self._function(*bound.args, **bound.kwargs)
+            called = call()
+            if hasattr(called, "__aiter__"):
+                return await self._follow(called, run)
+            result = await called
+            results = result if self._signature.batching else [result]
             if isinstance(results, list) and all(map(is_small, results)):
-                return write(results)
-        return await self._in_thread(lambda: write(results))
+                return write(result)
+        return await self._in_thread(lambda: write(result))
 
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        def guarded() -> T:
-            with _failures():
-                return work()
-
-        thread = call_in_thread(guarded, self._idle)
+    async def _in_thread(self, work: Callable[[], Any]) -> Any:
+        thread = call_in_thread(_failures()(work), self._idle)
         try:
             return await asyncio.shield(thread)
         finally:
             if not thread.done():
                 self._abandoned.add(thread)
-                thread.add_done_callback(self._abandoned.discard)
-                thread.add_done_callback(lambda thread: thread.exception())  # or asyncio logs it
 
-    def _complete(self, called: Any, run: Run, loop: asyncio.AbstractEventLoop) -> Json:
-        """In a thread: the result of a call."""
-        called = _settled(called, loop)
-        if not self._signature.streams:
-            return self._signature.gives.write(called, lambda: run.canceled)
+    def _complete(self, called: Any, run: Run) -> Json:
+        """In a thread: the result of an iterator."""
         pieces, iterator = _Pieces(run, self._signature.gives), iter(called)
         try:
             while not run.canceled:
@@ -154,10 +127,9 @@ class _Pieces:
 
     def joined(self) -> Json:
         kinds = self._kinds or {self._gives.type}
-        is_text = kinds == {str}
         if kinds == {bytes}:
             return self._gives.write(b"".join(self._bytes))
-        if is_text:
+        if kinds == {str}:
             joined = b'"%b"' % b"".join(piece[1:-1] for piece in self._written)
         else:
             joined = b"[%b]" % b",".join(self._written)

@@ -3,13 +3,14 @@
 import asyncio
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from predictor.errors import ModelFailed, TimedOut
 from predictor.model.batching import Batches
 from predictor.model.local import Local
 from predictor.model.processes import Processes
-from predictor.model.run import Run, Way
+from predictor.model.run import Abandoned, Run
 from predictor.model.signature import read_signature
 from predictor.prediction import Json, new_id
 
@@ -24,13 +25,13 @@ class Model:
     ) -> None:
         """`processes`: where it runs, if not in this one. Raises ConfigError."""
         self.signature = read_signature(target, max_result)
-        self._processes = processes
-        self._way: Way = processes or Local(target, self.signature)
+        self._processes, self._abandoned = processes, Abandoned()
+        self._way = processes or Local(target, self.signature, self._abandoned)
         self.call_batch = self._way.call_batch
+        self._call: Callable[[Json, Run], Awaitable[Json]] = self._way.call
         if batching := self.signature.batching:
-            self._way = Batches(self._way, batching)
+            self._call = Batches(self.call_batch, batching, self._abandoned).call
         self._max_result = max_result
-        self._abandoned: set[asyncio.Future[Json]] = set()
         #: whether it is loaded and warm
         self.is_ready = False
 
@@ -42,12 +43,20 @@ class Model:
     @property
     def cancel_note(self) -> str:
         """How a run ends that is canceled; empty: at once."""
-        return self._way.cancel_note
+        if self._processes or self.signature.is_async or self.signature.batching:
+            return ""
+        if self.signature.streams:
+            return "The model ends at its next piece."
+        return (
+            "The model runs in a thread, which cannot be stopped: its slot stays taken until "
+            "it ends, and its result is dropped."
+        )
 
     @property
     def abandoned(self) -> int:
-        """The number of calls that still run after a timeout or a cancel; each takes a slot."""
-        return len(self._abandoned) + self._way.abandoned
+        """The slots of calls that still run after a timeout or a cancel: of a batch, a full one."""
+        batching = self.signature.batching
+        return len(self._abandoned) * (batching.max_size if batching else 1)
 
     def slots(self, concurrency: int) -> int:
         """How many predictions may run at once: of batches, those of one run and of the next."""
@@ -63,7 +72,8 @@ class Model:
 
     async def close(self) -> None:
         """End its processes, if it has any."""
-        await self._way.close()
+        if self._processes:
+            await self._processes.close()
 
     def check(self, value: Json) -> None:
         """Raise InvalidInput if this is no input of the model."""
@@ -76,7 +86,7 @@ class Model:
         ModelFailed for everything else that the model raises. Canceling this cancels the call.
         """
         run = run or Run(new_id(), time.time() + seconds, max_result=self._max_result)
-        call = self._way.call(value, run)
+        call = asyncio.ensure_future(self._call(value, run))
         try:
             await asyncio.wait({call}, timeout=seconds)
             if not call.done():
@@ -93,6 +103,3 @@ class Model:
             run.canceled = True
             if not call.done():
                 self._abandoned.add(call)
-                call.add_done_callback(self._abandoned.discard)
-                # asyncio logs exceptions that were never retrieved.
-                call.add_done_callback(lambda call: call.cancelled() or call.exception())

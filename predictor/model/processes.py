@@ -157,9 +157,6 @@ class _Child:
 class Processes:
     """Processes that have the model. Each runs one prediction after the other."""
 
-    cancel_note = ""
-    abandoned = 0  # a call has ended when its future has
-
     def __init__(self, config: Config, count: int) -> None:
         """`count` predictions run at once; `config.spare` more processes are ready to take over."""
         self._config, self._count = config, count
@@ -194,20 +191,17 @@ class Processes:
             child.end("stopped")
         await asyncio.gather(*(child.life for child in self._children))
 
-    def call(self, value: Json, run: Run) -> asyncio.Future[Json]:
+    def call(self, value: Json, run: Run, kind: Kind = Kind.RUN) -> asyncio.Future[Json]:
         """Run one prediction in the next free process.
 
         The future raises PredictionError; ModelFailed, too, if the process dies. When it is
         canceled, it ends as soon as the prediction has ended, or its process was killed.
         """
-        return self._add(self._call(value, run))
+        return self._add(self._call(value, run, kind))
 
-    def call_batch(self, values: list[Json], run: Run) -> asyncio.Future[list[Outcome]]:
+    async def call_batch(self, values: list[Json], run: Run) -> list[Outcome]:
         """Run several predictions in one call of the model."""
-        return self._add(self._call_batch(values, run))
-
-    async def _call_batch(self, values: list[Json], run: Run) -> list[Outcome]:
-        answer = await self._call(Json(b"[%b]" % b",".join(values)), run, Kind.BATCH)
+        answer = await self.call(Json(b"[%b]" % b",".join(values)), run, Kind.BATCH)
         return [
             BY_CODE[each["code"]](each["message"]) if "code" in each else encode(each["result"])
             for each in from_json(answer)
@@ -219,7 +213,7 @@ class Processes:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _call(self, value: Json, run: Run, kind: Kind = Kind.RUN) -> Json:
+    async def _call(self, value: Json, run: Run, kind: Kind) -> Json:
         async with self._turns:
             while not (idle := [c for c in self._children if c.is_usable and not c.answer]):
                 self._freed.clear()

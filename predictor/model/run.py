@@ -4,7 +4,7 @@ import asyncio
 import math
 import sys
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from pydantic_core import to_json
 
@@ -59,24 +59,12 @@ class Run:
         return written
 
 
-class Way(Protocol):
-    """How a model is run."""
+class Abandoned(set[asyncio.Future[Any]]):
+    """Calls that still run though they were canceled."""
 
-    #: how a call ends that is canceled while it runs; empty: at once
-    cancel_note: str
-
-    @property
-    def abandoned(self) -> int:
-        """The number of calls that still run though they were canceled."""
-
-    async def start(self) -> None:
-        """Return when the model is loaded and warm. Raises what the model does."""
-
-    async def close(self) -> None:
-        """End what runs."""
-
-    def call(self, value: Json, run: Run) -> asyncio.Future[Json]:
-        """The result for an input. Raises PredictionError."""
-
-    def call_batch(self, values: list[Json], run: Run) -> asyncio.Future[list[Outcome]]:
-        """The outcomes for inputs, in one call. Raises what the whole call raises."""
+    def add(self, call: asyncio.Future[Any]) -> None:
+        """Count a call until it ends."""
+        super().add(call)
+        call.add_done_callback(self.discard)
+        # asyncio logs exceptions that were never retrieved.
+        call.add_done_callback(lambda call: call.cancelled() or call.exception())
