@@ -1,5 +1,6 @@
 """Serves a model over HTTP, synchronously or asynchronously. Models import from here."""
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from predictor.errors import InvalidInput
@@ -15,12 +16,7 @@ __version__ = "0.1.0"
 
 def __getattr__(name: str) -> Any:
     """Import late what only models need: a heartbeat imports this package, too."""
-    if name == "Run":
-        from predictor.model.run import Run
-
-        return Run
-    if name == "batched":
-        from predictor.model.batching import batched
-
-        return batched
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = "run" if name == "Run" else "batching"
+    return getattr(importlib.import_module(f"predictor.model.{module}"), name)

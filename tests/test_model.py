@@ -9,13 +9,18 @@ from typing import Any
 
 import pytest
 
+from predictor.config import Config
 from predictor.errors import ConfigError, InvalidInput, ModelFailed, TimedOut
-from predictor.model.loading import load_model
+from predictor.model.loading import configured_model
 from predictor.model.model import Model
 from predictor.model.run import Run
 from predictor.prediction import PredictionId, encode
 from tests.models import endless, raises, results
 from tests.models.callables import shout
+
+
+def load(path: str) -> Model:
+    return configured_model(Config(model=path))
 
 
 @pytest.mark.parametrize(
@@ -32,7 +37,7 @@ from tests.models.callables import shout
     ],
 )
 async def test_any_callable_of_a_text_is_a_model(path: str, result: bytes) -> None:
-    assert await load_model(path).run(encode("abc"), 5) == result
+    assert await load(path).run(encode("abc"), 5) == result
 
 
 @pytest.mark.parametrize(
@@ -63,7 +68,7 @@ async def test_any_callable_of_a_text_is_a_model(path: str, result: bytes) -> No
 )
 def test_load_errors_name_the_fix(path: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
-        load_model(path)
+        load(path)
     assert "\n" not in str(caught.value)
     assert repr(path) in str(caught.value)
 
@@ -74,7 +79,7 @@ def test_syntax_errors_have_file_and_line(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.syspath_prepend(tmp_path)
     for name in ("misspelled", "importing"):
         with pytest.raises(ConfigError, match=r"SyntaxError: .*misspelled.py, line 3\)$"):
-            load_model(f"{name}:predict")
+            load(f"{name}:predict")
 
 
 @pytest.fixture(params=["predict", "predict_in_thread"])
@@ -271,10 +276,10 @@ async def test_second_parameter_gets_the_run() -> None:
         emitted.append((kind, data))
 
     run = Run(PredictionId("abc"), 5.0, emit)
-    assert await load_model("tests.models.talks:predict").run(encode("1"), 1, run) == b'"abc"'
+    assert await load("tests.models.talks:predict").run(encode("1"), 1, run) == b'"abc"'
     assert emitted == [("output", b"0"), ("progress", b'{"fraction":1.0,"message":"1 of 1"}')]
     assert run.canceled, "nobody waits any more"
-    assert await load_model("tests.models.talks:optional").run(encode("1"), 1) == b"0.7"
+    assert await load("tests.models.talks:optional").run(encode("1"), 1) == b"0.7"
 
 
 @pytest.mark.parametrize(

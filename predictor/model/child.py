@@ -42,7 +42,7 @@ from pydantic_core import from_json, to_json
 from predictor.config import Config
 from predictor.errors import Canceled, ConfigError, PredictionError
 from predictor.model.frames import PART, Kind, frame, read
-from predictor.model.loading import load_model, start_model
+from predictor.model.loading import configured_model, start_model
 from predictor.model.model import Model
 from predictor.model.run import Run
 from predictor.prediction import EventKind, Json, PredictionId, encode, splice
@@ -126,7 +126,7 @@ def main() -> None:
     channel.settimeout(10**6)  # unlike None, it leaves the descriptor non-blocking for the loop
     configure_logging(config := Config())
     try:
-        model = load_model(config.model, config.max_result)
+        model = configured_model(config)
         uvloop.run(_Child(channel, model, config.max_result).serve(config.model))
     except ConfigError as error:
         channel.sendall(frame(Kind.REFUSED, str(error).encode()))

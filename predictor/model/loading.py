@@ -23,23 +23,13 @@ _MOVED = {"predictor.mock": "predictor.model.mock"}
 
 def configured_model(config: Config) -> Model:
     """The model, to be run as `config` says. Not started yet. Raises ConfigError."""
-    processes = Processes(config, config.slots) if config.runs_in == "process" else None
-    return load_model(config.model, config.max_result, processes)
-
-
-def load_model(
-    path: str, max_result: int = sys.maxsize, processes: Processes | None = None
-) -> Model:
-    """The model at `path`: "package.module:name", where the name may have dots. Not started yet.
-
-    `max_result`: bytes of a result, or of a piece of output, at most. Raises ConfigError.
-    """
-    with explained(path):
-        return Model(_find(path), max_result, processes)
+    with _explained(config.model):
+        processes = Processes(config, config.slots) if config.runs_in == "process" else None
+        return Model(_find(config.model), config.max_result, processes)
 
 
 @contextlib.contextmanager
-def explained(path: str) -> Iterator[None]:
+def _explained(path: str) -> Iterator[None]:
     """Have a ConfigError name the model."""
     try:
         yield
@@ -52,7 +42,7 @@ def explained(path: str) -> Iterator[None]:
 async def start_model(path: str, model: Model) -> None:
     """Construct the model and warm it up. Raises ConfigError."""
     began = time.monotonic()
-    with explained(path):
+    with _explained(path):
         try:
             await model.start()
         except ConfigError:

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from predictor.config import Config
+from predictor.config import PREFIX, Config
 from predictor.errors import BY_CODE, ConfigError, ModelFailed
 from predictor.model.frames import PART, Kind, read, write
 from predictor.model.run import Outcome, Run
@@ -56,7 +56,7 @@ class _Child:
             self._settle(ConfigError(f"{model}: while it was loaded, {how}"))
 
     async def _end_of_process(self) -> str:
-        environment = os.environ | self._config.environment()
+        environment = os.environ | self._config.environment() | {f"{PREFIX}RUNS_IN": "thread"}
         environment["PYTHONPATH"] = os.pathsep.join(sys.path)
         ours, theirs = socket.socketpair()
         reader, self._writer = await asyncio.open_unix_connection(sock=ours, limit=PART)
@@ -171,16 +171,14 @@ class Processes:
 
     async def start(self) -> None:
         """Return when `count` processes have loaded the model. Raises ConfigError."""
-        needed = [_future() for _ in range(self._count)]
-        for first in needed:
-            self._add(self._keep(first))
+        needed = [self._new() for _ in range(self._count)]
         try:
-            await asyncio.gather(*needed)
+            await asyncio.gather(*(asyncio.shield(child.loaded) for child in needed))
         except BaseException:
             await self.close()
             raise
-        for _ in range(self._config.spare):
-            self._add(self._keep(needed[0]))
+        for child in needed + [self._new() for _ in range(self._config.spare)]:
+            self._add(self._keep(child))
 
     async def close(self) -> None:
         """End all processes, whatever they do."""
@@ -229,21 +227,19 @@ class Processes:
                     child.end("PREDICTOR_RUNS_PER_PROCESS")
                 self._freed.set()
 
-    async def _keep(self, first: asyncio.Future[bytes]) -> None:
-        """Keep one process running; `first` gets its first answer, unless it has one."""
+    def _new(self) -> _Child:
+        self._children.add(child := _Child(self._config))
+        return child
+
+    async def _keep(self, child: _Child) -> None:
+        """Replace the process each time that it ends."""
         pause = _BACK_OFF[0]
         while True:
-            child = _Child(self._config)
-            self._children.add(child)
             try:
-                ready = await asyncio.shield(child.loaded)
+                await asyncio.shield(child.loaded)
                 self._freed.set()
-                if not first.done():
-                    first.set_result(ready)
             except ConfigError as error:
-                if not first.done():
-                    first.set_exception(error)
-                elif pause == _BACK_OFF[0]:
+                if pause == _BACK_OFF[0]:
                     logger.warning("a process of the model does not start: %s", error)
             await asyncio.shield(child.life)
             self._children.discard(child)
@@ -252,6 +248,7 @@ class Processes:
             else:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _BACK_OFF[1])
+            child = self._new()
 
 
 def _future() -> asyncio.Future[bytes]:

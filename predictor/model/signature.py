@@ -184,17 +184,14 @@ def _item(type_: Any) -> Any:
 
 
 def _takes(inputs: list[Parameter]) -> Takes:
-    try:
-        return Takes(inputs)
-    except _UNUSABLE:
-        for each in inputs:
-            try:
-                Takes([each])
-            except _UNUSABLE:
-                kind = getattr(each.type, "__name__", each.type)
-                fix = "take bytes, a list, or a type that pydantic can read"
-                raise ConfigError(f"parameter {each.name!r}: {kind} has no JSON; {fix}") from None
-        raise
+    for each in inputs:
+        try:
+            Takes([each])
+        except _UNUSABLE:
+            kind = getattr(each.type, "__name__", each.type)
+            fix = "take bytes, a list, or a type that pydantic can read"
+            raise ConfigError(f"parameter {each.name!r}: {kind} has no JSON; {fix}") from None
+    return Takes(inputs)
 
 
 def _gives(type_: Any, max_result: int) -> Gives:

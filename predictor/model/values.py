@@ -27,6 +27,11 @@ _KINDS = dict.fromkeys(b"-0123456789", "number") | {
     ord('"'): "string", ord("["): "array", ord("{"): "object",
 }  # fmt: skip
 _EMPTY = {"number": b"0", "string": b'""', "array": b"[]", "object": b"{}"}
+_FAULTS = {
+    "missing": "is missing",
+    "string_type": "must be a string",
+    "bytes_type": "must be a string in base64",
+}
 #: Keys of a core schema whose values are no schemas.
 _NO_SCHEMAS = frozenset({"cls", "context", "default", "expected", "members", "metadata"})
 
@@ -37,12 +42,6 @@ class Parameter(NamedTuple):
     name: str
     type: Any
     default: Any = ...  # required
-
-    @property
-    def is_required(self) -> bool:
-        """Whether it must be given; a Field may have constraints and no default."""
-        default = self.default
-        return default is ... or (isinstance(default, FieldInfo) and default.is_required())
 
 
 class Checked:
@@ -133,14 +132,14 @@ class Takes:
     def __init__(self, parameters: list[Parameter]) -> None:
         first, *others = parameters
         self._names, self._shorthand = [parameter.name for parameter in parameters], b""
+        fields: list[tuple[str, Any, Any]] = [
+            (name, type_, default if isinstance(default, FieldInfo) else Field(default))
+            for name, type_, default in parameters
+        ]
         self.type = first.type
         if isinstance(first.default, FieldInfo):
             self.type = Annotated[first.type, first.default]
         if others:
-            fields: list[Any] = [
-                (name, type_, default if isinstance(default, FieldInfo) else Field(default))
-                for name, type_, default in parameters
-            ]
             namespace = {"__pydantic_config__": _STRICT, "__doc__": "The inputs of the model."}
             # Not a BaseModel: a parameter may be called like one of its methods.
             self.type = dataclasses.make_dataclass(
@@ -148,9 +147,9 @@ class Takes:
             )
         self._checked = Checked(self.type, "input", _STRICT)
         self.is_bytes = not others and _is_bytes(first.type)
-        required = [parameter for parameter in parameters if parameter.is_required]
+        required = [name for name, _, field in fields if field.is_required()]
         self._first = Checked(first.type, "input", _STRICT)
-        if others and required == [first] and "object" not in self._first.kinds:
+        if others and required == [first.name] and "object" not in self._first.kinds:
             self._shorthand, self.type = first.name.encode(), self.type | first.type
 
     def read(self, value: Json) -> dict[str, Any]:
@@ -218,14 +217,10 @@ def _sentences(error: ValidationError, names: list[str]) -> str:
 
 def _sentence(problem: ErrorDetails, known: str) -> str:
     field, kind = f"Field '{place(problem['loc'])}'", problem["type"]
-    if kind == "missing":
-        return f"{field} is missing."
+    if kind in _FAULTS:
+        return f"{field} {_FAULTS[kind]}."
     if kind in {"extra_forbidden", "unexpected_keyword_argument"}:
         return f"{field} is not known{known if len(problem['loc']) == 2 else ''}."
-    if kind == "string_type":
-        return f"{field} must be a string."
-    if kind == "bytes_type":
-        return f"{field} must be a string in base64."
     reason = problem["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     if reason.startswith("Input should "):
         return f"{field} must {reason.removeprefix('Input should ')}."
