@@ -36,10 +36,9 @@ class Local:
     async def call(self, value: Json, run: Run) -> Json:
         """The result for an input. Raises PredictionError."""
         signature = self._signature
-        is_iterator = signature.streams and not signature.is_async
 
         def write(result: Any) -> Json:
-            if is_iterator:
+            if signature.streams and not signature.is_async:
                 return self._complete(result, run)
             return signature.gives.write(result, lambda: run.canceled)
 
@@ -60,16 +59,19 @@ class Local:
 
     async def _answer(self, values: dict[str, Any], run: Run, write: Callable[[Any], Any]) -> Any:
         """What `write` makes of the result of a call."""
-        bound, loop = self._signature.arguments(values, run), asyncio.get_running_loop()
+        signature, loop = self._signature, asyncio.get_running_loop()
+        if signature.run:
+            values = values | {signature.run: run}
+        bound = inspect.BoundArguments(signature.parameters, values)
         call = functools.partial(self._function, *bound.args, **bound.kwargs)
-        if not self._signature.is_async:
+        if not signature.is_async:
             return await self._in_thread(lambda: write(_settled(call(), loop)))
         with _failures():
             called = call()
             if hasattr(called, "__aiter__"):
                 return await self._follow(called, run)
             result = await called
-            results = result if self._signature.batching else [result]
+            results = result if signature.batching else [result]
             if isinstance(results, list) and all(map(is_small, results)):
                 return write(result)
         return await self._in_thread(lambda: write(result))

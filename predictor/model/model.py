@@ -25,13 +25,12 @@ class Model:
     ) -> None:
         """`processes`: where it runs, if not in this one. Raises ConfigError."""
         self.signature = read_signature(target, max_result)
-        self._processes, self._abandoned = processes, Abandoned()
+        self._processes, self._max_result, self._abandoned = processes, max_result, Abandoned()
         self._way = processes or Local(target, self.signature, self._abandoned)
         self.call_batch = self._way.call_batch
         self._call: Callable[[Json, Run], Awaitable[Json]] = self._way.call
         if batching := self.signature.batching:
             self._call = Batches(self.call_batch, batching, self._abandoned).call
-        self._max_result = max_result
         #: whether it is loaded and warm
         self.is_ready = False
 
@@ -71,7 +70,6 @@ class Model:
         self.is_ready = True
 
     async def close(self) -> None:
-        """End its processes, if it has any."""
         if self._processes:
             await self._processes.close()
 
@@ -88,18 +86,15 @@ class Model:
         run = run or Run(new_id(), time.time() + seconds, max_result=self._max_result)
         call = asyncio.ensure_future(self._call(value, run))
         try:
-            await asyncio.wait({call}, timeout=seconds)
-            if not call.done():
-                call.cancel()
-                await asyncio.wait({call}, timeout=_GRACE)
-                raise TimedOut(f"The prediction ran out of time ({round(seconds, 3):g} s).")
-            if call.cancelled():
-                raise ModelFailed  # the model canceled itself
-            return call.result()
-        except asyncio.CancelledError:
-            call.cancel()
-            raise
+            in_time, _ = await asyncio.wait({call}, timeout=seconds)
         finally:
             run.canceled = True
             if not call.done():
+                call.cancel()
                 self._abandoned.add(call)
+        if not in_time:
+            await asyncio.wait({call}, timeout=_GRACE)
+            raise TimedOut(f"The prediction ran out of time ({round(seconds, 3):g} s).")
+        if call.cancelled():
+            raise ModelFailed  # the model canceled itself
+        return call.result()

@@ -44,12 +44,6 @@ class Signature:
     description: str
     parameters: inspect.Signature
 
-    def arguments(self, values: dict[str, Any], run: Run) -> inspect.BoundArguments:
-        """The arguments of a call with these inputs."""
-        if self.run:
-            values = values | {self.run: run}
-        return inspect.BoundArguments(self.parameters, values)
-
 
 def read_signature(target: Any, max_result: int = sys.maxsize) -> Signature:
     """The signature of a function, a class or its instance. Raises ConfigError."""

@@ -5,9 +5,8 @@ about each job are not sent to the store. Others are.
 """
 
 import contextlib
-import functools
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import Any, Self
 
 from arq.connections import ArqRedis, RedisSettings
@@ -27,8 +26,6 @@ _CALL: dict[str, Any] = {"t": None, "f": FUNCTION, "a": (), "k": {}, "et": 0}
 
 
 class ClaimingRedis(ArqRedis):
-    """arq's client, on claims."""
-
     def __init__(self, claims: Claims) -> None:
         pool = claims.retry.redis.connection_pool
         super().__init__(pool, job_deserializer=lambda _: _CALL, default_queue_name=keys.QUEUE)
@@ -65,7 +62,7 @@ class _Pipeline:
 
     def __init__(self, redis: ClaimingRedis) -> None:
         self._redis = redis
-        self._commands: list[Callable[[], Awaitable[Any]]] = []
+        self._commands: list[Awaitable[Any]] = []
 
     async def __aenter__(self) -> Self:
         return self
@@ -75,15 +72,15 @@ class _Pipeline:
 
     # log_redis_info: INFO and DBSIZE, which go to the store.
     def info(self, section: str) -> None:
-        self._commands.append(functools.partial(self._redis.info, section))
+        self._commands.append(self._redis.info(section))
 
     def dbsize(self) -> None:
-        self._commands.append(self._redis.dbsize)
+        self._commands.append(self._redis.dbsize())
 
     async def execute(self) -> list[Any]:
         if not self._commands:
             return [b"-", 1, True]  # of run_job: a job, its first try, and the reply to EXPIRE
-        replies = [await command() for command in self._commands]
+        replies = [await command for command in self._commands]
         return [{} if reply is None else reply for reply in replies]
 
     # Worker.start_jobs: WATCH, EXISTS in-progress, ZSCORE of the queue, MULTI, PSETEX in-progress.
