@@ -6,10 +6,8 @@ from typing import ClassVar
 class PredictorError(Exception):
     """Something went wrong."""
 
-    #: status code of the HTTP response
-    status: ClassVar[int] = 500
-    #: how the store names a failed prediction; never changes once released
-    code: ClassVar[str] = ""
+    status: ClassVar[int] = 500  # of the HTTP response
+    code: ClassVar[str] = ""  # how the store names a failed prediction: once released, it stays
 
     def __init_subclass__(cls, status: int = 0, code: str = "") -> None:
         cls.status, cls.code = status or cls.status, code or cls.code

@@ -12,9 +12,7 @@ from pydantic_core import from_json, to_json
 from predictor import errors
 
 PredictionId = NewType("PredictionId", str)
-
-#: A value already encoded as JSON, in UTF-8.
-Json = NewType("Json", bytes)
+Json = NewType("Json", bytes)  # a value already encoded as JSON, in UTF-8
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
@@ -148,8 +146,7 @@ class Attempt:
     at: float
     seconds: float
     status: int | None = None
-    #: why it does not count as delivered
-    error: str | None = None
+    error: str | None = None  # why it does not count as delivered
     retry_after: float | None = None
 
 

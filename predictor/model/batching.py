@@ -19,8 +19,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _GRACE = 0.1  # seconds that a call which nobody waits for gets to clean up before it is abandoned
 
 CallBatch = Callable[[list[Json], Run], Awaitable[list[Outcome]]]
-#: A prediction: its result, its input, and when its run times out.
-_Item = tuple[asyncio.Future[Json], Json, float]
+_Item = tuple[asyncio.Future[Json], Json, float]  # result, input, and when its run times out
 
 
 def batched(*, max_size: int = 32, max_wait: float = 0.005) -> Callable[[F], F]:
@@ -40,9 +39,7 @@ def batched(*, max_size: int = 32, max_wait: float = 0.005) -> Callable[[F], F]:
 
 
 class Batches:
-    """Gathers single predictions, and runs them together, one call at a time.
-
-    A batch goes when the model is free, and as many wait as came last time, or it is full, or
+    """A batch goes when the model is free, and as many wait as came last time, or it is full, or
     `max_wait` has passed. A call that raises is run again in halves, until one input is left.
     """
 

@@ -58,10 +58,7 @@ class _Child:
         self._lock, self._owner = threading.Lock(), os.getpid()
 
     async def serve(self, path: str) -> None:
-        """Run one prediction after the other, until the parent closes the channel.
-
-        Raises ConfigError.
-        """
+        """Run one prediction after the other until the channel is closed. Raises ConfigError."""
         await start_model(path, self._model)
         reader, _ = await asyncio.open_unix_connection(sock=self._channel.dup(), limit=PART)
         self._say(None, Kind.READY, b"")

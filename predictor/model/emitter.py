@@ -1,4 +1,4 @@
-"""Sends the events of a run to the store."""
+"""Sends the events of a run: outputs at once and in order, of progress the latest in a while."""
 
 import asyncio
 import contextlib
@@ -18,8 +18,6 @@ _MOST_UNSENT = 64 * 2**20  # unsent bytes above which a model fails
 
 
 class Emitter:
-    """Sends outputs at once and in order. Progress is coalesced: the latest of each interval."""
-
     def __init__(self, send: Callable[[int, Events], Awaitable[None]]) -> None:
         """`send` takes the number of the first event, from 1, and the events."""
         self._send = send

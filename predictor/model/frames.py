@@ -5,8 +5,7 @@ import enum
 import struct
 
 _HEAD = struct.Struct("!QB")  # bytes of the body; kind
-#: bytes that are copied in one step of a loop
-PART = 2**18
+PART = 2**18  # bytes that are copied in one step of a loop
 
 
 class Kind(enum.IntEnum):

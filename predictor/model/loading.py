@@ -17,8 +17,7 @@ from predictor.model.processes import Processes
 
 logger = logging.getLogger(__name__)
 
-#: Paths of models that have moved.
-_MOVED = {"predictor.mock": "predictor.model.mock"}
+_MOVED = {"predictor.mock": "predictor.model.mock"}  # modules of models
 
 
 def configured_model(config: Config) -> Model:

@@ -18,8 +18,6 @@ from predictor.process import IdleThreads, call_in_thread
 
 
 class Local:
-    """A model in this process. A class is constructed once."""
-
     def __init__(self, target: Any, signature: Signature, abandoned: Abandoned) -> None:
         self._target, self._signature, self._abandoned = target, signature, abandoned
         self._function = callee(target)

@@ -1,4 +1,4 @@
-"""A model, run within a time limit."""
+"""A function, an instance or a class: what it takes and gives, and its runs within a time limit."""
 
 import asyncio
 import sys
@@ -18,8 +18,6 @@ _GRACE = 0.1  # seconds that a call which timed out gets to clean up before it i
 
 
 class Model:
-    """A function, an instance or a class: what it takes and gives, and its runs."""
-
     def __init__(
         self, target: Any, max_result: int = sys.maxsize, processes: Processes | None = None
     ) -> None:
@@ -31,8 +29,7 @@ class Model:
         self._call: Callable[[Json, Run], Awaitable[Json]] = self._way.call
         if batching := self.signature.batching:
             self._call = Batches(self.call_batch, batching, self._abandoned).call
-        #: whether it is loaded and warm
-        self.is_ready = False
+        self.is_ready = False  # loaded and warm
 
     @property
     def emits(self) -> bool:

@@ -1,4 +1,4 @@
-"""Runs a model in processes of its own, which can be killed, and may crash."""
+"""Runs a model in processes of its own, which can be killed and may crash: one call in each."""
 
 import asyncio
 import itertools
@@ -155,8 +155,6 @@ class _Child:
 
 
 class Processes:
-    """Processes that have the model. Each runs one prediction after the other."""
-
     def __init__(self, config: Config, count: int) -> None:
         """`count` predictions run at once; `config.spare` more processes are ready to take over."""
         self._config, self._count = config, count

@@ -27,15 +27,12 @@ class Run:
         emit: Callable[[EventKind, Json], None] = lambda *_: None,
         max_result: int = sys.maxsize,
     ) -> None:
-        #: the prediction's id; the same in every try
-        self.id: str = id_
-        #: when this run times out, in seconds since 1970
-        self.deadline = deadline
+        self.id: str = id_  # the prediction's; the same in every try
+        self.deadline = deadline  # when this run times out, in seconds since 1970
         #: Whether the result is no longer wanted: canceled, or timed out. An `async def` is
         #: canceled then. A `def` cannot be: it should check this, and return.
         self.canceled = False
-        #: sends an event whose data is JSON; for Predictor itself
-        self.emit = emit
+        self.emit = emit  # sends an event whose data is JSON; for Predictor itself
         self._max_result = max_result
 
     def progress(self, fraction: float, message: str = "") -> None:

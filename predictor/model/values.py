@@ -1,8 +1,8 @@
 """The input that a model takes and the result that it gives: their types, checked as JSON."""
 
-import dataclasses
 import types
 from collections.abc import Callable
+from dataclasses import make_dataclass
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
@@ -48,11 +48,10 @@ class Checked:
     """Checks JSON values against a type, strictly. Raises what pydantic does for the type."""
 
     def __init__(self, type_: Any, name: str, config: ConfigDict) -> None:
-        """`name`: what errors call the value."""
         self._name = name
         # A field of that name: so errors have it, and the config reaches the type.
         namespace = {"__pydantic_config__": config}
-        self._whole = dataclasses.make_dataclass("Value", [(name, type_)], namespace=namespace)
+        self._whole = make_dataclass("Value", [(name, type_)], namespace=namespace)
         self._adapter: TypeAdapter[Any] = TypeAdapter(self._whole)
         # A million invalid items would take a second, and a gigabyte for their errors.
         fast = _failing_fast(self._adapter.core_schema)
@@ -142,9 +141,7 @@ class Takes:
         if others:
             namespace = {"__pydantic_config__": _STRICT, "__doc__": "The inputs of the model."}
             # Not a BaseModel: a parameter may be called like one of its methods.
-            self.type = dataclasses.make_dataclass(
-                "Input", fields, kw_only=True, namespace=namespace
-            )
+            self.type = make_dataclass("Input", fields, kw_only=True, namespace=namespace)
         self._checked = Checked(self.type, "input", _STRICT)
         self.is_bytes = not others and _is_bytes(first.type)
         required = [name for name, _, field in fields if field.is_required()]

@@ -1,4 +1,4 @@
-"""Runs predictions, from their claims to their results."""
+"""One worker process: its start, the predictions it runs, and its stop at a signal."""
 
 import asyncio
 import functools
@@ -40,11 +40,8 @@ _HEALTH_KEY = HEALTH + socket.gethostname()
 
 
 class Worker:
-    """One worker process: its start, the predictions it runs, and its stop at a signal."""
-
     def __init__(self, config: Config) -> None:
         self._config = config
-        #: seconds that running predictions get to finish
         self._drain = config.drain
         pool = connection_pool(config.store_url, silence=_STORE_TIMEOUT, socket_connect_timeout=1)
         self._claims = Claims(
@@ -55,10 +52,8 @@ class Worker:
         )
         self._redis = ClaimingRedis(self._claims)
         self._renewal = Renewal(config, self._claims, self._cancel)
-        #: runs that no client has canceled
-        self._running: dict[PredictionId, asyncio.Task[Any] | None] = {}
-        #: other models, and their versions, that predictions were accepted for
-        self._others: set[tuple[str, ...]] = set()
+        self._running: dict[PredictionId, asyncio.Task[Any] | None] = {}  # and are not canceled
+        self._others: set[tuple[str, ...]] = set()  # models and versions: of other predictions
 
     def settings(self) -> dict[str, Any]:
         """arq's settings. Connects to nothing."""
@@ -99,17 +94,15 @@ class Worker:
     async def predict(self, ctx: dict[Any, Any]) -> None:
         """arq's job. Raises the prediction's error after it was stored, so that arq logs it."""
         claim = self._claims.held[PredictionId(ctx["job_id"])]
-        outcome: Output | errors.PredictionError
         try:
             outcome = await self._outcome(claim)
         except errors.PredictionError as error:
-            outcome = error
+            await asyncio.shield(self._claims.finish(claim, error))
+            raise
         except asyncio.CancelledError:
             await asyncio.shield(self._claims.requeue(claim.id))
             raise RetryJob from None
         await asyncio.shield(self._claims.finish(claim, outcome))
-        if isinstance(outcome, errors.PredictionError):
-            raise outcome
 
     async def _outcome(self, claim: Claim) -> Output:
         """The output. Raises errors.PredictionError, and CancelledError if it is to be requeued."""
