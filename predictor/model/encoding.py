@@ -88,10 +88,10 @@ def _pieces(value: Any, depth: int) -> Iterator[bytes]:
 
 def _flaw(value: Any, place: str) -> str | None:
     """Where the first part of `value` is that is not JSON, and what it is."""
-    fields = value if isinstance(value, dict) else getattr(type(value), "model_fields", None)
-    if fields is not None and fields is not value:
-        fields = {name: getattr(value, name) for name in fields}
-    if isinstance(parts := fields if fields is not None else _parts(value), dict):
+    parts = _parts(value)
+    if fields := getattr(type(value), "model_fields", None):  # pydantic's
+        parts = {name: getattr(value, name) for name in fields}
+    if isinstance(parts, dict):
         flaws = (_flaw(part, f"{place}.{key}") for key, part in parts.items())
     elif parts is not None:
         flaws = (_flaw(part, f"{place}[{index}]") for index, part in enumerate(parts))

@@ -17,7 +17,7 @@ from predictor.model.processes import Processes
 
 logger = logging.getLogger(__name__)
 
-_MOVED = {"predictor.mock": "predictor.model.mock"}  # modules of models
+_MOVED = {"predictor.mock": "predictor.model.mock"}  # old name: new name
 
 
 def configured_model(config: Config) -> Model:

@@ -32,11 +32,6 @@ class Model:
         self.is_ready = False  # loaded and warm
 
     @property
-    def emits(self) -> bool:
-        """Whether a run may have events."""
-        return self.signature.streams or self.signature.run is not None
-
-    @property
     def cancel_note(self) -> str:
         """How a run ends that is canceled; empty: at once."""
         if self._processes or self.signature.is_async or self.signature.batching:

@@ -1,4 +1,4 @@
-"""Runs a model in processes of its own, which can be killed and may crash: one call in each."""
+"""Runs a model in processes of its own, one call at a time in each: they may crash or be killed."""
 
 import asyncio
 import itertools

@@ -196,12 +196,6 @@ class Gives:
         return written
 
 
-def place(path: tuple[int | str, ...]) -> str:
-    """A path into a value, like `input.items[3].name`."""
-    steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
-    return "".join(steps).removeprefix(".")[:100]
-
-
 def _sentences(error: ValidationError, names: list[str]) -> str:
     """What is wrong, and where; never the values."""
     problems = error.errors(include_url=False, include_input=False, include_context=False)
@@ -213,7 +207,8 @@ def _sentences(error: ValidationError, names: list[str]) -> str:
 
 
 def _sentence(problem: ErrorDetails, known: str) -> str:
-    field, kind = f"Field '{place(problem['loc'])}'", problem["type"]
+    steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in problem["loc"])
+    field, kind = f"Field '{''.join(steps).removeprefix('.')[:100]}'", problem["type"]
     if kind in _FAULTS:
         return f"{field} {_FAULTS[kind]}."
     if kind in {"extra_forbidden", "unexpected_keyword_argument"}:

@@ -25,7 +25,7 @@ from predictor.prediction import Json, Output, PredictionId
 from predictor.process import configure_logging, ends_if_misconfigured, notify_ready, on_stop
 from predictor.store.claims import Claim, Claims
 from predictor.store.connection import connection_pool
-from predictor.store.keys import HEALTH, QUEUE
+from predictor.store.keys import HEALTH
 from predictor.store.renewal import Renewal
 from predictor.store.retry import StoreRetry
 from predictor.store.wire import FUNCTION, decode_job
@@ -59,8 +59,7 @@ class Worker:
         """arq's settings. Connects to nothing."""
         return {
             "functions": [func(self.predict, name=FUNCTION)],
-            "queue_name": QUEUE,
-            "redis_pool": self._redis,
+            "redis_pool": self._redis,  # which names the queue
             "job_deserializer": self._redis.job_deserializer,
             "redis_settings": arq_settings(self._config.store_url),
             "on_startup": self._start,
@@ -135,7 +134,7 @@ class Worker:
             logger.warning(message, *accepted, *runs)
 
     async def _run(self, id_: PredictionId, value: Json, seconds: float) -> Json:
-        if not self._model.emits:
+        if not (self._model.signature.streams or self._model.signature.run):  # it has no events
             return await self._model.run(value, seconds)
         emitter = Emitter(functools.partial(self._claims.emit, id_))
         run = Run(id_, time.time() + seconds, emitter.emit, self._config.max_result)
