@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 from predictor.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from predictor.model.batching import batched
     from predictor.model.run import Run
+    from predictor.model.signature import batched
 
 __all__ = ["InvalidInput", "Run", "__version__", "batched"]
 
@@ -18,5 +18,5 @@ def __getattr__(name: str) -> Any:
     """Import late what only models need: a heartbeat imports this package, too."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = "run" if name == "Run" else "batching"
+    module = "run" if name == "Run" else "signature"
     return getattr(importlib.import_module(f"predictor.model.{module}"), name)

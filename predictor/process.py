@@ -26,16 +26,14 @@ _FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-class _ExpectedFailures(logging.Filter):
+def _is_logged(record: logging.LogRecord) -> bool:
     """Removes tracebacks that show only this package's code; what clients cause is no ERROR."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, errors.PredictionError) and not isinstance(error, errors.ModelFailed):
-            record.exc_info = None
-        if isinstance(error, errors.InvalidInput | errors.Canceled):
-            record.levelno, record.levelname = logging.INFO, "INFO"
-        return logging.getLogger("predictor").isEnabledFor(record.levelno)
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, errors.PredictionError) and not isinstance(error, errors.ModelFailed):
+        record.exc_info = None
+    if isinstance(error, errors.InvalidInput | errors.Canceled):
+        record.levelno, record.levelname = logging.INFO, "INFO"
+    return logging.getLogger("predictor").isEnabledFor(record.levelno)
 
 
 def configure_logging(config: Config) -> None:
@@ -43,7 +41,7 @@ def configure_logging(config: Config) -> None:
     formatter = JsonFormatter if config.log_format == "json" else logging.Formatter
     handler = logging.StreamHandler()
     handler.setFormatter(formatter(_FORMAT))
-    handler.addFilter(_ExpectedFailures())
+    handler.addFilter(_is_logged)
     level = getattr(logging, config.log_level.upper())
     for name in ("predictor", "uvicorn", "uvicorn.access", "arq"):
         logger = logging.getLogger(name)

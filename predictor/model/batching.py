@@ -5,7 +5,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
 from predictor.errors import ModelFailed
 from predictor.model.run import Abandoned, Outcome, Run
@@ -14,28 +14,10 @@ from predictor.prediction import Json, new_id
 
 logger = logging.getLogger(__name__)
 
-F = TypeVar("F", bound=Callable[..., Any])
-
 _GRACE = 0.1  # seconds that a call which nobody waits for gets to clean up before it is abandoned
 
 CallBatch = Callable[[list[Json], Run], Awaitable[list[Outcome]]]
 _Item = tuple[asyncio.Future[Json], Json, float]  # result, input, and when its run times out
-
-
-def batched(*, max_size: int = 32, max_wait: float = 0.005) -> Callable[[F], F]:
-    """Mark a model that takes a list of inputs and returns a list of results; it stays as it is.
-
-    `max_size`: inputs of one call at most. `max_wait`: seconds that one waits for others at most.
-    """
-    if max_size < 1 or not 0 <= max_wait <= 60:
-        raise ValueError("max_size must be at least 1, and max_wait from 0 to 60 seconds")
-
-    def mark(function: F) -> F:
-        marked = getattr(function, "__func__", function)  # of a static method, or a bound one
-        marked.__dict__["__batching__"] = Batching(max_size, max_wait)
-        return function
-
-    return mark
 
 
 class Batches:

@@ -65,26 +65,27 @@ class _Child:
         with contextlib.suppress(EOFError, OSError):
             while True:
                 kind, body = await read(reader, sys.maxsize)
-                if kind in {Kind.RUN, Kind.BATCH}:
-                    self._begin(kind, *body.split(b" ", 2))
+                if kind is Kind.RUN:
+                    self._begin(*body.split(b" ", 2))
                 elif self._run:
                     self._run.canceled = True
                     self._task.cancel()
         if self._run:
             os.killpg(0, signal.SIGKILL)
 
-    def _begin(self, kind: Kind, id_: bytes, deadline: bytes, value: bytes) -> None:
+    def _begin(self, id_: bytes, deadline: bytes, value: bytes) -> None:
         def emit(kind: EventKind, data: Json) -> None:
             self._say(run, Kind[kind.name], data)
 
         run = self._run = Run(PredictionId(id_.decode()), float(deadline), emit, self._max_result)
-        # No time limit: the parent has it.
-        is_batch, seconds = kind is Kind.BATCH, 10**6
-        call = self._batch(value, run) if is_batch else self._model.run(Json(value), seconds, run)
-        self._task = asyncio.ensure_future(call)
+        run_model = self._batch if self._model.signature.batching else self._single
+        self._task = asyncio.ensure_future(run_model(Json(value), run))
         self._answering = asyncio.ensure_future(self._answer(run))
 
-    async def _batch(self, values: bytes, run: Run) -> Json:
+    async def _single(self, value: Json, run: Run) -> Json:
+        return await self._model.run(value, 10**6, run)  # the time limit is the parent's
+
+    async def _batch(self, values: Json, run: Run) -> Json:
         outcomes = await self._model.call_batch([*map(encode, from_json(values))], run)
         written = [
             splice(result=each)

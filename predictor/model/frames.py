@@ -9,7 +9,7 @@ PART = 2**18  # bytes that are copied in one step of a loop
 
 
 class Kind(enum.IntEnum):
-    RUN = 1  # to the child: id, deadline and input, with spaces between
+    RUN = 1  # to the child: id, deadline, and input or list of inputs, with spaces between
     CANCEL = 2
     READY = 3  # from the child
     REFUSED = 4  # why the model cannot be loaded
@@ -17,7 +17,6 @@ class Kind(enum.IntEnum):
     OUTPUT = 6
     RESULT = 7
     ERROR = 8  # `["code", "message", "traceback"]`
-    BATCH = 9  # to the child: as RUN, with a list of inputs
 
 
 def frame(kind: Kind, body: bytes) -> bytes:

@@ -84,13 +84,13 @@ class _Child:
         how = f"signal {-status}, {signal.strsignal(-status)}" if status < 0 else f"status {status}"
         return f"process {process.pid} of the model ended with {how}"
 
-    async def call(self, value: Json, run: Run, kind: Kind = Kind.RUN) -> Json:
+    async def call(self, value: Json, run: Run) -> Json:
         """The result. If this is canceled, the process must be ended if it has not answered."""
         answer = self.answer = _future()
         self._run, head = run, f"{run.id} {run.deadline!r} ".encode()
         try:
             with suppress(OSError, RuntimeError):  # it is dead: so will the answer be
-                await write(self._writer, kind, head, value)
+                await write(self._writer, Kind.RUN, head, value)
             head = b""
             return Json(await asyncio.shield(answer))
         except asyncio.CancelledError:
@@ -187,17 +187,17 @@ class Processes:
             child.end("stopped")
         await asyncio.gather(*(child.life for child in self._children))
 
-    def call(self, value: Json, run: Run, kind: Kind = Kind.RUN) -> asyncio.Future[Json]:
+    def call(self, value: Json, run: Run) -> asyncio.Future[Json]:
         """Run one prediction in the next free process.
 
         The future raises PredictionError; ModelFailed, too, if the process dies. When it is
         canceled, it ends as soon as the prediction has ended, or its process was killed.
         """
-        return self._add(self._call(value, run, kind))
+        return self._add(self._call(value, run))
 
     async def call_batch(self, values: list[Json], run: Run) -> list[Outcome]:
         """Run several predictions in one call of the model."""
-        answer = await self.call(Json(b"[%b]" % b",".join(values)), run, Kind.BATCH)
+        answer = await self.call(Json(b"[%b]" % b",".join(values)), run)
         return [
             BY_CODE[each["code"]](each["message"]) if "code" in each else encode(each["result"])
             for each in from_json(answer)
@@ -209,7 +209,7 @@ class Processes:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _call(self, value: Json, run: Run, kind: Kind) -> Json:
+    async def _call(self, value: Json, run: Run) -> Json:
         async with self._turns:
             while not (idle := [c for c in self._children if c.is_usable and not c.answer]):
                 self._freed.clear()
@@ -217,7 +217,7 @@ class Processes:
             # The most used one: those that `runs_per_process` ends must not end at the same time.
             child = max(idle, key=lambda child: child.answers)
             try:
-                return await child.call(value, run, kind)
+                return await child.call(value, run)
             finally:
                 if child.answer:
                     child.end("its prediction did not end when it was canceled")

@@ -4,36 +4,32 @@ import asyncio
 import math
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic_core import to_json
 
 from predictor.errors import PredictionError
 from predictor.model.encoding import encode_json
-from predictor.prediction import EventKind, Json, PredictionId
+from predictor.prediction import EventKind, Json
 
 Outcome = Json | PredictionError
 
 _MESSAGE = 1000  # longest message of a progress, in characters
 
 
+@dataclass(eq=False)
 class Run:
     """One run of one prediction. Thread-safe. Only async predictions have events."""
 
-    def __init__(
-        self,
-        id_: PredictionId,
-        deadline: float,
-        emit: Callable[[EventKind, Json], None] = lambda *_: None,
-        max_result: int = sys.maxsize,
-    ) -> None:
-        self.id: str = id_  # the prediction's; the same in every try
-        self.deadline = deadline  # when this run times out, in seconds since 1970
-        #: Whether the result is no longer wanted: canceled, or timed out. An `async def` is
-        #: canceled then. A `def` cannot be: it should check this, and return.
-        self.canceled = False
-        self.emit = emit  # sends an event whose data is JSON; for Predictor itself
-        self._max_result = max_result
+    id: str  # the prediction's; the same in every try
+    deadline: float  # when this run times out, in seconds since 1970
+    #: For Predictor itself: sends an event whose data is JSON.
+    emit: Callable[[EventKind, Json], None] = field(default=lambda *_: None, repr=False)
+    max_result: int = field(default=sys.maxsize, repr=False)
+    #: Whether the result is no longer wanted: canceled, or timed out. An `async def` is
+    #: canceled then. A `def` cannot be: it should check this, and return.
+    canceled: bool = field(default=False, init=False)
 
     def progress(self, fraction: float, message: str = "") -> None:
         """Report progress, from 0 to 1. At most ten a second are sent, and always the last.
@@ -51,7 +47,7 @@ class Run:
 
         Returns it as JSON. Raises ModelFailed if it is none, or larger than PREDICTOR_MAX_RESULT.
         """
-        written = encode_json(piece, self._max_result)
+        written = encode_json(piece, self.max_result)
         self.emit(EventKind.OUTPUT, written)
         return written
 

@@ -10,7 +10,7 @@ from collections import abc
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import PydanticUserError
 
@@ -20,6 +20,8 @@ from predictor.model.values import Gives, Parameter, Takes
 
 logger = logging.getLogger(__name__)
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 _ITERATORS = (abc.Iterable, abc.Iterator, abc.Generator, abc.AsyncIterator, abc.AsyncGenerator)
 _MANY = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _EMPTY = inspect.Parameter.empty
@@ -27,10 +29,24 @@ _EMPTY = inspect.Parameter.empty
 _UNUSABLE = (PydanticUserError, NameError, TypeError, AttributeError, SyntaxError)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Batching:
-    max_size: int  # inputs of one call
-    max_wait: float  # seconds that an input waits for others
+    """Marks a model that takes a list of inputs and returns a list of results, and is as it was."""
+
+    max_size: int = 32  # inputs of one call at most
+    max_wait: float = 0.005  # seconds that one waits for others at most
+
+    def __post_init__(self) -> None:
+        if self.max_size < 1 or not 0 <= self.max_wait <= 60:
+            raise ValueError("max_size must be at least 1, and max_wait from 0 to 60 seconds")
+
+    def __call__(self, function: F) -> F:
+        marked = getattr(function, "__func__", function)  # of a static method, or a bound one
+        marked.__dict__["__batching__"] = self
+        return function
+
+
+batched = Batching
 
 
 @dataclass(frozen=True)
