@@ -141,10 +141,8 @@ class DeliveryState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt to deliver a webhook. `at`: when it began; `seconds`: how long it took."""
-
-    at: float
-    seconds: float
+    at: float  # when it began
+    seconds: float  # how long it took
     status: int | None = None
     error: str | None = None  # why it does not count as delivered
     retry_after: float | None = None

@@ -1,20 +1,25 @@
 """A function, an instance or a class: what it takes and gives, and its runs within a time limit."""
 
 import asyncio
+import contextlib
+import logging
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from itertools import islice
 from typing import Any
 
 from predictor.errors import ModelFailed, TimedOut
-from predictor.model.batching import Batches
 from predictor.model.local import Local
 from predictor.model.processes import Processes
 from predictor.model.run import Abandoned, Run
-from predictor.model.signature import read_signature
+from predictor.model.signature import Batching, read_signature
 from predictor.prediction import Json, new_id
 
-_GRACE = 0.1  # seconds that a call which timed out gets to clean up before it is abandoned
+logger = logging.getLogger(__name__)
+
+_GRACE = 0.1  # seconds that a call which nobody waits for gets to clean up before it is abandoned
+_Item = tuple[asyncio.Future[Json], Json, float]  # result, input, and when its run times out
 
 
 class Model:
@@ -28,7 +33,7 @@ class Model:
         self.call_batch = self._way.call_batch
         self._call: Callable[[Json, Run], Awaitable[Json]] = self._way.call
         if batching := self.signature.batching:
-            self._call = Batches(self.call_batch, batching, self._abandoned).call
+            self._call = _Batches(self._way, batching, self._abandoned).call
         self.is_ready = False  # loaded and warm
 
     @property
@@ -90,3 +95,73 @@ class Model:
         if call.cancelled():
             raise ModelFailed  # the model canceled itself
         return call.result()
+
+
+class _Batches:
+    """Predictions that wait at the same time are one call of the model, with a list.
+
+    A batch goes when the model is free, and as many wait as came last time, or it is full, or
+    `max_wait` has passed. A call that raises is run again in halves, until one input is left.
+    """
+
+    def __init__(self, way: Local | Processes, terms: Batching, abandoned: Abandoned) -> None:
+        self._way, self._terms, self._abandoned = way, terms, abandoned
+        self._waiting: dict[asyncio.Future[Json], _Item] = {}
+        self._came = asyncio.Event()
+        self._usual = 1  # size of the last batch
+        self._serving: asyncio.Task[None] | None = None
+
+    def call(self, value: Json, run: Run) -> asyncio.Future[Json]:
+        result: asyncio.Future[Json] = asyncio.get_running_loop().create_future()
+        self._waiting[result] = result, value, run.deadline
+        result.add_done_callback(lambda result: self._waiting.pop(result, None))
+        self._came.set()
+        if not self._serving or self._serving.done():
+            self._serving = asyncio.create_task(self._serve())
+        return result
+
+    async def _serve(self) -> None:
+        while self._waiting:
+            await self._gather()
+            first = list(islice(self._waiting, self._terms.max_size))
+            parts = [[self._waiting.pop(result) for result in first]]
+            self._usual = len(first)
+            while parts:
+                part = [item for item in parts.pop() if not item[0].done()]
+                if part and not await self._run_part(part):
+                    half = len(part) // 2
+                    parts += [part[half:], part[:half]]
+
+    async def _gather(self) -> None:
+        await asyncio.sleep(0)  # for what comes in the same turn of the loop
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._terms.max_wait):
+                while len(self._waiting) < self._usual:
+                    self._came.clear()
+                    await self._came.wait()
+
+    async def _run_part(self, part: list[_Item]) -> bool:
+        """Run them in one call. False if they are to be run again, in halves."""
+        results, values, deadlines = zip(*part, strict=True)
+        run = Run(new_id(), max(deadlines))
+        call = asyncio.ensure_future(self._way.call_batch(list(values), run))
+        all_left: asyncio.Future[Any] = asyncio.ensure_future(asyncio.wait(results))
+        await asyncio.wait([call, all_left], return_when=asyncio.FIRST_COMPLETED)
+        all_left.cancel()
+        run.canceled = True
+        if not call.done():
+            call.cancel()
+            self._abandoned.add(call)
+            await asyncio.wait({call}, timeout=_GRACE)
+            return True
+        error = ModelFailed() if call.cancelled() else call.exception()
+        if error and len(part) > 1:
+            reason = error.__cause__ or error
+            logger.warning("a batch of %d failed and is run again in halves: %r", len(part), reason)
+            return False
+        for result, outcome in zip(results, [error] if error else call.result(), strict=True):
+            if not result.done() and isinstance(outcome, BaseException):
+                result.set_exception(outcome)
+            elif not result.done():
+                result.set_result(outcome)
+        return True
