@@ -140,7 +140,6 @@ class Config(settings.BaseSettings):
 
     @property
     def local_url(self) -> str:
-        """The URL of the API on this machine."""
         host = f"[{self.local_host}]" if ":" in self.local_host else self.local_host
         return f"http://{host}:{self.port}"
 

@@ -101,7 +101,7 @@ async def test_any_callable_of_a_list_takes_single_predictions(target: Any) -> N
     assert await outcomes(model, 1, 2, 3) == [0.5, 1.0, 1.5]
     if target is not bare:
         with pytest.raises(InvalidInput, match="'input' must be a valid integer"):
-            model.check(encode([1]))
+            model.signature.takes.read(encode([1]))
     assert in_a_thread([1]) == [0.5], "the function itself is as it was"
 
 

@@ -4,7 +4,7 @@ import threading
 import pytest
 
 from predictor.errors import ModelFailed
-from predictor.model.emitter import Emitter, Events
+from predictor.model.run import Emitter, Events
 from predictor.prediction import EventKind, Json
 
 

@@ -36,7 +36,7 @@ async def read_input(request: Request) -> Json:
             value = encode(_member(from_json(body, allow_inf_nan=False)))
     except ValueError as error:
         raise errors.InvalidJson(f"The body is not valid JSON: {error}.") from None
-    state["model"].check(value)
+    state["model"].signature.takes.read(value)
     return value
 
 

@@ -14,8 +14,7 @@ from predictor import errors
 from predictor.api import headers, responses
 from predictor.api.dependencies import AppState, app_state
 from predictor.api.events import PING, PING_EVERY, completed
-from predictor.model.emitter import Emitter, Events
-from predictor.model.run import Run
+from predictor.model.run import Emitter, Events, Run
 from predictor.prediction import EventKind, Json, Output, new_id
 
 logger = logging.getLogger(__name__)

@@ -70,10 +70,6 @@ class Model:
         if self._processes:
             await self._processes.close()
 
-    def check(self, value: Json) -> None:
-        """Raise InvalidInput if this is no input of the model."""
-        self.signature.takes.read(value)
-
     async def run(self, value: Json, seconds: float, run: Run | None = None) -> Json:
         """The result for an input, within so many seconds.
 

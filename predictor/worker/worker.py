@@ -18,9 +18,8 @@ from redis.asyncio import Redis
 
 from predictor import errors
 from predictor.config import Config
-from predictor.model.emitter import Emitter
 from predictor.model.loading import configured_model, start_model
-from predictor.model.run import Run
+from predictor.model.run import Emitter, Run
 from predictor.prediction import Json, Output, PredictionId
 from predictor.process import configure_logging, ends_if_misconfigured, notify_ready, on_stop
 from predictor.store.claims import Claim, Claims
