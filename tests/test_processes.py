@@ -296,6 +296,16 @@ async def test_what_the_model_raises_is_shown_with_its_place(shared: Processes) 
     assert "division by zero" in str(caught.value.__cause__)
 
 
+async def test_a_model_that_cancels_itself_has_failed(
+    shared_async: Processes, start: Start
+) -> None:
+    with pytest.raises(ModelFailed):
+        await ask(shared_async, "give up")
+    processes = await start("hostile:in_batches")
+    with pytest.raises(ModelFailed):
+        await processes.call_batch([Json(b'"a"')], Heard().run)
+
+
 async def test_what_the_model_prints_is_the_parent_s_output(
     start: Start, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -40,7 +40,7 @@ import uvloop
 from pydantic_core import from_json, to_json
 
 from predictor.config import Config
-from predictor.errors import Canceled, ConfigError, PredictionError
+from predictor.errors import Canceled, ConfigError, ModelFailed, PredictionError
 from predictor.model.frames import PART, Kind, frame, read
 from predictor.model.loading import configured_model, start_model
 from predictor.model.model import Model
@@ -78,15 +78,12 @@ class _Child:
             self._say(run, Kind[kind.name], data)
 
         run = self._run = Run(PredictionId(id_.decode()), float(deadline), emit, self._max_result)
-        run_model = self._batch if self._model.signature.batching else self._single
-        self._task = asyncio.ensure_future(run_model(Json(value), run))
+        call = self._batch if self._model.signature.batching else self._model.way.call
+        self._task = asyncio.ensure_future(call(Json(value), run))
         self._answering = asyncio.ensure_future(self._answer(run))
 
-    async def _single(self, value: Json, run: Run) -> Json:
-        return await self._model.run(value, 10**6, run)  # the time limit is the parent's
-
     async def _batch(self, values: Json, run: Run) -> Json:
-        outcomes = await self._model.call_batch([*map(encode, from_json(values))], run)
+        outcomes = await self._model.way.call_batch([*map(encode, from_json(values))], run)
         written = [
             splice(result=each)
             if isinstance(each, bytes)
@@ -99,11 +96,13 @@ class _Child:
         try:
             kind, body = Kind.RESULT, bytes(await self._task)
         except asyncio.CancelledError:
-            kind, body = Kind.ERROR, to_json([Canceled.code, "", ""])
+            error_code = Canceled.code if run.canceled else ModelFailed.code  # by the model itself
+            kind, body = Kind.ERROR, to_json([error_code, "", ""])
         except PredictionError as error:
             cause = traceback.format_exception(error.__cause__) if error.__cause__ else ()
             trace = "".join(cause)[-_TRACE:].encode(errors="replace").decode()
             kind, body = Kind.ERROR, to_json([error.code, str(error), trace])
+        run.canceled = True
         while self._model.abandoned:  # noqa: ASYNC110 (until the thread has ended)
             await asyncio.sleep(0.002)
         self._say(run, kind, body)

@@ -29,11 +29,10 @@ class Model:
         """`processes`: where it runs, if not in this one. Raises ConfigError."""
         self.signature = read_signature(target, max_result)
         self._processes, self._max_result, self._abandoned = processes, max_result, Abandoned()
-        self._way = processes or Local(target, self.signature, self._abandoned)
-        self.call_batch = self._way.call_batch
-        self._call: Callable[[Json, Run], Awaitable[Json]] = self._way.call
+        self.way = processes or Local(target, self.signature, self._abandoned)
+        self._call: Callable[[Json, Run], Awaitable[Json]] = self.way.call
         if batching := self.signature.batching:
-            self._call = _Batches(self._way, batching, self._abandoned).call
+            self._call = _Batches(self.way, batching, self._abandoned).call
         self.is_ready = False  # loaded and warm
 
     @property
@@ -63,7 +62,7 @@ class Model:
 
     async def start(self) -> None:
         """Load it, and warm it up. Raises what it does."""
-        await self._way.start()
+        await self.way.start()
         self.is_ready = True
 
     async def close(self) -> None:

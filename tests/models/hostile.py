@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from predictor import InvalidInput, Run
+from predictor import InvalidInput, Run, batched
 from tests.models.deadly import KILLS
 
 _FORK = multiprocessing.get_context("fork")
@@ -66,7 +66,14 @@ async def asynchronous(text: str, run: Run) -> object:
     if text == "wait":
         run.output("waits")
         await asyncio.sleep(30)
+    if text == "give up":
+        raise asyncio.CancelledError
     return predict(text, run)
+
+
+@batched()
+async def in_batches(texts: list[str]) -> list[str]:
+    raise asyncio.CancelledError
 
 
 def _with_family(argument: str, run: Run) -> object:
