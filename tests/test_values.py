@@ -9,10 +9,13 @@ import pytest
 from pydantic import BaseModel, Field, computed_field
 
 from predictor.errors import InvalidInput, ModelFailed
+from predictor.model.run import Run
 from predictor.model.signature import read_signature
 from predictor.model.values import Gives, Parameter, Takes
 from predictor.prediction import Json
 from tests.models import results, typed
+
+RUN = Run("a", 0)
 
 TYPES: dict[str, Takes] = {
     "text": Takes([Parameter("text", str)]),
@@ -90,15 +93,15 @@ _HOSTILE = _hostile()
 )  # fmt: skip
 def test_what_is_not_json_in_a_result_is_named(value: Any, sentence: str) -> None:
     with pytest.raises(ModelFailed, match=sentence):
-        Gives(Any, 10**6).write(value)
+        Gives(Any).write(value, RUN)
 
 
 def test_a_result_has_the_type_that_was_promised() -> None:
-    gives = Gives(typed.Price, 10**6)
-    assert gives.write({"total": 1, "currency": "EUR"}) == b'{"total":1,"currency":"EUR"}'
+    gives = Gives(typed.Price)
+    assert gives.write({"total": 1, "currency": "EUR"}, RUN) == b'{"total":1,"currency":"EUR"}'
     with pytest.raises(ModelFailed, match=r"'result.currency' must be 'EUR' or 'USD'"):
-        gives.write({"total": 1, "currency": "GBP"})
-    assert Gives(list[float], 100).write(results.Array()) == b"[1.0,2.0]"
+        gives.write({"total": 1, "currency": "GBP"}, RUN)
+    assert Gives(list[float]).write(results.Array(), RUN) == b"[1.0,2.0]"
 
 
 class Named(BaseModel):
@@ -111,8 +114,8 @@ class Named(BaseModel):
 
 
 def test_a_result_that_is_written_in_another_shape_than_it_is_read() -> None:
-    gives = Gives(Named, 100)
-    assert gives.write(Named(a_name="x")) == b'{"aName":"x","size":1}'
+    gives = Gives(Named)
+    assert gives.write(Named(a_name="x"), RUN) == b'{"aName":"x","size":1}'
     for value in ({"a_name": 1}, Named.model_construct(a_name=[])):
         with pytest.raises(ModelFailed, match=r"does not match its type\.$"):
-            gives.write(value)
+            gives.write(value, RUN)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from predictor.errors import Canceled, ModelFailed, PredictionError
-from predictor.model.encoding import is_small
+from predictor.model.encoding import is_small, too_large
 from predictor.model.run import Abandoned, Outcome, Run
 from predictor.model.signature import Signature, callee
 from predictor.model.values import Gives
@@ -38,7 +38,7 @@ class Local:
         def write(result: Any) -> Json:
             if signature.streams and not signature.is_async:
                 return self._complete(result, run)
-            return signature.gives.write(result, lambda: run.canceled)
+            return signature.gives.write(result, run)
 
         written: Json = await self._answer(signature.takes.read(value), run, write)
         return written
@@ -84,12 +84,13 @@ class Local:
 
     def _complete(self, called: Any, run: Run) -> Json:
         """In a thread: the result of an iterator."""
-        pieces, iterator = _Pieces(run, self._signature.gives), iter(called)
+        gives, iterator = self._signature.gives, iter(called)
+        pieces = _Pieces(run, gives)
         try:
             while not run.canceled:
                 pieces.add(next(iterator))
         except StopIteration as end:  # a generator may return the result
-            return pieces.joined() if end.value is None else self._signature.gives.write(end.value)
+            return pieces.joined() if end.value is None else gives.write(end.value, run)
         finally:
             if close := getattr(iterator, "close", None):
                 close()
@@ -121,14 +122,15 @@ class _Pieces:
         self._kinds.add(type(piece))
         self._written.append(self._run.output(piece))
         self._size += len(self._written[-1])
-        self._gives.bound(self._size)
+        if self._size > self._run.max_result:
+            raise too_large(self._run.max_result)
         if isinstance(piece, bytes):
             self._bytes.append(piece)
 
     def joined(self) -> Json:
         kinds = self._kinds or {self._gives.type}
         if kinds == {bytes}:
-            return self._gives.write(b"".join(self._bytes))
+            return self._gives.write(b"".join(self._bytes), self._run)
         if kinds == {str}:
             joined = b'"%b"' % b"".join(piece[1:-1] for piece in self._written)
         else:
@@ -149,7 +151,7 @@ def _write_each(results: Any, count: int, gives: Gives, run: Run) -> list[Outcom
             with _failures():
                 if isinstance(result, BaseException):
                     raise result
-                written.append(gives.write(result, lambda: run.canceled))
+                written.append(gives.write(result, run))
         except PredictionError as error:
             written.append(error)
     return written

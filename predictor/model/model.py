@@ -19,7 +19,7 @@ from predictor.prediction import Json, new_id
 logger = logging.getLogger(__name__)
 
 _GRACE = 0.1  # seconds that a call which nobody waits for gets to clean up before it is abandoned
-_Item = tuple[asyncio.Future[Json], Json, float]  # result, input, and when its run times out
+_Item = tuple[asyncio.Future[Json], Json, Run]  # result, input, and a run of its own
 
 
 class Model:
@@ -27,7 +27,7 @@ class Model:
         self, target: Any, max_result: int = sys.maxsize, processes: Processes | None = None
     ) -> None:
         """`processes`: where it runs, if not in this one. Raises ConfigError."""
-        self.signature = read_signature(target, max_result)
+        self.signature = read_signature(target)
         self._processes, self._max_result, self._abandoned = processes, max_result, Abandoned()
         self.way = processes or Local(target, self.signature, self._abandoned)
         self._call: Callable[[Json, Run], Awaitable[Json]] = self.way.call
@@ -108,7 +108,7 @@ class _Batches:
 
     def call(self, value: Json, run: Run) -> asyncio.Future[Json]:
         result: asyncio.Future[Json] = asyncio.get_running_loop().create_future()
-        self._waiting[result] = result, value, run.deadline
+        self._waiting[result] = result, value, run
         result.add_done_callback(lambda result: self._waiting.pop(result, None))
         self._came.set()
         if not self._serving or self._serving.done():
@@ -137,8 +137,9 @@ class _Batches:
 
     async def _run_part(self, part: list[_Item]) -> bool:
         """Run them in one call. False if they are to be run again, in halves."""
-        results, values, deadlines = zip(*part, strict=True)
-        run = Run(new_id(), max(deadlines))
+        results, values, runs = zip(*part, strict=True)
+        deadline, most = max(run.deadline for run in runs), runs[0].max_result
+        run = Run(new_id(), deadline, max_result=most)
         call = asyncio.ensure_future(self._way.call_batch(list(values), run))
         all_left: asyncio.Future[Any] = asyncio.ensure_future(asyncio.wait(results))
         await asyncio.wait([call, all_left], return_when=asyncio.FIRST_COMPLETED)

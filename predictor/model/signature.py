@@ -3,7 +3,6 @@
 import functools
 import inspect
 import logging
-import sys
 import types
 import typing
 from collections import abc
@@ -61,7 +60,7 @@ class Signature:
     parameters: inspect.Signature
 
 
-def read_signature(target: Any, max_result: int = sys.maxsize) -> Signature:
+def read_signature(target: Any) -> Signature:
     """The signature of a function, a class or its instance. Raises ConfigError."""
     if inspect.isclass(target):
         try:
@@ -80,7 +79,7 @@ def read_signature(target: Any, max_result: int = sys.maxsize) -> Signature:
         inputs, type_ = _of_one(inputs, run, type_, streams)
     return Signature(
         takes=_takes(inputs),
-        gives=_gives(type_, max_result),
+        gives=_gives(type_),
         run=run,
         streams=streams,
         is_async=inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called),
@@ -204,12 +203,12 @@ def _takes(inputs: list[Parameter]) -> Takes:
     return Takes(inputs)
 
 
-def _gives(type_: Any, max_result: int) -> Gives:
+def _gives(type_: Any) -> Gives:
     try:
-        return Gives(type_, max_result)
+        return Gives(type_)
     except _UNUSABLE:
         logger.warning("the result's type %s has no JSON: it is not checked", type_)
-        return Gives(Any, max_result)
+        return Gives(Any)
 
 
 def _result(plain: Any) -> tuple[Any, bool]:

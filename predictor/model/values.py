@@ -1,7 +1,6 @@
 """The input that a model takes and the result that it gives: their types, checked as JSON."""
 
 import types
-from collections.abc import Callable
 from dataclasses import make_dataclass
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 
@@ -11,7 +10,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticSerializationError, SchemaValidator
 
 from predictor.errors import InvalidInput, ModelFailed
-from predictor.model.encoding import encode_json, too_large
+from predictor.model.encoding import encode_json
+from predictor.model.run import Run
 from predictor.prediction import Json
 
 _CONFIG = ConfigDict(
@@ -163,15 +163,14 @@ class Takes:
 class Gives:
     """The result of a model. `type` describes it."""
 
-    def __init__(self, type_: Any, max_result: int) -> None:
-        self.type, self._max_result = type_, max_result
-        self.is_bytes = _is_bytes(type_)
+    def __init__(self, type_: Any) -> None:
+        self.type, self.is_bytes = type_, _is_bytes(type_)
         self._checked = None if type_ is Any else Checked(type_, "result", _CONFIG)
         self._is_dumped = self._checked and not self._checked.is_symmetric()
 
-    def write(self, value: Any, is_canceled: Callable[[], bool] = bool) -> Json:
+    def write(self, value: Any, run: Run) -> Json:
         """The result as JSON. Raises ModelFailed if it is not JSON, or not what was promised."""
-        written = encode_json(value, self._max_result, is_canceled)
+        written = encode_json(value, run.max_result, lambda: run.canceled)
         if self._checked and self._is_dumped:
             try:
                 self._checked.dump(value)
@@ -179,11 +178,6 @@ class Gives:
                 raise ModelFailed("The model's result does not match its type.") from error
         is_checked = self.type is str and type(value) is str
         return written if is_checked else self.check(written)
-
-    def bound(self, size: int) -> None:
-        """Raise ModelFailed if a result of so many bytes is too large."""
-        if size > self._max_result:
-            raise too_large(self._max_result)
 
     def check(self, written: Json) -> Json:
         """The result, if it has the type. Raises ModelFailed."""
