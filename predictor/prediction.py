@@ -13,7 +13,6 @@ from predictor import errors
 
 PredictionId = NewType("PredictionId", str)
 Json = NewType("Json", bytes)  # a value already encoded as JSON, in UTF-8
-
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
 
