@@ -69,8 +69,8 @@ class Local:
             if hasattr(called, "__aiter__"):
                 return await self._follow(called, run)
             result = await called
-            results = result if signature.batching else [result]
-            if isinstance(results, list) and all(map(is_small, results)):
+            is_list = signature.batching and isinstance(result, list)
+            if all(map(is_small, result)) if is_list else is_small(result):
                 return write(result)
         return await self._in_thread(lambda: write(result))
 
