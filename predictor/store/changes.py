@@ -19,8 +19,8 @@ from predictor.store.retry import describe
 logger = logging.getLogger(__name__)
 
 _PAUSE = 0.2  # seconds until the connection is tried again
-_TIMEOUT = 1.0  # seconds that one command may take
-_SILENCE = 2.0  # seconds of silence after which the connection is probed
+#: Seconds between two probes of a connection, and of silence after which it is dead.
+_PROBE_EVERY, _SILENCE = 2.0, 3.0
 #: A channel that nobody publishes to: a connection without a channel cannot be listened to.
 _NOBODY = keys.EVENTS + "-"
 
@@ -29,8 +29,7 @@ class Changes(contextlib.AbstractAsyncContextManager["Changes"]):
     """Changes of predictions, by id. They are hints: a waiter that is woken reads it again."""
 
     def __init__(self, url: str) -> None:
-        # Without a timeout for replies: nothing may change for hours.
-        pool = connection_pool(url, socket_connect_timeout=_TIMEOUT)
+        pool = connection_pool(url, silence=_SILENCE, socket_connect_timeout=1)
         self._redis: Redis = Redis(connection_pool=pool)
         #: the waiters of each channel, and whether they wait for the end only
         self._waiting: dict[str, dict[asyncio.Event, bool]] = {}
@@ -74,47 +73,36 @@ class Changes(contextlib.AbstractAsyncContextManager["Changes"]):
         while True:
             try:
                 async with self._redis.pubsub() as pubsub, asyncio.TaskGroup() as tasks:
-                    async with asyncio.timeout(_TIMEOUT):
-                        await pubsub.subscribe(_NOBODY)
+                    await pubsub.subscribe(_NOBODY)
                     tasks.create_task(self._subscribe(pubsub))
-                    tasks.create_task(self._listen(pubsub))
+                    async for message in pubsub.listen():
+                        self._wake(message)
             except Exception as error:  # whatever it is, there are waiters
                 cause = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
-                is_new = isinstance(cause, ResponseError) and describe(cause) != refused
+                kind = describe(cause)
+                is_new = isinstance(cause, ResponseError) and kind != refused
+                level, refused = logging.WARNING if is_new else logging.DEBUG, kind
                 logger.log(
-                    logging.WARNING if is_new else logging.DEBUG,
-                    "changes are seen late, the store refuses its channels (%s)",
-                    refused := describe(cause),
+                    level, "changes are seen late, the store refuses its channels (%s)", kind
                 )
                 await asyncio.sleep(_PAUSE)
 
     async def _subscribe(self, pubsub: PubSub) -> None:
-        """Keep the connection subscribed to the channels that have waiters."""
+        """Keep the connection subscribed to the channels that have waiters, and probe it."""
         subscribed: set[str] = set()
         while True:
             self._changed.clear()
             wanted = set(self._waiting)
-            async with asyncio.timeout(_TIMEOUT):
-                if new := wanted - subscribed:
-                    await pubsub.subscribe(*new)
-                if gone := subscribed - wanted:
-                    await pubsub.unsubscribe(*gone)
+            if new := wanted - subscribed:
+                await pubsub.subscribe(*new)
+            if gone := subscribed - wanted:
+                await pubsub.unsubscribe(*gone)
             subscribed = wanted
-            await self._changed.wait()
-
-    async def _listen(self, pubsub: PubSub) -> None:
-        """Wake waiters. Raises TimeoutError when the connection is dead."""
-        is_probed = False
-        while True:
-            message = await pubsub.get_message(timeout=_TIMEOUT if is_probed else _SILENCE)
-            if message:
-                self._wake(message)
-            elif is_probed:
-                raise TimeoutError
-            else:
-                async with asyncio.timeout(_TIMEOUT):
-                    await pubsub.ping()
-            is_probed = not message
+            try:
+                async with asyncio.timeout(_PROBE_EVERY):
+                    await self._changed.wait()
+            except TimeoutError:
+                await pubsub.ping()
 
     def _wake(self, message: dict[str, Any]) -> None:
         # A confirmed subscription wakes, too: from now on nothing is missed.
