@@ -33,7 +33,7 @@ class Claim:
     """A prediction that this worker holds."""
 
     id: PredictionId
-    queued_at: float  # its place in the queue, ms since 1970
+    queued_at: float  # its place in the queue, ms since 1970 by the store's clock
     tries: int  # 1 for its first run
     job: bytes | None  # as arq stores it; None where it has expired
     token: str  # the value of its in-progress key: worker:try:start
@@ -41,12 +41,12 @@ class Claim:
 
     @property
     def started(self) -> int:
-        """When this run began, ms since 1970 by the store's clock."""
+        """When this run began, as `queued_at`."""
         return int(self.token.rpartition(":")[2])
 
     @property
     def waited(self) -> float:
-        """Seconds from its submit to this run, by the store's clock."""
+        """Seconds from its submit to this run."""
         return (self.started - self.queued_at) / 1000
 
 
@@ -60,14 +60,12 @@ class Claims:
         self.worker = worker
         self.retry = retry
         self.scripts = Scripts(retry.redis)
-        #: what this worker holds now
         self.held: dict[PredictionId, Claim] = {}
         #: how many were returned to the queue
         self.requeued = 0
         #: what it released since its last call for claims
         self._released: set[tuple[PredictionId, str]] = set()
         self._config = config
-        self._result_ttl = round(1000 * config.result_ttl)
         self._slots = slots
         #: whether it is kept for suspects, and whether what it holds are suspects
         self._is_quarantined = self._has_suspects = False
@@ -95,6 +93,7 @@ class Claims:
 
         An empty list means: call again. After `stop_claiming` there are no new ones.
         """
+        claims: list[Claim] = []
         with contextlib.suppress(errors.StoreUnavailable):
             if self._free() <= 0:
                 await self._wait_for_slot()
@@ -102,8 +101,7 @@ class Claims:
             if not claims and self._free() > 0:
                 await self._wait_for_work()
                 claims = await self._claim_due()
-            return claims
-        return []
+        return claims
 
     def stop_claiming(self, retry_for: float) -> None:
         """Claim nothing from now on; retry calls to the store for so many seconds."""
@@ -132,24 +130,20 @@ class Claims:
         model: Model = {"model": self._config.model, "model_version": self._config.model_version}
         result = encode_ended(claim.id, outcome, claim.tries, times, {} if claim.verdict else model)
         is_late = isinstance(outcome, errors.TimedOut | errors.Expired)
-        args = (claim.id, result, self._result_ttl, self.worker, started, int(is_late))
-        write, size = self.scripts.run, len(result)
-        return int(await self.retry.until_answered(write, "finish", *args, size=size))
+        ttl = round(1000 * self._config.result_ttl)
+        args = ("finish", claim.id, result, ttl, self.worker, started, int(is_late))
+        return int(await self.retry.until_answered(self.scripts.run, *args, size=len(result)))
 
     async def emit(self, id_: PredictionId, first: int, events: list[tuple[str, Json]]) -> None:
-        """Write events of the run of a prediction that this worker holds.
-
-        `first`: the number of the first of these events in this run.
-        """
+        """Write events of a run; `first`: the number of the first of them in this run."""
         if claim := self.held.get(id_):
             parts = [part for event in events for part in event]
-            args, size = (id_, claim.token, first, *parts), sum(map(len, parts))
-            try:
-                await self.retry.until_answered(self.scripts.run, "emit", *args, size=size)
-            except ValueRefused as refused:
-                logger.warning("prediction %s: a piece of output is dropped: %s", id_, refused)
-            except errors.StoreUnavailable:
-                pass  # at shutdown
+            args, size = ("emit", id_, claim.token, first, *parts), sum(map(len, parts))
+            with contextlib.suppress(errors.StoreUnavailable):  # at shutdown
+                try:
+                    await self.retry.until_answered(self.scripts.run, *args, size=size)
+                except ValueRefused as refused:
+                    logger.warning("prediction %s: a piece of output is dropped: %s", id_, refused)
 
     async def requeue(self, *ids: PredictionId) -> None:
         """Return predictions to their places in the queue; the tries do not count."""

@@ -1,8 +1,8 @@
 """Connections to the store from its URL, and what a server must be like to keep predictions."""
 
 import asyncio
-from dataclasses import dataclass
-from typing import Any, cast
+import contextlib
+from typing import Any, NamedTuple, cast
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import redis
@@ -14,19 +14,12 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from predictor.errors import ConfigError, StoreUnavailable, UnsuitableStore
 
-_SHAPES = (
-    "must look like redis://[user:password@]host[:port][/database], rediss://…, "
-    "unix:///path/to/socket or redis+sentinel://host:port,host:port/service"
-)
-
 #: Sentinels have neither databases nor, as a rule, passwords.
 _NO_LOGIN: dict[str, Any] = {"db": 0, "username": None, "password": None}
-
 _SLICE = 2**16  # bytes that are sent before it is seen whether the store takes them
 
 
-@dataclass(frozen=True, slots=True)
-class Sentinels:
+class Sentinels(NamedTuple):
     """A primary that Sentinels know by its name."""
 
     hosts: list[tuple[str, int]]
@@ -64,16 +57,17 @@ def connection_pool(
 
 def check_url(url: str) -> Sentinels | None:
     """The service that `url` names, if it does. Raises ConfigError for what is no store's."""
-    try:
+    with contextlib.suppress(ValueError):
         parts = urlsplit(url)
         if parts.scheme == "redis+sentinel":
             return _sentinels(parts)
         is_host = parts.scheme in {"redis", "rediss"} and parts.hostname and parts.port != 0
         if is_host or (parts.scheme == "unix" and parts.path):
             return None
-    except ValueError:
-        pass
-    raise ConfigError(f"PREDICTOR_REDIS_URL: {_SHAPES}")
+    raise ConfigError(
+        "PREDICTOR_REDIS_URL: must look like redis://[user:password@]host[:port][/database], "
+        "rediss://…, unix:///path/to/socket or redis+sentinel://host:port,host:port/service"
+    )
 
 
 def _sentinels(url: SplitResult) -> Sentinels:
@@ -140,10 +134,8 @@ def check_server(info: dict[str, Any]) -> None:
         known = info.get("redis_version")
         raise UnsuitableStore(f"The store is version {known}; it must be 6.2 or newer.")
     if (policy := info.get("maxmemory_policy", "noeviction")) != "noeviction":
-        raise UnsuitableStore(
-            f"The store would evict predictions: its maxmemory-policy is {policy}; set it to "
-            "noeviction."
-        )
+        risk = f"The store would evict predictions: its maxmemory-policy is {policy}"
+        raise UnsuitableStore(f"{risk}; set it to noeviction.")
 
 
 def check_room(info: dict[str, Any]) -> None:

@@ -27,11 +27,6 @@ _LOG_EVERY = 10.0  # seconds between two lines in the log about the same outage
 #: A value of more bytes may be larger than the store takes: attempts to write it.
 _LARGE, _MOST_FAILURES = 2**19, 3
 
-_REFUSED = (
-    "The store does not take a value of %d bytes; return less, or raise its limit "
-    "(proto-max-bulk-len)."
-)
-
 #: What errors mean, by the server's word or the class that redis-py makes of it.
 _MEANINGS = {
     "MISCONF": "it cannot write to its disk",
@@ -86,11 +81,11 @@ class StoreRetry:
                 removed = await Scripts(self.redis).run("drop_wrong_types")
                 logger.error("removed keys that were overwritten with another type: %s", removed)
         self.failed(error)
-        now = time.monotonic()
+        now = self.last_failure
         if now >= self._deadline:
             raise StoreUnavailable from error
         try:
-            await asyncio.sleep(min(self._pause, max(0.0, self._deadline - now)))
+            await asyncio.sleep(min(self._pause, self._deadline - now))
         except asyncio.CancelledError:
             self._deadline = now  # only a process that is to end cancels a wait
             raise
@@ -113,7 +108,10 @@ class StoreRetry:
                 breaks_off = isinstance(error, RedisConnectionError) or "Protocol" in str(error)
                 failures += size > _LARGE and breaks_off
                 if failures == _MOST_FAILURES:
-                    raise ValueRefused(_REFUSED % size) from error
+                    text = f"The store does not take a value of {size} bytes; return less"
+                    raise ValueRefused(
+                        f"{text}, or raise its limit (proto-max-bulk-len)."
+                    ) from error
                 if failures:
                     await self.until_answered(self.redis.ping)
             else:

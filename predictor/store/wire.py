@@ -33,13 +33,11 @@ from predictor.store.keys import QUEUE
 FUNCTION: Final = "predict"
 #: Milliseconds since 1970 that a datetime can hold.
 _Ms = Annotated[int, Field(ge=0, le=253_402_300_799_000)]
-
-
 #: Seconds from its submit until a prediction is no longer wanted.
 _CancelAfter = Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)]
-
-
 _Name = Annotated[str, Field(max_length=1000)]
+#: What precedes the input in a result as it is written here.
+_INPUT: Final = b',"a":'
 
 
 class Model(TypedDict, total=False):
@@ -75,12 +73,7 @@ class _Result(BaseModel, strict=True):
     ft: _Ms
 
 
-#: What precedes the input in a result as it is written here.
-_INPUT: Final = b',"a":'
-
-_progress = TypeAdapter(Progress)
-_attempt = TypeAdapter(Attempt)
-_model = TypeAdapter(Model)
+_progress, _attempt, _model = TypeAdapter(Progress), TypeAdapter(Attempt), TypeAdapter(Model)
 
 
 def encode_job(job: Job, submitted_ms: int) -> bytes:
@@ -162,28 +155,25 @@ def _outcome(result: _Result) -> Output | errors.PredictionError:
 
 def decode_event(id_: bytes, fields: dict[bytes, bytes]) -> Event | None:
     """An event as the scripts write it; None where it is none of ours."""
-    try:
+    with contextlib.suppress(KeyError, ValueError):
         return Event(id_.decode(), EventKind(fields[b"event"].decode()), Json(fields[b"data"]))
-    except (KeyError, ValueError):
-        return None
+    return None
 
 
 def decode_webhook(fields: dict[bytes, bytes], next_ms: float | None) -> Webhook | None:
     """A webhook as it is stored; None where there is none, or not ours."""
     kept = [data for name, data in fields.items() if name.startswith(b"attempt:")]
-    try:
+    with contextlib.suppress(KeyError, ValueError):  # ValidationError is one
         attempts = sorted(map(_attempt.validate_json, kept), key=lambda attempt: attempt.at)
         state = DeliveryState(fields.get(b"state", b"waiting").decode())
-        url = fields[b"url"].decode()
-    except (KeyError, ValueError):  # ValidationError is one
-        return None
-    is_due = next_ms is not None and state is DeliveryState.PENDING
-    return Webhook(url, state, attempts, (next_ms or 0) / 1000 if is_due else None)
+        is_due = next_ms is not None and state is DeliveryState.PENDING
+        next_at = (next_ms or 0) / 1000 if is_due else None
+        return Webhook(fields[b"url"].decode(), state, attempts, next_at)
+    return None
 
 
 def decode_progress(data: bytes) -> Progress | None:
     """The progress of a run as it is stored; None where there is none, or not ours."""
-    try:
+    with contextlib.suppress(ValidationError):
         return _progress.validate_json(data)
-    except ValidationError:
-        return None
+    return None
