@@ -5,6 +5,7 @@ import contextlib
 import math
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from predictor import __version__
 from predictor.config import PREFIX, Config
@@ -57,9 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     shared.add_argument("--json", action="store_true", help="print the response as JSON")
 
     def add(name: str, text: str) -> argparse.ArgumentParser:
-        return commands.add_parser(
-            name, parents=[shared], help=text, description=text, epilog=_EXIT
-        )
+        options: dict[str, Any] = {"parents": [shared], "epilog": _EXIT}
+        return commands.add_parser(name, help=text, description=text, **options)
 
     _add_predict(add("predict", "request one prediction, or many"))
     status = add("status", "show the status of a prediction")

@@ -6,13 +6,12 @@ from typing import Any
 
 import pytest
 from arq.worker import RetryJob, Worker, func
-from redis.asyncio import Redis
 
 from predictor.config import Config
 from predictor.errors import InvalidInput, PredictionError
 from predictor.prediction import Job, Json, Output, PredictionId, encode, new_id
 from predictor.store.claims import Claims
-from predictor.store.connection import connection_pool
+from predictor.store.connection import connect
 from predictor.store.predictions import Predictions
 from predictor.store.retry import StoreRetry
 from predictor.worker.arq_pool import ClaimingRedis
@@ -22,7 +21,7 @@ class Recorder(ClaimingRedis):
     """Writes down what arq asks."""
 
     def __init__(self, url: str) -> None:
-        retry = StoreRetry(Redis(connection_pool=connection_pool(url)))
+        retry = StoreRetry(connect(url))
         super().__init__(Claims(Config(result_ttl=100), retry, "w", lambda: 10))
         self.asked: list[list[str]] = []
 

@@ -7,13 +7,12 @@ import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
-from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.exceptions import ResponseError
 
 from predictor.prediction import EventKind, PredictionId
 from predictor.store import keys
-from predictor.store.connection import connection_pool
+from predictor.store.connection import connect
 from predictor.store.retry import describe
 
 logger = logging.getLogger(__name__)
@@ -29,8 +28,7 @@ class Changes(contextlib.AbstractAsyncContextManager["Changes"]):
     """Changes of predictions, by id. They are hints: a waiter that is woken reads it again."""
 
     def __init__(self, url: str) -> None:
-        pool = connection_pool(url, silence=_SILENCE, socket_connect_timeout=1)
-        self._redis: Redis = Redis(connection_pool=pool)
+        self._redis = connect(url, silence=_SILENCE, socket_connect_timeout=1)
         #: the waiters of each channel, and whether they wait for the end only
         self._waiting: dict[str, dict[asyncio.Event, bool]] = {}
         self._changed = asyncio.Event()

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, cast
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import redis
-from redis.asyncio import BlockingConnectionPool, Connection, ConnectionPool, SSLConnection
+from redis.asyncio import BlockingConnectionPool, Connection, ConnectionPool, Redis, SSLConnection
 from redis.asyncio.connection import AbstractConnection, DefaultParser, parse_url
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -27,10 +27,10 @@ class Sentinels(NamedTuple):
     options: dict[str, Any]  # database, user and password of the primary, as redis-py calls them
 
 
-def connection_pool(
+def connect(
     url: str, *, silence: float | None = None, at_most: int | None = None, **options: Any
-) -> ConnectionPool:
-    """A pool of connections to `url`; `options` are redis-py's. Connects to nothing yet.
+) -> Redis:
+    """A client for `url`, with `options` of redis-py's. It connects when it is first used.
 
     `silence`: seconds for each piece of a command, however large the whole is. `at_most` bounds the
     connections; later calls wait for one. Raises ConfigError for a URL that cannot be used.
@@ -40,7 +40,7 @@ def connection_pool(
         ask = options | _NO_LOGIN | {"socket_timeout": silence}
         sentinel = Sentinel(service.hosts, sentinel_kwargs=ask, **options)
         options["connection_class"] = _watched(SentinelManagedConnection, silence)
-        return SentinelConnectionPool(service.name, sentinel, **options)
+        return Redis(connection_pool=SentinelConnectionPool(service.name, sentinel, **options))
     try:
         given: dict[str, Any] = dict(parse_url(url))
         kind = given.get("connection_class", Connection)
@@ -52,7 +52,7 @@ def connection_pool(
         pool.make_connection()
     except (TypeError, ValueError) as error:
         raise ConfigError(f"PREDICTOR_REDIS_URL: {error}") from None
-    return pool
+    return Redis(connection_pool=pool)
 
 
 def check_url(url: str) -> Sentinels | None:

@@ -7,13 +7,12 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from pydantic_core import to_json
-from redis.asyncio import Redis
 
 from predictor.config import Config
 from predictor.errors import StoreUnavailable
 from predictor.prediction import Attempt, Delivery, DeliveryState, PredictionId
 from predictor.store import keys
-from predictor.store.connection import connection_pool
+from predictor.store.connection import connect
 from predictor.store.retry import StoreRetry
 from predictor.store.scripts import Scripts
 from predictor.store.wire import decode_ended
@@ -26,9 +25,8 @@ class Deliveries:
     """The webhooks that are due. Every call is retried until the store replies."""
 
     def __init__(self, config: Config) -> None:
-        pool = connection_pool(config.store_url, silence=_TIMEOUT, socket_connect_timeout=1)
         self._config = config
-        self._redis: Redis = Redis(connection_pool=pool)
+        self._redis = connect(config.store_url, silence=_TIMEOUT, socket_connect_timeout=1)
         self.retry = StoreRetry(self._redis)
         self._scripts = Scripts(self._redis)
         #: seconds between two polls for what nothing announces

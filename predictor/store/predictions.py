@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -18,7 +17,7 @@ from predictor import errors
 from predictor.config import Config
 from predictor.prediction import Event, Job, Prediction, PredictionId, State, Webhook
 from predictor.store import keys, wire
-from predictor.store.connection import check_room, check_server, connection_pool
+from predictor.store.connection import check_room, check_server, connect
 from predictor.store.retry import STORE_ERRORS, StoreRetry, describe
 from predictor.store.scripts import Scripts, script
 
@@ -50,7 +49,7 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
     """
 
     def __init__(self, config: Config) -> None:
-        pool = connection_pool(
+        self._redis = connect(
             config.store_url,
             at_most=_CONNECTIONS,
             silence=_SILENCE,
@@ -61,7 +60,6 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
         )
         self._config = config
         self._result_ttl = round(1000 * config.result_ttl)
-        self._redis: Redis = Redis(connection_pool=pool)
         self._retry = StoreRetry(self._redis)
         self._scripts = Scripts(self._redis)
         self._looking = asyncio.Semaphore(_LOOKING)
@@ -91,8 +89,8 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
             message = f"The queue is full: {config.queue_limit} predictions wait; try again later."
             seconds = throughput.until_start(1) or _RETRY_AFTER
             raise errors.Overloaded(message, retry_after=seconds)
-        known = PredictionId(known_id.decode())
-        return Submitted(known, outcome == b"replayed", throughput.until_end(place))
+        is_replay = outcome == b"replayed"
+        return Submitted(PredictionId(known_id.decode()), is_replay, throughput.until_end(place))
 
     async def read(self, id_: PredictionId, *, at_most: int = 0) -> Prediction:
         """The prediction as it is now; of a result, at most so many bytes are read (0: all)."""
@@ -180,8 +178,7 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
         if not is_repeatable:  # else its repetition finds it
             with contextlib.suppress(errors.AlreadyEnded, errors.UnknownPrediction):
                 await self.cancel(id_)
-        message = f"Only {replicas} of {wanted} replicas confirmed; try again."
-        raise errors.StoreUnavailable(message)
+        raise errors.StoreUnavailable(f"Only {replicas} of {wanted} replicas confirmed; try again.")
 
     async def _run(self, name: str, *args: Any) -> Any:
         with self._confirmed():

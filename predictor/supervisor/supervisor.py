@@ -88,8 +88,7 @@ class Child:
 class Supervisor:
     def __init__(self, config: Config, scratch: Path) -> None:
         """`scratch`: an empty folder with a short path, for sockets."""
-        self._config = config
-        self._scratch = scratch
+        self._config, self._scratch = config, scratch
         self._guardian = Guardian(None if config.redis_url else _lock(config.data_dir))
         self._notifications: set[bytes] = set()
         self._store: Child | None = None
@@ -142,12 +141,9 @@ class Supervisor:
             self._served.append(Child("deliverer of webhooks", deliverer, self._has_notified))
         await asyncio.gather(*map(self._launch, self._served))
         if not self._stop.is_set():
-            workers = "1 worker" if config.workers == 1 else f"{config.workers} workers"
-            _print(
-                f"\nPredictor serves {config.model} with {workers}.\n"
-                f"  try it   {config.local_url}/docs\n"
-                f"  stop it  Ctrl-C\n"
-            )
+            workers = f"{config.workers} worker{'s' if config.workers > 1 else ''}"
+            _print(f"\nPredictor serves {config.model} with {workers}.")
+            _print(f"  try it   {config.local_url}/docs\n  stop it  Ctrl-C\n")
 
     async def _launch(self, child: Child) -> None:
         """Start `child`; return when it is ready, or when everything is to stop."""
@@ -168,9 +164,9 @@ class Supervisor:
             for child in self._served:
                 child.terminate(signal.SIGKILL)
             return
+        drain = f"running predictions get {self._config.drain:g} s to finish"
         _print(
-            f"predictor: stopping; running predictions get {self._config.drain:g} s to finish "
-            "(again to stop at once, they will run at the next start)"
+            f"predictor: stopping; {drain} (again to stop at once, they will run at the next start)"
         )
         self._stop.set()
 

@@ -11,7 +11,6 @@ from predictor.errors import ConfigError
 
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}")
-
 #: Most resolvers take what ends in a number for an address: 127.1, 0x7f.1, 2130706433.
 _NUMBER = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)")
 

@@ -17,7 +17,6 @@ logger = logging.getLogger(__name__)
 
 #: Concurrent attempts and their bytes, above which slow ones are cut short; attempts to one host.
 _AT_ONCE, _BYTES_AT_ONCE, _AT_ONE_HOST = 400, 64 * 2**20, 50
-
 _LIMIT, _PROMPT = 15.0, 2.0  # seconds: timeout of an attempt, and when it counts as slow
 _LONGEST_PAUSE = 3600.0  # seconds between two attempts, give or take a tenth
 _GIVE_UP_AFTER = 24 * 3600.0  # seconds
@@ -65,11 +64,8 @@ class Deliverer:
     def _slow(self) -> list[PredictionId]:
         """Attempts that may be cut short, the oldest first."""
         latest = asyncio.get_running_loop().time() + _LIMIT - _PROMPT
-        return [
-            id_
-            for id_, (_, _, limit) in self._sending.items()
-            if (limit.when() or 0) < latest and not limit.expired()
-        ]
+        limits = {id_: limit for id_, (_, _, limit) in self._sending.items()}
+        return [i for i, at in limits.items() if (at.when() or 0) < latest and not at.expired()]
 
     def _held(self, ids: Iterable[PredictionId]) -> int:
         return sum(self._sending[id_][1] for id_ in ids)

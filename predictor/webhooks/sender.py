@@ -75,12 +75,9 @@ class Sender(AbstractAsyncContextManager["Sender"]):
         }
         failure: Exception = WebhookRefused("The host that Webhook-Url names cannot be found.")
         for address in await permitted_addresses(url, self._allowed):
+            to, content = url.copy_with(host=str(address)), _pieces(body)
             request = httpx.Request(
-                "POST",
-                url.copy_with(host=str(address)),
-                headers=headers,
-                content=_pieces(body),
-                extensions=extensions,
+                "POST", to, headers=headers, content=content, extensions=extensions
             )
             try:
                 response = await self._transport.handle_async_request(request)
@@ -99,11 +96,8 @@ def payload(prediction: Prediction) -> bytes:
         data["output"] = prediction.output.to_json()
     elif prediction.error:
         data["error"] = encode(str(prediction.error))
-    return splice(
-        type=encode(f"prediction.{prediction.state}"),
-        timestamp=encode(timestamp(prediction.finished or 0)),
-        data=splice(**data),
-    )
+    kind, at = f"prediction.{prediction.state}", timestamp(prediction.finished or 0)
+    return splice(type=encode(kind), timestamp=encode(at), data=splice(**data))
 
 
 async def _pieces(body: bytes) -> AsyncIterator[bytes]:

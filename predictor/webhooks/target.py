@@ -19,10 +19,8 @@ Address = IPv4Address | IPv6Address
 _LOOKUP = 3.0  # seconds for a DNS look-up
 _MOST_THREADS = 500  # of the process; above, nothing is looked up: many already hang
 _TEXT = re.compile(r"[!\"$-~]{1,2048}")  # visible ASCII without a fragment
-
 #: IPv6 addresses that embed an IPv4 address: mapped ones, and those of NAT64.
 _EMBEDDING = [ip_network("::ffff:0:0/96"), ip_network("64:ff9b::/96")]
-
 #: Not public, though Python says so: protocol assignments (Oracle's metadata is there), 6to4 (leads
 #: to an IPv4 address), the address of the host of Azure's machines, multicast, and what is not in
 #: 2000::/3, the only IPv6 addresses that are assigned to be public.
@@ -67,13 +65,11 @@ async def permitted_addresses(target: httpx.URL, allowed: Allowed) -> list[Addre
     ipv4 = [IPv4Address(int(a) & 0xFFFFFFFF) if _is_in(a, _EMBEDDING) else a for a in addresses]
     others = [each for each in ipv4 if not _is_in(each, allowed.networks)]
     if not all(each.is_global and not _is_in(each, _PRIVATE) for each in others):
-        raise WebhookRefused(
-            "Webhook-Url must lead to a public address, or to one in PREDICTOR_WEBHOOK_ALLOW."
-        )
+        text = "Webhook-Url must lead to a public address, or to one in PREDICTOR_WEBHOOK_ALLOW."
+        raise WebhookRefused(text)
     if target.scheme != "https" and (others or not (addresses or allowed.networks)):
-        raise WebhookRefused(
-            "Webhook-Url must begin with https://, or lead into PREDICTOR_WEBHOOK_ALLOW."
-        )
+        text = "Webhook-Url must begin with https://, or lead into PREDICTOR_WEBHOOK_ALLOW."
+        raise WebhookRefused(text)
     return addresses
 
 

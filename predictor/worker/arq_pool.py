@@ -15,7 +15,7 @@ from redis.exceptions import ResponseError
 from predictor.errors import StoreUnavailable
 from predictor.store import keys
 from predictor.store.claims import Claims
-from predictor.store.connection import check_url, connection_pool
+from predictor.store.connection import check_url, connect
 from predictor.store.retry import describe
 from predictor.store.wire import FUNCTION
 
@@ -105,7 +105,7 @@ def arq_settings(url: str) -> RedisSettings:
         where = {"host": service.hosts, "sentinel": True, "sentinel_master": service.name}
         given = service.options | where
     else:
-        given = dict(connection_pool(url).connection_kwargs)
+        given = dict(connect(url).connection_pool.connection_kwargs)
         given |= {"unix_socket_path": given.get("path"), "ssl": url.startswith("rediss:")}
     known = given.keys() & RedisSettings.__dataclass_fields__.keys()
     return RedisSettings(database=given.get("db", 0), **{name: given[name] for name in known})

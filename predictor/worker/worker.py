@@ -14,7 +14,6 @@ import time
 from typing import Any
 
 from arq.worker import RetryJob, func
-from redis.asyncio import Redis
 
 from predictor import errors
 from predictor.config import Config
@@ -23,7 +22,7 @@ from predictor.model.run import Emitter, Run
 from predictor.prediction import Json, Output, PredictionId
 from predictor.process import configure_logging, ends_if_misconfigured, notify_ready, on_stop
 from predictor.store.claims import Claim, Claims
-from predictor.store.connection import connection_pool
+from predictor.store.connection import connect
 from predictor.store.keys import HEALTH
 from predictor.store.renewal import Renewal
 from predictor.store.retry import StoreRetry
@@ -42,10 +41,10 @@ class Worker:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._drain = config.drain
-        pool = connection_pool(config.store_url, silence=_STORE_TIMEOUT, socket_connect_timeout=1)
+        store = connect(config.store_url, silence=_STORE_TIMEOUT, socket_connect_timeout=1)
         self._claims = Claims(
             config,
-            StoreRetry(Redis(connection_pool=pool)),
+            StoreRetry(store),
             worker=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
             slots=lambda: self._model.slots(config.slots) - self._model.abandoned,
         )

@@ -1,8 +1,7 @@
 import uvloop
-from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from predictor.store.connection import connection_pool
+from predictor.store.connection import connect
 from predictor.worker.arq_pool import arq_settings
 
 
@@ -10,15 +9,15 @@ def test_a_connection_that_is_lost_is_an_error_of_the_connection(redis_url: str)
     """uvloop says RuntimeError, which a worker would take for a bug, and end."""
 
     async def lose() -> bool:
-        pool = connection_pool(redis_url, socket_timeout=1)
-        connection = await pool.get_connection()
+        client = connect(redis_url, socket_timeout=1)
+        connection = await client.connection_pool.get_connection()
         connection._writer.transport.abort()
         try:
             await connection.send_command("PING")
         except RedisConnectionError:
-            return bool(await Redis(connection_pool=pool).ping())
+            return bool(await client.ping())
         finally:
-            await pool.disconnect()
+            await client.aclose(close_connection_pool=True)
         return False
 
     assert uvloop.run(lose())
