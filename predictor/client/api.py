@@ -43,8 +43,7 @@ class Client(contextlib.AbstractAsyncContextManager["Client"]):
 
     def __init__(self, config: Config, retry_for: float) -> None:
         """`retry_for`: seconds after which requests are no longer retried."""
-        self._config = config
-        self._retry_for = retry_for
+        self._config, self._retry_for = config, retry_for
         self._failing_since: float | None = None
         self._url = str(config.url or config.local_url).rstrip("/")
         self._http = httpx.AsyncClient(timeout=_TIMEOUT, limits=httpx.Limits())
@@ -114,8 +113,8 @@ class Client(contextlib.AbstractAsyncContextManager["Client"]):
             is_harmless = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
             if len(str(options.get("json")).encode()) > self._config.max_body and not is_harmless:
                 # The api closes the connection to what is too large; its response can be lost.
-                message = "cut off: is it larger than the api's PREDICTOR_MAX_BODY?"
-                raise RequestError(message) from None
+                text = "cut off: is it larger than the api's PREDICTOR_MAX_BODY?"
+                raise RequestError(text) from None
             address = self._url.rpartition("@")[2]  # without a password
             reason = f"no answer from {address} ({str(error) or type(error).__name__})"
             raise Unreachable(reason, 0 if is_harmless else None) from None

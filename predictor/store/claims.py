@@ -57,24 +57,19 @@ class Claims:
         self, config: Config, retry: StoreRetry, worker: str, slots: Callable[[], int]
     ) -> None:
         """`worker` names this process and no other."""
-        self.worker = worker
-        self.retry = retry
+        self.worker, self.retry = worker, retry
         self.scripts = Scripts(retry.redis)
         self.held: dict[PredictionId, Claim] = {}
-        #: how many were returned to the queue
-        self.requeued = 0
+        self.requeued = 0  # how many were returned to the queue
         #: what it released since its last call for claims
         self._released: set[tuple[PredictionId, str]] = set()
-        self._config = config
-        self._slots = slots
+        self._config, self._slots = config, slots
         #: whether it is kept for suspects, and whether what it holds are suspects
         self._is_quarantined = self._has_suspects = False
-        #: how many it held when it was told to stop; None before
-        self._company: int | None = None
+        self._company: int | None = None  # how many it held when it was told to stop
         self._freed = asyncio.Event()
         self._waiting: asyncio.Task[Any] | None = None
-        #: what the store's clock is ahead of `time.monotonic`; 0 before its first reply
-        self._clock_ms = 0.0
+        self._clock_ms = 0.0  # by which the store's is ahead of `time.monotonic`; 0: not known yet
         self._started = time.monotonic()
 
     async def open(self) -> None:

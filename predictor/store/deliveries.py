@@ -29,8 +29,7 @@ class Deliveries:
         self._redis = connect(config.store_url, silence=_TIMEOUT, socket_connect_timeout=1)
         self.retry = StoreRetry(self._redis)
         self._scripts = Scripts(self._redis)
-        #: seconds between two polls for what nothing announces
-        self._poll_every = min(1.0, config.lease / 4)
+        self._poll_every = min(1.0, config.lease / 4)  # seconds, for what nothing announces
         self._next_due = self._poll_every
 
     async def close(self) -> None:

@@ -28,9 +28,7 @@ class Renewal:
         self, config: Config, claims: Claims, on_over: Callable[[PredictionId], None]
     ) -> None:
         """`on_over` is called with each id that need not go on."""
-        self._config = config
-        self._claims = claims
-        self._on_over = on_over
+        self._config, self._claims, self._on_over = config, claims, on_over
         self._process: Process | None = None
         self._keeping: asyncio.Task[None] | None = None
 
@@ -39,7 +37,6 @@ class Renewal:
         self._keeping = asyncio.create_task(self._keep(await self._spawn()))
 
     async def stop(self) -> None:
-        """Renew no more."""
         if self._keeping and self._process:
             self._keeping.cancel()
             with contextlib.suppress(ProcessLookupError):  # it has just ended by itself

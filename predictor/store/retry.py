@@ -42,8 +42,7 @@ class StoreRetry:
 
     def __init__(self, redis: Redis) -> None:
         self.redis = redis
-        #: when the store last failed, by `time.monotonic`
-        self.last_failure = -math.inf
+        self.last_failure = -math.inf  # by `time.monotonic`
         self._since: float | None = None
         self._next_line = 0.0
         self._pause = _PAUSE[0]

@@ -26,8 +26,7 @@ class Deliverer:
     """One process's deliveries. Receivers that do not answer delay no new deliveries for long."""
 
     def __init__(self, deliveries: Deliveries, sender: Sender) -> None:
-        self._deliveries = deliveries
-        self._sender = sender
+        self._deliveries, self._sender = deliveries, sender
         self._running: dict[PredictionId, asyncio.Task[None]] = {}
         #: host, bytes and timeout of attempts without an answer, the oldest first
         self._sending: dict[PredictionId, tuple[str, int, asyncio.Timeout]] = {}

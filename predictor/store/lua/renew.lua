@@ -18,14 +18,6 @@ local function lose(id, is_overdue)
   end
 end
 
-local function renew(id, token, is_overdue)
-  local late = is_late(id, submitted_at(id), now)
-  if not is_overdue then
-    write_lease(id, token, now, lease, late)
-  end
-  return late or redis.call('HEXISTS', CANCELS, id) == 1
-end
-
 local held = redis.call('HGETALL', HELD .. worker)
 for i = 1, #held, 2 do
   local id, token = held[i], held[i + 1]
@@ -37,8 +29,14 @@ for i = 1, #held, 2 do
     over[#over + 1] = id
   elseif not is_mine or not redis.call('ZSCORE', LEASES, id) then
     lose(id, is_overdue)
-  elseif renew(id, token, is_overdue) then
-    over[#over + 1] = id
+  else
+    local late = is_late(id, submitted_at(id), now)
+    if not is_overdue then
+      write_lease(id, token, now, lease, late)
+    end
+    if late or redis.call('HEXISTS', CANCELS, id) == 1 then
+      over[#over + 1] = id
+    end
   end
 end
 redis.call('PEXPIRE', HELD .. worker, 86400000)

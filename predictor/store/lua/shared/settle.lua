@@ -29,11 +29,10 @@ local function settle(id, result, result_ttl)
   forget(id)
   announce(id, 'completed', '')
   redis.call('PEXPIRE', EVENTS .. id, result_ttl)
-  if redis.call('PEXPIRE', PREDICTION .. id, result_ttl) == 1 then
-    local key = field(PREDICTION .. id, 'key')
-    if key then
-      redis.call('PEXPIRE', IDEMPOTENCY .. key, result_ttl)
-    end
+  redis.call('PEXPIRE', PREDICTION .. id, result_ttl)
+  local key = field(PREDICTION .. id, 'key')
+  if key then
+    redis.call('PEXPIRE', IDEMPOTENCY .. key, result_ttl)
   end
   if redis.call('EXISTS', WEBHOOK .. id) == 1 then
     redis.pcall('HSET', WEBHOOK .. id, 'result', result)
