@@ -75,10 +75,9 @@ async def _status_or_cancel(options: Namespace, client: Client) -> int:
         return await _wait(client, options.id, options)
     ask = client.cancel if options.command == "cancel" else client.status
     body = await ask(options.id)
-    shown = dict(body)
-    if progress := body.get("progress"):
-        shown["progress"] = f"{progress['fraction']:.0%} {progress['message']}"
-    lines = [f"{key}: {value}" for key, value in shown.items() if value is not None]
+    progress = body.get("progress")
+    text = f"{progress['fraction']:.0%} {progress['message']}" if progress else None
+    lines = [f"{k}: {v}" for k, v in (body | {"progress": text}).items() if v is not None]
     return _print(body, "\n".join(lines), options)
 
 

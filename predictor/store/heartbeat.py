@@ -1,7 +1,7 @@
 """The heartbeat of one worker: a process that renews its leases for as long as it lives.
 
 A process of its own, because a model may hold its worker's interpreter for longer than a lease. It
-reads the fields of `Heartbeat` as JSON from standard input. It writes an empty line to standard
+reads the arguments of `Heartbeat` as JSON from standard input. It writes an empty line to standard
 output when it is ready, then the ids of predictions that need not go on, one a line.
 """
 
@@ -12,7 +12,6 @@ import os
 import signal
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,30 +24,26 @@ from predictor.store.scripts import Scripts
 _LOOK_EVERY = 1.0  # seconds between two looks at whether the worker lives
 
 
-@dataclass
 class Heartbeat:
     """Renews what one worker holds, and waits for ids to cancel. Times in seconds."""
 
-    url: str
-    worker: str
-    lease: float
-    timeout: float  # how long a run may take
-    allow_oom: bool
-
-    def __post_init__(self) -> None:
+    def __init__(
+        self, url: str, worker: str, lease: float, timeout: float, *, allow_oom: bool
+    ) -> None:
+        """`timeout`: how long a run may take."""
+        self._worker, self._lease, self._timeout = worker, lease, timeout
         self._parent = os.getppid()
-        self._requests = keys.CANCEL_REQUESTS + self.worker
+        self._requests = keys.CANCEL_REQUESTS + worker
         # A wait that the server forgets (its clock was set back) must not outlast the lease.
-        limit = 2 * min(self.lease / 3, _LOOK_EVERY)
-        self._client = blocking_client(self.url, socket_timeout=limit, socket_connect_timeout=1)
-        self._scripts = Scripts(self._client, allow_oom=self.allow_oom)
+        limit = 2 * min(lease / 3, _LOOK_EVERY)
+        self._client = blocking_client(url, socket_timeout=limit, socket_connect_timeout=1)
+        self._scripts = Scripts(self._client, allow_oom=allow_oom)
         #: seconds that the store's clock was ahead of `time.monotonic`, at least and at most
         self._least, self._most = math.inf, -math.inf
 
     def run(self) -> None:
         """Return when the worker has ended."""
-        pause = self.lease / 3
-        due = time.monotonic()
+        pause, due = self._lease / 3, time.monotonic()
         while os.getppid() == self._parent:
             try:
                 wait = max(0.01, min(due - time.monotonic(), _LOOK_EVERY))
@@ -71,9 +66,9 @@ class Heartbeat:
         ahead = seconds + us / 1_000_000 - time.monotonic()
         self._least, self._most = min(self._least, ahead), max(self._most, ahead)
         # What the clock was set meanwhile, or the machine slept, no run has run.
-        longest_run = self.timeout + 2 * self.lease + self._most - self._least
-        times = (round(1000 * self.lease), round(1000 * longest_run))
-        for id_ in self._scripts.run("renew", self.worker, *times):
+        longest_run = self._timeout + 2 * self._lease + self._most - self._least
+        times = (round(1000 * self._lease), round(1000 * longest_run))
+        for id_ in self._scripts.run("renew", self._worker, *times):
             _write(id_)
 
 
@@ -88,14 +83,10 @@ def _is_stopped(pid: int) -> bool:
     return False
 
 
-def main() -> None:
+if __name__ == "__main__":
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, signal.SIG_IGN)  # they are for the worker, which may need its leases
     with contextlib.suppress(BrokenPipeError):
         heartbeat = Heartbeat(**json.loads(sys.stdin.readline()))
         _write(b"")  # ready
         heartbeat.run()
-
-
-if __name__ == "__main__":
-    main()

@@ -5,8 +5,8 @@ import contextlib
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from dataclasses import replace
+from typing import Any, Final, NamedTuple
 
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -33,8 +33,7 @@ MOST_EVENTS: Final = 10
 _CONNECTIONS, _LOOKING = 64, 8
 
 
-@dataclass(frozen=True, slots=True)
-class Submitted:
+class Submitted(NamedTuple):
     """A prediction that the store has."""
 
     id: PredictionId
@@ -196,8 +195,7 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
         self._retry.recovered()
 
 
-@dataclass(frozen=True, slots=True)
-class _Throughput:
+class _Throughput(NamedTuple):
     """How fast predictions end, and what follows for those that wait. Times in seconds."""
 
     per_second: float  # 0: unknown

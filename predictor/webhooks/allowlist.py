@@ -2,9 +2,8 @@
 
 import re
 from contextlib import suppress
-from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Self
+from typing import NamedTuple, Self
 
 from predictor.config import entries
 from predictor.errors import ConfigError
@@ -17,8 +16,7 @@ _NUMBER = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)")
 Network = IPv4Network | IPv6Network
 
 
-@dataclass(frozen=True)
-class Allowed:
+class Allowed(NamedTuple):
     """Exact host names, and networks; an address is a network of one."""
 
     hosts: frozenset[str] = frozenset()
