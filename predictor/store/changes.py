@@ -80,9 +80,8 @@ class Changes(contextlib.AbstractAsyncContextManager["Changes"]):
                 kind = describe(cause)
                 is_new = isinstance(cause, ResponseError) and kind != refused
                 level, refused = logging.WARNING if is_new else logging.DEBUG, kind
-                logger.log(
-                    level, "changes are seen late, the store refuses its channels (%s)", kind
-                )
+                text = "changes are seen late, the store refuses its channels (%s)"
+                logger.log(level, text, kind)
                 await asyncio.sleep(_PAUSE)
 
     async def _subscribe(self, pubsub: PubSub) -> None:

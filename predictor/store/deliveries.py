@@ -35,12 +35,10 @@ class Deliveries:
     async def close(self) -> None:
         await self._redis.aclose(close_connection_pool=True)
 
-    async def claim(
-        self, at_most: int, held: Iterable[PredictionId]
-    ) -> dict[PredictionId, Delivery]:
+    async def claim(self, most: int, held: Iterable[PredictionId]) -> dict[PredictionId, Delivery]:
         """What is due, leased to this deliverer; the leases of `held` are renewed."""
         lease, ttl = (round(1000 * s) for s in (self._config.lease, self._config.result_ttl))
-        args = (lease, at_most, _CLAIM_BYTES, ttl, *held)
+        args = (lease, most, _CLAIM_BYTES, ttl, *held)
         next_ms, *due = await self._until_answered(self._scripts.run, "deliver", *args) or [-1]
         self._next_due = self._poll_every if next_ms < 0 else min(next_ms / 1000, self._poll_every)
         claimed = {}

@@ -5,7 +5,7 @@ import contextlib
 import json
 import logging
 import sys
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import PIPE, Process, create_subprocess_exec
 from collections.abc import Callable
 
 from predictor.config import Config
@@ -59,9 +59,8 @@ class Renewal:
         config, claims = self._config, self._claims
         fields = {"url": config.store_url, "worker": claims.worker, "lease": config.lease}
         fields |= {"timeout": config.timeout, "allow_oom": claims.scripts.allow_oom}
-        self._process = process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "predictor.store.heartbeat"), stdin=PIPE, stdout=PIPE
-        )
+        command = (sys.executable, "-m", "predictor.store.heartbeat")
+        self._process = process = await create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
         assert process.stdin and process.stdout  # noqa: PT018, S101 (for the type checker)
         process.stdin.write(json.dumps(fields).encode() + b"\n")
         await process.stdout.readline()

@@ -107,10 +107,8 @@ class StoreRetry:
                 breaks_off = isinstance(error, RedisConnectionError) or "Protocol" in str(error)
                 failures += size > _LARGE and breaks_off
                 if failures == _MOST_FAILURES:
-                    text = f"The store does not take a value of {size} bytes; return less"
-                    raise ValueRefused(
-                        f"{text}, or raise its limit (proto-max-bulk-len)."
-                    ) from error
+                    text = f"The store does not take a value of {size} bytes; return less, or raise"
+                    raise ValueRefused(f"{text} its limit (proto-max-bulk-len).") from error
                 if failures:
                     await self.until_answered(self.redis.ping)
             else:

@@ -38,9 +38,7 @@ class Scripts:
 def script(name: str, *, allow_oom: bool = False) -> str:
     """The text of `name`.lua, behind the functions and names that it uses."""
     text = _text(name)
-    functions = {
-        found[2]: found[1] for part in _SHARED for found in _FUNCTION.finditer(_text(part))
-    }
+    functions = {f[2]: f[1] for part in _SHARED for f in _FUNCTION.finditer(_text(part))}
     used: dict[str, str] = {}
     words = set(_WORD.findall(text))
     while new := {name: body for name, body in functions.items() if name in words - used.keys()}:

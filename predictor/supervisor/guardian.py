@@ -27,12 +27,11 @@ class Guardian:
 
     async def run(self) -> None:
         """Keep a guardian running until `close`."""
+        command = (sys.executable, "-m", "predictor.supervisor.guardian")
+        fds = [self._lock.fileno()] if self._lock else []
         while True:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "predictor.supervisor.guardian"),
-                stdin=self._input,
-                start_new_session=True,
-                pass_fds=[self._lock.fileno()] if self._lock else [],
+                *command, stdin=self._input, start_new_session=True, pass_fds=fds
             )
             if await process.wait() == 0:
                 return

@@ -164,10 +164,8 @@ class Supervisor:
             for child in self._served:
                 child.terminate(signal.SIGKILL)
             return
-        drain = f"running predictions get {self._config.drain:g} s to finish"
-        _print(
-            f"predictor: stopping; {drain} (again to stop at once, they will run at the next start)"
-        )
+        text = f"stopping; running predictions get {self._config.drain:g} s to finish"
+        _print(f"predictor: {text} (again to stop at once, they will run at the next start)")
         self._stop.set()
 
     async def _accepts(self, _: Child) -> bool:

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from datetime import UTC, datetime
+from typing import Any
 
 import httpx
 from standardwebhooks import Webhook
@@ -36,10 +37,9 @@ class Sender(AbstractAsyncContextManager["Sender"]):
         """`trust`: by default, the certificates of certifi or SSL_CERT_FILE."""
         self._allowed = allowed
         self._keys = [Webhook(secret) for secret in secrets]
-        self._transport = httpx.AsyncHTTPTransport(
-            verify=trust or httpx.create_ssl_context(),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
-        )
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+        verify = trust or httpx.create_ssl_context()
+        self._transport = httpx.AsyncHTTPTransport(verify=verify, limits=limits)
 
     async def __aexit__(self, *_: object) -> None:
         await self._transport.aclose()
@@ -73,12 +73,11 @@ class Sender(AbstractAsyncContextManager["Sender"]):
             "sni_hostname": url.raw_host.decode("ascii"),  # the certificate must name the host
             "timeout": {"connect": 5.0},  # seconds, for each address
         }
+        options: dict[str, Any] = {"headers": headers, "extensions": extensions}
         failure: Exception = WebhookRefused("The host that Webhook-Url names cannot be found.")
         for address in await permitted_addresses(url, self._allowed):
-            to, content = url.copy_with(host=str(address)), _pieces(body)
-            request = httpx.Request(
-                "POST", to, headers=headers, content=content, extensions=extensions
-            )
+            to = url.copy_with(host=str(address))
+            request = httpx.Request("POST", to, content=_pieces(body), **options)
             try:
                 response = await self._transport.handle_async_request(request)
             except (httpx.ConnectError, httpx.ConnectTimeout) as error:
