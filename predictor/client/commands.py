@@ -24,7 +24,6 @@ _STATUS = {RequestError: 2, UnknownPrediction: 66, Unreachable: 69}  # others: 1
 
 
 def run_command(options: Namespace, config: Config) -> int:
-    """Run one command; return its exit status."""
     level = "WARNING" if sys.stderr.isatty() else "CRITICAL"
     logging.basicConfig(format="predictor: %(message)s", level=level)
     if isinstance(sys.stdout, TextIOWrapper):

@@ -23,8 +23,6 @@ _Write = Callable[[str], object]
 
 
 class Results(NamedTuple):
-    """Where results are written."""
-
     write: _Write
     run: str  # the idempotency keys derive from it
     kept: int = 0  # number of results of earlier runs
@@ -37,13 +35,13 @@ def open_lines(name: str) -> tuple[Iterator[Body], int | None]:
     Raises RequestError for a file with a line that cannot be used. A pipe, which can be read only
     once, is not checked, and its number is None.
     """
-    count = None
-    if name != "-" and S_ISREG(Path(name).stat().st_mode):
-        count = 0
-        for line in _read(name):
-            count += 1
-            if "error" in line:
-                raise RequestError(f"{name}: {line['error']}")
+    if name == "-" or not S_ISREG(Path(name).stat().st_mode):
+        return _read(name), None
+    count = 0
+    for line in _read(name):
+        count += 1
+        if "error" in line:
+            raise RequestError(f"{name}: {line['error']}")
     return _read(name), count
 
 

@@ -30,8 +30,6 @@ _WAIT = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A prediction that this worker holds."""
-
     id: PredictionId
     queued_at: float  # its place in the queue, ms since 1970 by the store's clock
     tries: int  # 1 for its first run

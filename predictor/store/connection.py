@@ -12,7 +12,7 @@ from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool, SentinelMan
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from predictor.errors import ConfigError, StoreUnavailable, UnsuitableStore
+from predictor.errors import ConfigError, UnsuitableStore
 
 #: Sentinels have neither databases nor, as a rule, passwords.
 _NO_LOGIN: dict[str, Any] = {"db": 0, "username": None, "password": None}
@@ -136,13 +136,6 @@ def check_server(info: dict[str, Any]) -> None:
     if (policy := info.get("maxmemory_policy", "noeviction")) != "noeviction":
         risk = f"The store would evict predictions: its maxmemory-policy is {policy}"
         raise UnsuitableStore(f"{risk}; set it to noeviction.")
-
-
-def check_room(info: dict[str, Any]) -> None:
-    """Raise StoreUnavailable if INFO shows a server that is too full for some predictions."""
-    used, most = info.get("used_memory", 0), info.get("maxmemory", 0)
-    if most and used > 0.95 * most:
-        raise StoreUnavailable(f"The store's memory is full ({used} of {most} bytes are used).")
 
 
 def version(info: dict[str, Any]) -> tuple[int, int]:

@@ -17,7 +17,7 @@ from predictor import errors
 from predictor.config import Config
 from predictor.prediction import Event, Job, Prediction, PredictionId, State, Webhook
 from predictor.store import keys, wire
-from predictor.store.connection import check_room, check_server, connect
+from predictor.store.connection import check_server, connect
 from predictor.store.retry import STORE_ERRORS, StoreRetry, describe
 from predictor.store.scripts import Scripts, script
 
@@ -34,8 +34,6 @@ _CONNECTIONS, _LOOKING = 64, 8
 
 
 class Submitted(NamedTuple):
-    """A prediction that the store has."""
-
     id: PredictionId
     is_replay: bool  # it was there before, with the same idempotency key
     retry_after: float  # seconds until it should be read
@@ -159,7 +157,10 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
         with self._confirmed():
             info = await self._redis.info()
             check_server(info)
-            check_room(info)
+            used, most = info.get("used_memory", 0), info.get("maxmemory", 0)
+            if most and used > 0.95 * most:  # too full for some predictions
+                text = f"The store's memory is full ({used} of {most} bytes are used)."
+                raise errors.StoreUnavailable(text)
             await self._redis.set(keys.PROBE, "", px=1000)
 
     async def _submit_to_replicas(

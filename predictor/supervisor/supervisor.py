@@ -32,8 +32,6 @@ _STORE_GRACE = 15.0  # seconds that the store gets to stop
 
 @dataclass(eq=False)
 class Child:
-    """A process that is started, watched, and restarted when it ends."""
-
     name: str
     command: list[str]
     is_ready: Callable[["Child"], Awaitable[bool]]  # called until it is true for the first time
