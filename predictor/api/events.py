@@ -32,9 +32,7 @@ PING_EVERY = _MAX_PAUSE
 _RETRY = 1000  # milliseconds after which a disconnected browser reconnects
 PING = b": ping\n"  # a comment; after an empty line, some clients would take it for an event
 
-EXAMPLE = (
-    'event: progress\ndata: {"fraction":0.4,"message":"4 of 10 pages"}\nid: 1795424059500-0\n\n'
-)
+EXAMPLE = 'event: progress\ndata: {"fraction":0.4,"message":"4 of 10 pages"}\nid: 3\n\n'
 
 
 async def wait_for_end(state: AppState, id_: PredictionId, seconds: float) -> Prediction:

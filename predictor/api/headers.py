@@ -22,7 +22,7 @@ _MAX_PREFER = 1000  # characters that are parsed; more would take too long
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
 _DURATION = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]{1,3})?(?:ms|s|m|h))+")
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
-_EVENT_ID = re.compile(r"[0-9]{1,16}-[0-9]{1,16}")
+_EVENT_ID = re.compile(r"[0-9]{1,15}")
 _VISIBLE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 _PREFERENCE = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*(?:"|$))+')
@@ -262,7 +262,7 @@ class ReadHeaders(RequestHeaders):
 
 class EventsHeaders(RequestHeaders):
     last_event_id: Annotated[str | None, _once(_event_id)] = Field(
-        None, alias="Last-Event-ID", examples=["1795424058989-0"]
+        None, alias="Last-Event-ID", examples=["3"]
     )
     """The id of the last event that you have: go on after it. Browsers send it themselves."""
 

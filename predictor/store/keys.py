@@ -53,7 +53,8 @@ IDEMPOTENCY = "predictor:idempotency:"
 #: written how many events), requeued (how often), group (how many may share its next worker).
 #: Lives as long as the prediction is known.
 PREDICTION = "predictor:prediction:"
-#: Stream of its events, and channel for their kinds. Lives as long as the prediction is known.
+#: List of its events, if its state does not tell them, and channel for their kinds. Lives as long
+#: as the prediction is known.
 EVENTS = "predictor:events:"
 #: Hash of what is to be delivered where, and the attempts. Lives for a day past the result.
 WEBHOOK = "predictor:webhook:"

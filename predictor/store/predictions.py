@@ -11,7 +11,6 @@ from typing import Any, Final, NamedTuple
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
 
 from predictor import errors
 from predictor.config import Config
@@ -107,11 +106,10 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
 
     async def events(self, id_: PredictionId, after: str) -> list[Event]:
         """The events of a prediction after the event `after`; MOST_EVENTS at most."""
-        since = f"({after}" if after else "-"
-        found: list[Any] = []
-        with self._confirmed(), contextlib.suppress(ResponseError):  # it was overwritten
-            found = await self._redis.xrange(keys.EVENTS + id_, since, "+", count=MOST_EVENTS)
-        return [event for each in found if (event := wire.decode_event(*each))]
+        first = int(after or 0)
+        found = await self._run("events", id_, first, MOST_EVENTS)
+        decoded = (wire.decode_event(*each) for each in enumerate(found, first + 1))
+        return [event for event in decoded if event]
 
     async def cancel(self, id_: PredictionId) -> State:
         """CANCELED, or RUNNING until its worker ends it. Raises AlreadyEnded."""

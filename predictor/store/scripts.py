@@ -12,7 +12,7 @@ from typing import Any
 from predictor import errors
 from predictor.store import keys
 
-_SHARED = [f"shared/{part}" for part in ("basics", "clock", "deadline", "settle", "suspects")]
+_PARTS = ("basics", "clock", "deadline", "events", "settle", "suspects")
 _UNRUN = {kind.code.upper(): kind for kind in (errors.Canceled, errors.Expired, errors.TimedOut)}
 _FUNCTION = re.compile(r"^local (function (\w+)\(.*?^end)$", re.MULTILINE | re.DOTALL)
 _WORD = re.compile(r"\w+")
@@ -38,7 +38,8 @@ class Scripts:
 def script(name: str, *, allow_oom: bool = False) -> str:
     """The text of `name`.lua, behind the functions and names that it uses."""
     text = _text(name)
-    functions = {f[2]: f[1] for part in _SHARED for f in _FUNCTION.finditer(_text(part))}
+    shared = [_text(f"shared/{part}") for part in _PARTS]
+    functions = {f[2]: f[1] for text in shared for f in _FUNCTION.finditer(text)}
     used: dict[str, str] = {}
     words = set(_WORD.findall(text))
     while new := {name: body for name, body in functions.items() if name in words - used.keys()}:

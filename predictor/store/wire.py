@@ -114,7 +114,8 @@ def encode_ended(
     `times`: when it was created, started and finished, ms since 1970. `model`: that ran.
     """
     is_success = isinstance(outcome, Output)
-    head = {"t": tries, "f": FUNCTION, "k": model or {}, "s": is_success, "q": QUEUE}
+    terms = {name: value for name, value in (model or {}).items() if value}
+    head = {"t": tries, "f": FUNCTION, "k": terms, "s": is_success, "q": QUEUE}
     head |= dict(zip(("et", "st", "ft"), times, strict=True)) | {"id": id_}
     if isinstance(outcome, Output):
         data = b"[%b]" % outcome.input, outcome.result
@@ -153,10 +154,11 @@ def _outcome(result: _Result) -> Output | errors.PredictionError:
     raise ValueError("not a failure")
 
 
-def decode_event(id_: bytes, fields: dict[bytes, bytes]) -> Event | None:
+def decode_event(number: int, data: bytes) -> Event | None:
     """An event as the scripts write it; None where it is none of ours."""
-    with contextlib.suppress(KeyError, ValueError):
-        return Event(id_.decode(), EventKind(fields[b"event"].decode()), Json(fields[b"data"]))
+    kind, _, value = data.partition(b" ")
+    with contextlib.suppress(ValueError):
+        return Event(str(number), EventKind(kind.decode()), Json(value))
     return None
 
 

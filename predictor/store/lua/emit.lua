@@ -20,6 +20,7 @@ if is_replaced or not redis.call('ZSCORE', QUEUE, id) then
   return 0
 end
 local last = speaker == run and tonumber(field(record, 'last')) or 0
+keep_events(id, run)
 for i = 4, #ARGV, 2 do
   if number > last then
     announce(id, ARGV[i], ARGV[i + 1])

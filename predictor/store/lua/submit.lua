@@ -37,8 +37,10 @@ if limit > 0 and redis.call('ZCARD', QUEUE) - redis.call('ZCARD', LEASES) >= lim
 end
 redis.call('SET', JOB .. id, job)
 redis.call('ZADD', QUEUE, now, id)
-announce(id, 'status', '{"status":"queued"}')
-redis.call('HSET', PREDICTION .. id, 'queue_ttl', queue_ttl, 'cancel_after', cancel_after)
+redis.call('HSET', PREDICTION .. id, 'queue_ttl', queue_ttl)
+if cancel_after ~= '' then
+  redis.call('HSET', PREDICTION .. id, 'cancel_after', cancel_after)
+end
 if key ~= '' then
   redis.call('DEL', IDEMPOTENCY .. key)
   redis.call('HSET', IDEMPOTENCY .. key, 'id', id, 'fingerprint', fingerprint)

@@ -95,13 +95,17 @@ class Audit:
         record = dict(pairs(self._value(keys.PREDICTION + id_) or []))
         group = None if fact.group is None else str(fact.group)
         _same(f"the group of {id_}", record.get("group"), group)
-        _same(f"the events of {id_}", self._value(keys.EVENTS + id_), len(fact.events))
+        self._check_events(fact)
         if fact.key:
             of = dict(pairs(self._value(keys.IDEMPOTENCY + fact.key) or []))
             _same(f"whose the key {fact.key} is", of.get("id"), id_)
         if fact.has_webhook:
             demand(fact.due, f"nobody will be told of {id_}")
             self._check_told_in_time(fact)
+
+    def _check_events(self, fact: Fact) -> None:
+        kept = len(fact.events) if fact.keeps_events else None
+        _same(f"the events of {fact.id}", self._value(keys.EVENTS + fact.id), kept)
 
     def _check_told_in_time(self, fact: Fact) -> None:
         """A deliverer looks at it a moment after its time at the latest, or has just looked."""
@@ -116,10 +120,15 @@ class Audit:
         left = fact.known_until - self._model.now_ms if fact.is_known(self._model.now_ms) else None
         if left is not None:
             _same(f"the result of {id_}", self._value(keys.RESULT + id_), fact.result)
-            _same(f"the events of {id_}", self._value(keys.EVENTS + id_), len(fact.events))
-        kinds = (keys.RESULT, keys.EVENTS, keys.PREDICTION)
-        lives = {kind: self._left(kind + id_) for kind in kinds}
-        _same(f"what is left of {id_}", lives, dict.fromkeys(kinds, left))
+            self._check_events(fact)
+        has = {
+            keys.RESULT: True,
+            keys.EVENTS: fact.keeps_events,
+            keys.PREDICTION: fact.has_progress or bool(fact.key),
+        }
+        lives = {kind: self._left(kind + id_) for kind in has}
+        expected = {kind: left if has[kind] else None for kind in has}
+        _same(f"what is left of {id_}", lives, expected)
         for kind in (keys.JOB, keys.IN_PROGRESS, keys.TRIES):
             demand(self._left(kind + id_) is None, f"{kind}{id_} is left of an ended prediction")
         if fact.key and self._model.keys[fact.key] == id_:

@@ -87,6 +87,9 @@ class Fact:
     said_late: bool = False
     #: kind and data of each event
     events: list[tuple[str, str]] = field(default_factory=list)
+    #: whether its state does not tell them
+    keeps_events: bool = False
+    has_progress: bool = False
     #: which run said how many events
     said: tuple[str, int] = ("", 0)
     result: str | None = None

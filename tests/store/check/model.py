@@ -329,7 +329,7 @@ class Model:
 
     def _put_back(self, fact: Fact, strikes: int, most: int, suspicious: int, company: int) -> None:
         assert fact.run
-        token, fact.run = fact.run.token, None
+        token, fact.run, fact.keeps_events = fact.run.token, None, True
         if strikes >= most and (company == 1 or most == 1):
             fact.group = 0
             return
@@ -440,8 +440,9 @@ class Model:
                 if number > last:
                     demand(event not in fact.events, f"emit: {event} of {fact.id} twice")
                     fact.events.append(event)
+                    fact.has_progress = event[0] == "progress" or (fact.has_progress and last > 0)
                     last, written = number, written + 1
-            fact.said = (call.run, last)
+            fact.said, fact.keeps_events = (call.run, last), True
         demand(call.reply == written, f"emit: {call.reply} written, not {written}")
 
     def _cancel(self, call: Call) -> None:

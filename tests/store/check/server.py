@@ -13,7 +13,7 @@ import redis
 from redis.asyncio import Redis as AsyncRedis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from predictor.store import keys, scripts
+from predictor.store import scripts
 
 _HERE = Path(__file__).parent
 _BEGINNING_US = 1_790_000_000_000_000
@@ -128,8 +128,10 @@ class Server:
 
     def events(self, id_: str) -> list[tuple[str, str]]:
         """What happened to a prediction: kind and data of each event."""
-        found = self._client.xrange(keys.EVENTS + id_)
-        return [(each[b"event"].decode(), each[b"data"].decode()) for _, each in found]
+        script = self._shim + scripts.script("events")
+        found = self._client.eval(script, 0, id_, 0, 10**6, self.clock_us)
+        events = (each.decode().partition(" ") for each in found)
+        return [(kind, data) for kind, _, data in events]
 
     def zadd(self, key: str, scores: dict[str, float], *, xx: bool) -> None:
         """As redis-py's."""

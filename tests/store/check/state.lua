@@ -1,5 +1,5 @@
 -- All that the store holds at a time (ms): key → { value, ms that are left, or -1 }, as JSON. Of
--- streams, lists: the length.
+-- lists: the length.
 local now, EXPIRIES, state = ARGV[1], 'check:expiries', {}
 local read = {
   string = function(key)
@@ -13,9 +13,6 @@ local read = {
   end,
   list = function(key)
     return redis.call('LLEN', key)
-  end,
-  stream = function(key)
-    return redis.call('XLEN', key)
   end,
 }
 for _, key in ipairs(redis.call('KEYS', '*')) do

@@ -37,9 +37,3 @@ local function raise_life(key, ms)
     redis.call('PEXPIRE', key, ms)
   end
 end
-
--- Writes an event, and wakes its readers; fails nothing where its key was overwritten.
-local function announce(id, kind, data)
-  redis.pcall('XADD', EVENTS .. id, '*', 'event', kind, 'data', data)
-  redis.pcall('PUBLISH', EVENTS .. id, kind)
-end

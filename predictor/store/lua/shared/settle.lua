@@ -29,10 +29,14 @@ local function settle(id, result, result_ttl)
   forget(id)
   announce(id, 'completed', '')
   redis.call('PEXPIRE', EVENTS .. id, result_ttl)
-  redis.call('PEXPIRE', PREDICTION .. id, result_ttl)
   local key = field(PREDICTION .. id, 'key')
   if key then
     redis.call('PEXPIRE', IDEMPOTENCY .. key, result_ttl)
+  end
+  if key or field(PREDICTION .. id, 'progress') then
+    redis.call('PEXPIRE', PREDICTION .. id, result_ttl)
+  else
+    redis.call('DEL', PREDICTION .. id)
   end
   if redis.call('EXISTS', WEBHOOK .. id) == 1 then
     redis.pcall('HSET', WEBHOOK .. id, 'result', result)

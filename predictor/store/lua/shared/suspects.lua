@@ -12,6 +12,7 @@ end
 -- `strikes` of `most`: how often that happened, and how often it may; `suspicious`: from how many on
 -- it is a suspect; `company`: how many its worker ran.
 local function put_back(id, queued_at, token, now, strikes, most, suspicious, company)
+  keep_events(id, token)
   redis.call('DEL', IN_PROGRESS .. id)
   redis.call('ZREM', LEASES, id)
   redis.call('HDEL', CLAIMED, id)
