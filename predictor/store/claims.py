@@ -14,7 +14,7 @@ from predictor.prediction import Json, Output, PredictionId
 from predictor.store import keys
 from predictor.store.connection import check_server, version
 from predictor.store.retry import STORE_ERRORS, StoreRetry, ValueRefused
-from predictor.store.scripts import Scripts
+from predictor.store.scripts import AsyncScripts
 from predictor.store.wire import Model, encode_ended
 
 logger = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class Claims:
     ) -> None:
         """`worker` names this process and no other."""
         self.worker, self.retry = worker, retry
-        self.scripts = Scripts(retry.redis)
+        self.scripts = AsyncScripts(retry.redis)
         self.held: dict[PredictionId, Claim] = {}
         self.requeued = 0  # how many were returned to the queue
         #: what it released since its last call for claims
@@ -74,7 +74,7 @@ class Claims:
         """Check the server, then be ready to claim. Raises UnsuitableStore."""
         info = await self.retry.until_answered(self.retry.redis.info)
         check_server(info)
-        self.scripts = Scripts(self.retry.redis, allow_oom=version(info) >= (7, 0))
+        self.scripts = AsyncScripts(self.retry.redis, allow_oom=version(info) >= (7, 0))
 
     @property
     def _now_ms(self) -> int:

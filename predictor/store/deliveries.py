@@ -14,7 +14,7 @@ from predictor.prediction import Attempt, Delivery, DeliveryState, PredictionId
 from predictor.store import keys
 from predictor.store.connection import connect
 from predictor.store.retry import StoreRetry
-from predictor.store.scripts import Scripts
+from predictor.store.scripts import AsyncScripts
 from predictor.store.wire import decode_ended
 
 _TIMEOUT = 5.0  # seconds of silence of the store after which a command is sent again
@@ -28,7 +28,7 @@ class Deliveries:
         self._config = config
         self._redis = connect(config.store_url, silence=_TIMEOUT, socket_connect_timeout=1)
         self.retry = StoreRetry(self._redis)
-        self._scripts = Scripts(self._redis)
+        self._scripts = AsyncScripts(self._redis)
         self._poll_every = min(1.0, config.lease / 4)  # seconds, for what nothing announces
         self._next_due = self._poll_every
 

@@ -18,7 +18,7 @@ from predictor.prediction import Event, Job, Prediction, PredictionId, State, We
 from predictor.store import keys, wire
 from predictor.store.connection import check_server, connect
 from predictor.store.retry import STORE_ERRORS, StoreRetry, describe
-from predictor.store.scripts import Scripts, script
+from predictor.store.scripts import AsyncScripts, script
 
 _SILENCE = 0.9  # seconds of silence of the store after which a call fails
 _RETRY_AFTER = 10.0  # seconds until a place in a full queue may be free, where nothing ended lately
@@ -57,7 +57,7 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
         self._config = config
         self._result_ttl = round(1000 * config.result_ttl)
         self._retry = StoreRetry(self._redis)
-        self._scripts = Scripts(self._redis)
+        self._scripts = AsyncScripts(self._redis)
         self._looking = asyncio.Semaphore(_LOOKING)
 
     async def __aexit__(self, *_: object) -> None:

@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 from predictor.errors import StoreUnavailable
 from predictor.store.connection import address
-from predictor.store.scripts import Scripts
+from predictor.store.scripts import AsyncScripts
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ class StoreRetry:
             raise error
         if "WRONGTYPE" in str(error):
             with contextlib.suppress(*STORE_ERRORS):
-                removed = await Scripts(self.redis).run("drop_wrong_types")
+                removed = await AsyncScripts(self.redis).run("drop_wrong_types")
                 logger.error("removed keys that were overwritten with another type: %s", removed)
         self.failed(error)
         now = self.last_failure

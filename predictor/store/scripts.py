@@ -4,10 +4,13 @@ Scripts may use the functions of `lua/shared`, the names of keys.py, and the res
 that no worker ends. Only what a script uses goes with it: each call makes all of that anew.
 """
 
+import asyncio
 import re
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import Any, NamedTuple
+
+from redis.exceptions import NoScriptError
 
 from predictor import errors
 from predictor.store import keys
@@ -19,7 +22,7 @@ _WORD = re.compile(r"\w+")
 
 
 class Scripts:
-    """The scripts, run by one client of redis-py: of its asyncio kind, or the other."""
+    """The scripts, run by a client for a thread of its own."""
 
     def __init__(self, client: Any, *, allow_oom: bool = False) -> None:
         """`allow_oom`: run them though the store's memory is full, which Redis 7 can."""
@@ -28,11 +31,63 @@ class Scripts:
         self._registered: dict[str, Any] = {}
 
     def run(self, name: str, *args: Any) -> Any:
-        """What `name`.lua returns; with an asyncio client, to be awaited."""
+        """What `name`.lua returns."""
+        return self._script(name)(args=args)
+
+    def _script(self, name: str) -> Any:
         if name not in self._registered:
             text = script(name, allow_oom=self.allow_oom)
             self._registered[name] = self._client.register_script(text)
-        return self._registered[name](args=args)
+        return self._registered[name]
+
+
+class AsyncScripts(Scripts):
+    """The scripts, run by an asyncio client. Calls of one turn of the loop share a pipeline."""
+
+    def __init__(self, client: Any, *, allow_oom: bool = False) -> None:
+        super().__init__(client, allow_oom=allow_oom)
+        self._calls: list[_Call] = []
+        self._pipelines: set[asyncio.Task[None]] = set()
+
+    async def run(self, name: str, *args: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        if not self._calls:
+            loop.call_soon(self._send)
+        call = _Call(self._script(name), args, loop.create_future())
+        self._calls.append(call)
+        try:
+            return await call.reply
+        except NoScriptError:
+            return await call.script(args=args)  # which loads it
+
+    def _send(self) -> None:
+        calls, self._calls = self._calls, []
+        task = asyncio.create_task(self._execute(calls))
+        self._pipelines.add(task)
+        task.add_done_callback(self._pipelines.discard)
+
+    async def _execute(self, calls: "list[_Call]") -> None:
+        try:
+            async with self._client.pipeline(transaction=False) as pipe:
+                for call in calls:
+                    pipe.evalsha(call.script.sha, 0, *call.args)
+                replies = await pipe.execute(raise_on_error=False)
+        except Exception as error:
+            replies = [error] * len(calls)
+        for call, reply in zip(calls, replies, strict=True):
+            if call.reply.done():
+                continue  # its caller was canceled
+            if isinstance(reply, Exception):
+                call.reply.set_exception(reply)
+                call.reply.exception()  # or asyncio logs it if its caller is canceled now
+            else:
+                call.reply.set_result(reply)
+
+
+class _Call(NamedTuple):
+    script: Any  # redis-py's
+    args: tuple[Any, ...]
+    reply: asyncio.Future[Any]
 
 
 def script(name: str, *, allow_oom: bool = False) -> str:

@@ -62,7 +62,7 @@ class Worker:
             "redis_settings": arq_settings(self._config.store_url),
             "on_startup": self._start,
             "on_shutdown": self._stop,
-            "poll_delay": 0.005,  # while there is work; claims are collected meanwhile
+            "poll_delay": 0,
             # Slots, timeout, tries, results and the end are ours: arq's limits are never reached.
             "max_jobs": sys.maxsize // 10,
             "job_timeout": None,

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import redis
-from redis.asyncio import Redis as AsyncRedis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from predictor.store import scripts
@@ -157,7 +156,7 @@ class Server:
         """Have all scripts that an object has registered run here."""
         for name, value in vars(user).items():
             if isinstance(value, scripts.Scripts):
-                is_awaited = isinstance(value._client, AsyncRedis)
+                is_awaited = isinstance(value, scripts.AsyncScripts)
                 setattr(user, name, _Scripts(self, is_awaited=is_awaited))
 
     def _lose(self) -> bool:
