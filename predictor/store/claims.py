@@ -64,6 +64,8 @@ class Claims:
         self._config, self._slots = config, slots
         #: whether it is kept for suspects, and whether what it holds are suspects
         self._is_quarantined = self._has_suspects = False
+        #: whether more may have been due at the last claim; what came since has left a token
+        self._is_more_due = True
         self._company: int | None = None  # how many it held when it was told to stop
         self._freed = asyncio.Event()
         self._waiting: asyncio.Task[Any] | None = None
@@ -90,7 +92,7 @@ class Claims:
         with contextlib.suppress(errors.StoreUnavailable):
             if self._free() <= 0:
                 await self._wait_for_slot()
-            claims = await self._claim_due()
+            claims = await self._claim_due() if self._is_more_due else []
             if not claims and self._free() > 0:
                 await self._wait_for_work()
                 claims = await self._claim_due()
@@ -219,9 +221,9 @@ class Claims:
         return reply
 
     def _hold(self, reply: list[Any]) -> list[Claim]:
-        self._is_quarantined = bool(reply[1])
+        self._is_quarantined, self._is_more_due = bool(reply[1]), bool(reply[2])
         claims = []
-        for id_, queued_at, tries, job, token, verdict in reply[2:]:
+        for id_, queued_at, tries, job, token, verdict in reply[3:]:
             if verdict == b"dropped":
                 logger.warning("dropped %r from the queue: it cannot be an id", id_[:100])
                 continue

@@ -7,9 +7,9 @@ local worker, lease, most, most_bytes, max_tries, holds, is_quarantined, sent_at
 lease, most, max_tries, holds = tonumber(lease), tonumber(most), tonumber(max_tries), tonumber(holds)
 local now = clock()
 
--- Returns { now, 1 if this worker is kept for suspects, { id, queued_at, try, job or false, token,
--- verdict }, … }. The verdict says why it is not to be run; it is empty for one that is.
-local reply, bytes = { math.floor(now), 0 }, 0
+-- Returns { now, 1 if this worker is kept for suspects, 1 if more may be due, { id, queued_at, try, job
+-- or false, token, verdict }, … }. The verdict says why it is not to be run; it is empty for one that is.
+local reply, bytes = { math.floor(now), 0, 1 }, 0
 
 local function verdict_of(id, queued_at, job)
   if not job or is_late(id, queued_at, now) then
@@ -31,7 +31,7 @@ end
 local function take(id, queued_at)
   local job = get(JOB .. id)
   bytes = bytes + (job and #job or 0)
-  if #reply > 2 and bytes > tonumber(most_bytes) then
+  if #reply > 3 and bytes > tonumber(most_bytes) then
     return false
   end
   local verdict, try = verdict_of(id, tonumber(queued_at), job), tonumber(get(TRIES .. id)) or 0
@@ -147,9 +147,10 @@ end
 if serve_suspects() then
   reply[2] = 1
 elseif not serve_line() then
-  redis.call('DEL', WAKE) -- nothing more is due: the tokens that are left would wake for nothing
+  reply[3] = 0
+  redis.call('DEL', WAKE) -- the tokens that are left would wake for nothing
 end
-if #reply > 2 then
+if #reply > 3 then
   redis.call('PEXPIRE', HELD .. worker, 86400000)
 end
 return reply

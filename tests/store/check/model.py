@@ -199,8 +199,8 @@ class Model:
         self.facts[call.id] = fact
 
     def _claim(self, call: Call) -> None:
-        demand(all(len(each) == 6 for each in call.reply[2:]), f"claim: {call.reply}")
-        given = [Given.read(each) for each in call.reply[2:]]
+        demand(all(len(each) == 6 for each in call.reply[3:]), f"claim: {call.reply}")
+        given = [Given.read(each) for each in call.reply[3:]]
         ids = [each.id for each in given]
         if call.is_repeat == "1":
             self._repeat_claim(call, given)
@@ -218,6 +218,8 @@ class Model:
             demand(ids == line, f"claim: {ids} given, {line} are due")
         for each in given:
             self._take(call, each, is_apart=is_kept)
+        left = [fact.id for fact in self._due(len(self.facts)) if not fact.run]
+        demand(call.reply[2] == 1 or not left, f"claim: {left} are due, too")
 
     def _repeat_claim(self, call: Call, given: list[Given]) -> None:
         """What the worker holds it gets again, with new leases, and nothing else."""
