@@ -26,6 +26,7 @@ _MOST_REQUEUES = 10
 #: Seconds after which a wait ends though nothing happened: due predictions may have no token (an
 #: expired lease, another producer), and arq writes its sign of life between two polls.
 _WAIT = 1.0
+_GATHER, _ENOUGH = 0.003, 4  # seconds between two claims of at least so many
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ class Claims:
         self._is_quarantined = self._has_suspects = False
         #: whether more may have been due at the last claim; what came since has left a token
         self._is_more_due = True
+        self._last_count, self._last_claim = 0, 0.0  # how many it brought, and when it was made
         self._company: int | None = None  # how many it held when it was told to stop
         self._freed = asyncio.Event()
         self._waiting: asyncio.Task[Any] | None = None
@@ -95,6 +97,7 @@ class Claims:
             claims = await self._claim_due() if self._is_more_due else []
             if not claims and self._free() > 0:
                 await self._wait_for_work()
+                await self._gather()
                 claims = await self._claim_due()
         return claims
 
@@ -192,6 +195,11 @@ class Claims:
             self._waiting = None
         self.retry.observed(time.monotonic() - began, _WAIT + self._config.lease / 4)
 
+    async def _gather(self) -> None:
+        """Let claims be _GATHER apart while that pays: each costs as much as running a few."""
+        if self._last_count >= _ENOUGH:
+            await asyncio.sleep(self._last_claim + _GATHER - time.monotonic())
+
     async def _claim_due(self) -> list[Claim]:
         is_repeat = False
         while (free := self._free()) > 0:
@@ -213,6 +221,7 @@ class Claims:
         args += [int(quiet > config.lease / 2), int(is_repeat)]
         reply: list[Any] = await self.scripts.run("claim", *args)
         took = time.monotonic() - began
+        self._last_count, self._last_claim = len(reply) - 3, began
         self.retry.recovered()
         # A clock that was set makes leases run out as a store that was frozen does.
         jumped = (reply[0] - expected_ms) / 1000 if expected_ms else 0

@@ -7,8 +7,6 @@ from dataclasses import replace
 from statistics import median
 from typing import Any
 
-from redis import Redis
-
 from predictor.config import Config
 from predictor.prediction import Job, Json, new_id
 from predictor.store import wire
@@ -71,7 +69,7 @@ async def _ask(port: int) -> tuple[list[float], list[float]]:
     return submits, reads
 
 
-def _fill(redis: Redis, count: int) -> None:
+def _fill(redis: Any, count: int) -> None:
     config = Config()
     job = wire.encode_job(Job(Json(b'"%b"' % (b"x" * 100))), round(time.time() * 1000))
     life = round(1000 * config.queue_ttl)

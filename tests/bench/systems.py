@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -79,7 +80,7 @@ class Running:
     ) -> None:
         self.port, self.store = port, store
         self.fronts, self.workers = fronts, workers
-        self.redis = Redis.from_url(store)
+        self.redis: Any = Redis.from_url(store)
         self._store = psutil.Process(self.redis.info()["process_id"])
 
     def cpu(self) -> float:
@@ -97,6 +98,9 @@ class Running:
 
     def store_bytes(self) -> int:
         return int(self.redis.info()["used_memory"])
+
+    def until_all_ended(self) -> None:
+        eventually(lambda: not self.redis.zcard("arq:queue"), "all have ended", 60)
 
     def _processes(self, *parents: Process) -> Iterator[psutil.Process]:
         for parent in parents:

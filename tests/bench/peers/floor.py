@@ -5,6 +5,7 @@
 
 import asyncio
 import uuid
+from typing import Any
 
 import uvloop
 from redis.asyncio import Redis
@@ -12,7 +13,7 @@ from redis.asyncio import Redis
 from tests.bench.peers.front import front
 from tests.bench.peers.work import SLOTS, STORE, predict
 
-redis: Redis = Redis.from_url(STORE)
+redis: Any = Redis.from_url(STORE)
 
 
 async def _submit(text: str) -> str:

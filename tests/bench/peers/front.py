@@ -14,7 +14,7 @@ def front(
     result: Callable[[str], Awaitable[Any]],
     opened: Callable[[], AbstractAsyncContextManager[Any]],
 ) -> FastAPI:
-    """`submit` returns an id for an input; `result` its result, or None as long as there is none."""
+    """`submit` returns an id for an input; `result` its result, or None while there is none."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
