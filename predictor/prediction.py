@@ -56,7 +56,7 @@ class State(StrEnum):
     TIMED_OUT = "timed_out"  # while it ran, or while it was queued
 
     @classmethod
-    def of(cls, error: errors.PredictionError) -> "State":
+    def of(cls, error: errors.PredictorError) -> "State":
         """The state of a prediction that ended with `error`."""
         if isinstance(error, errors.Canceled):
             return cls.CANCELED

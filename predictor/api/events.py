@@ -6,25 +6,10 @@ from contextlib import suppress
 
 from fastapi.sse import format_sse_event
 
+from predictor import errors
 from predictor.api.dependencies import AppState
-from predictor.errors import (
-    PredictionError,
-    PredictorError,
-    StoreUnavailable,
-    UnknownPrediction,
-    Unreadable,
-)
-from predictor.prediction import (
-    Event,
-    EventKind,
-    Json,
-    Output,
-    Prediction,
-    PredictionId,
-    State,
-    encode,
-    splice,
-)
+from predictor.api.responses import completed
+from predictor.prediction import Event, EventKind, Json, Prediction, PredictionId
 from predictor.store.predictions import MOST_EVENTS, Predictions
 
 _MAX_PAUSE = 5.0  # seconds after which a prediction is read again without a notification
@@ -52,35 +37,39 @@ async def wait_for_end(state: AppState, id_: PredictionId, seconds: float) -> Pr
                 return prediction
             # Notifications are lost while the store is away; an expiry in the queue sends none.
             pause = min(left, _MAX_PAUSE, (prediction.expires_in or _MAX_PAUSE) + 0.01)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(changed.wait(), pause)
+            await is_set_within(pause, changed)
+
+
+async def is_set_within(seconds: float, event: asyncio.Event) -> bool:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
+    return event.is_set()
 
 
 async def follow(
     state: AppState, id_: PredictionId, after: str, *, is_minimal: bool
 ) -> AsyncIterator[bytes]:
     """The events after the event `after`, until the prediction has ended or the server stops."""
-    pause = _MAX_PAUSE / 16
+    store, pause = state["predictions"], _MAX_PAUSE / 16
     async with state["changes"].subscribe(id_) as changed:
         while not state["changes"].is_closing:
             changed.clear()
             try:
-                async for event in _until_now(state["predictions"], id_, after):
-                    retry, is_end = None if after else _RETRY, event.kind is EventKind.COMPLETED
-                    data = event.data
+                async for event in _until_now(store, id_, after):
+                    is_end, data = event.kind is EventKind.COMPLETED, event.data
                     if is_end:
-                        data = await _completed(state["predictions"], id_, is_minimal=is_minimal)
-                    text, sse_id = data.decode(), event.id or None
-                    yield format_sse_event(data_str=text, event=event.kind, id=sse_id, retry=retry)
-                    after = event.id or after
+                        data = await _completed(store, id_, is_minimal=is_minimal)
+                    text, retry = data.decode(), None if after else _RETRY
+                    yield format_sse_event(
+                        data_str=text, event=event.kind, id=event.id or None, retry=retry
+                    )
                     if is_end:
                         return
-            except StoreUnavailable:
-                changed.set()
+                    after = event.id
+            except errors.StoreUnavailable:
                 await asyncio.sleep(1)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(changed.wait(), pause)
-            if not changed.is_set():
+                continue
+            if not await is_set_within(pause, changed):
                 yield PING
             pause = min(2 * pause, _MAX_PAUSE)
 
@@ -92,7 +81,7 @@ async def _until_now(store: Predictions, id_: PredictionId, after: str) -> Async
             after = event.id
         if event.kind is EventKind.COMPLETED or len(events) < MOST_EVENTS:
             return
-    with suppress(UnknownPrediction):
+    with suppress(errors.UnknownPrediction):
         if (await store.look(id_)).is_active:
             return
     # It expired in the queue, and no worker has recorded it.
@@ -103,16 +92,7 @@ async def _until_now(store: Predictions, id_: PredictionId, after: str) -> Async
 async def _completed(store: Predictions, id_: PredictionId, *, is_minimal: bool) -> Json:
     try:
         prediction = await store.read(id_)
-    except UnknownPrediction:
+    except errors.UnknownPrediction:
         return Json(b'{"status":"erased"}')
-    outcome = prediction.output or prediction.error or Unreadable()
+    outcome = prediction.output or prediction.error or errors.Unreadable()
     return completed(outcome, is_minimal=is_minimal)
-
-
-def completed(outcome: Output | PredictorError, *, is_minimal: bool) -> Json:
-    """The data of the last event."""
-    if isinstance(outcome, Output):
-        output = outcome.to_json(is_minimal=is_minimal)
-        return splice(status=encode(State.SUCCEEDED), output=output)
-    state = State.of(outcome) if isinstance(outcome, PredictionError) else State.FAILED
-    return encode({"status": state, "error": str(outcome)})

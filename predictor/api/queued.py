@@ -2,16 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-
-from fastapi import Request, Response
-from fastapi.sse import EventSourceResponse
+from contextlib import asynccontextmanager, suppress
 
 from predictor import errors
-from predictor.api import headers, responses
-from predictor.api.dependencies import AppState, app_state
+from predictor.api.dependencies import AppState
 from predictor.api.events import follow, wait_for_end
-from predictor.prediction import Job, Json, PredictionId, new_id
+from predictor.api.headers import PredictHeaders
+from predictor.api.responses import progress
+from predictor.prediction import Job, Json, Output, PredictionId, new_id
 from predictor.store.predictions import Predictions
 
 _MARGIN = 2.0  # seconds past its time for a prediction to be ended
@@ -19,14 +17,14 @@ _MARGIN = 2.0  # seconds past its time for a prediction to be ended
 
 @asynccontextmanager
 async def _submitted(
-    state: AppState, value: Json, cancel_after: float
+    store: Predictions, value: Json, seconds: float
 ) -> AsyncIterator[PredictionId]:
     """A prediction in the queue. It is canceled and erased at the end: nobody else has its id."""
-    id_ = (await state["predictions"].submit(new_id(), Job(value, cancel_after))).id
+    id_ = (await store.submit(new_id(), Job(value, cancel_after=seconds))).id
     try:
         yield id_
     finally:
-        await asyncio.shield(asyncio.create_task(_remove(state["predictions"], id_)))
+        await asyncio.shield(asyncio.create_task(_remove(store, id_)))
 
 
 async def _remove(store: Predictions, id_: PredictionId) -> None:
@@ -38,29 +36,22 @@ async def _remove(store: Predictions, id_: PredictionId) -> None:
             await store.erase(id_)
 
 
-async def run(request: Request, value: Json, options: headers.PredictHeaders) -> Response:
-    """The response to a sync prediction."""
-    state = app_state(request)
+async def run(
+    state: AppState, value: Json, options: PredictHeaders
+) -> tuple[Output | errors.PredictorError, dict[str, str]]:
+    """The outcome of a sync prediction, and its headers."""
     seconds = options.cancel_after or state["config"].timeout
-    async with _submitted(state, value, seconds) as id_:
+    async with _submitted(state["predictions"], value, seconds) as id_:
         prediction = await wait_for_end(state, id_, seconds + _MARGIN)
     if prediction.is_active:
         raise errors.Overloaded("The server is being stopped; try again.")
-    more = responses.progress(prediction) | options.preferences.applied()
-    if prediction.output:
-        return responses.done(request, prediction.output, more, options.preferences)
-    return await responses.failed(request, prediction.error or errors.Unreadable(), more)
+    return prediction.output or prediction.error or errors.Unreadable(), progress(prediction)
 
 
-async def stream(request: Request, value: Json, options: headers.PredictHeaders) -> Response:
-    """The events of a sync prediction as they happen, then its output."""
-    state, stack = app_state(request), AsyncExitStack()
-    submitted = _submitted(state, value, options.cancel_after or state["config"].timeout)
-    id_ = await stack.enter_async_context(submitted)
-
-    async def events() -> AsyncIterator[bytes]:
-        async with stack:
-            async for event in follow(state, id_, "", is_minimal=options.preferences.is_minimal):
-                yield event
-
-    return EventSourceResponse(events(), headers=headers.STREAM | options.preferences.applied())
+async def events(state: AppState, value: Json, options: PredictHeaders) -> AsyncIterator[bytes]:
+    """Nothing, as soon as it is submitted; then the events, and the output."""
+    seconds = options.cancel_after or state["config"].timeout
+    async with _submitted(state["predictions"], value, seconds) as id_:
+        yield b""
+        async for event in follow(state, id_, "", is_minimal=options.preferences.is_minimal):
+            yield event

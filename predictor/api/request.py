@@ -2,7 +2,7 @@
 
 import asyncio
 import base64
-from collections.abc import Coroutine
+from collections.abc import Awaitable
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -89,7 +89,7 @@ async def _read(request: Request, limit: int) -> bytes:
     return bytes(body)
 
 
-async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
+async def while_connected(request: Request, work: Awaitable[T]) -> T:
     """The outcome of `work`, which is canceled if the client disconnects. Raises its errors."""
     task, disconnected = asyncio.ensure_future(work), asyncio.ensure_future(_disconnected(request))
     try:

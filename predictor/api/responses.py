@@ -18,7 +18,7 @@ from predictor.api import headers as declared
 from predictor.api.dependencies import app_state
 from predictor.api.headers import ResponseHeader
 from predictor.api.schemas import Error
-from predictor.prediction import Output, Prediction, PredictionId, encode, splice
+from predictor.prediction import Json, Output, Prediction, PredictionId, State, encode, splice
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +68,14 @@ def outcome(
         return done(request, prediction.output, headers, preferences, id_)
     error = prediction.error or errors.Unreadable()
     return error_response(error.status, str(error), headers, prediction_id=prediction.id)
+
+
+def completed(outcome: Output | errors.PredictorError, *, is_minimal: bool) -> Json:
+    """The data of the last event of a prediction."""
+    if isinstance(outcome, Output):
+        output = outcome.to_json(is_minimal=is_minimal)
+        return splice(status=encode(State.SUCCEEDED), output=output)
+    return encode({"status": State.of(outcome), "error": str(outcome)})
 
 
 def error_response(status: int, message: str, headers: _Headers = None, **more: str) -> Response:

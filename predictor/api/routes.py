@@ -15,7 +15,7 @@ from predictor.api.events import EXAMPLE, follow, wait_for_end
 from predictor.api.request import read_input, while_connected
 from predictor.api.responses import described, raises
 from predictor.model.signature import Signature
-from predictor.prediction import Job, Json, Prediction, State, Webhook, new_id
+from predictor.prediction import Job, Json, Output, Prediction, State, Webhook, new_id
 from predictor.webhooks.target import check_target
 
 _UNKNOWN = raises(errors.UnknownPrediction, errors.StoreUnavailable)
@@ -43,12 +43,17 @@ async def predict(request: Request, options: Given[headers.PredictHeaders]) -> R
     value = await read_input(request)
     if options.is_queued:
         return await _queue(request, value, options)
-    is_stream = "text/event-stream" in request.headers.get("accept", "")
-    if app_state(request)["config"].sync == "queue":
-        run = queued.stream if is_stream else queued.run
-    else:
-        run = sync.stream if is_stream else sync.run
-    return await while_connected(request, run(request, value, options))
+    state, preferences = app_state(request), options.preferences
+    room = queued if state["config"].sync == "queue" else sync
+    if "text/event-stream" in request.headers.get("accept", ""):
+        events = room.events(state, value, options)
+        await while_connected(request, anext(events))
+        return EventSourceResponse(events, headers=headers.STREAM | preferences.applied())
+    outcome, more = await while_connected(request, room.run(state, value, options))
+    more |= preferences.applied()
+    if isinstance(outcome, Output):
+        return responses.done(request, outcome, more, preferences)
+    return await responses.failed(request, outcome, more)
 
 
 async def _queue(request: Request, value: Json, options: headers.PredictHeaders) -> Response:
