@@ -35,9 +35,11 @@ def new_id() -> PredictionId:
     return PredictionId(os.urandom(16).hex())
 
 
-def parse_id(text: str) -> PredictionId | None:
-    """`text`, if it can be an id: 1 to 64 of A-Z a-z 0-9 _ -."""
-    return PredictionId(text) if _ID.fullmatch(text) else None
+def parse_id(text: str, error: type[Exception] = errors.UnknownPrediction) -> PredictionId:
+    """`text`, which can be an id: 1 to 64 of A-Z a-z 0-9 _ -. Raises `error`."""
+    if not _ID.fullmatch(text):
+        raise error
+    return PredictionId(text)
 
 
 def timestamp(seconds: float) -> str:

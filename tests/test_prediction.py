@@ -1,5 +1,6 @@
 import pytest
 
+from predictor.errors import UnknownPrediction
 from predictor.prediction import Json, Output, encode, new_id, parse_id
 
 
@@ -16,7 +17,8 @@ def test_valid_ids(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "x" * 65, "a b", "a\n", "ä", "a/b", "a\0", "٣", "*", "a:b"])
 def test_invalid_ids(text: str) -> None:
-    assert parse_id(text) is None
+    with pytest.raises(UnknownPrediction):
+        parse_id(text)
 
 
 def test_output_to_json() -> None:

@@ -1,12 +1,14 @@
-"""Dependencies of routes."""
+"""What the application holds, and parameters of its routes."""
 
+from functools import partial
 from typing import Annotated, TypedDict, TypeVar, cast
 
-from fastapi import Depends, Header, Path, Request
+from fastapi import Header, Path, Request
+from pydantic import AfterValidator
 
 from predictor.api.concurrency import Slots
 from predictor.config import Config
-from predictor.errors import NoWebhook, UnknownPrediction
+from predictor.errors import NoWebhook
 from predictor.model.model import Model
 from predictor.prediction import PredictionId, parse_id
 from predictor.store.changes import Changes
@@ -29,28 +31,11 @@ def app_state(request: Request) -> AppState:
     return cast("AppState", request.scope["state"])
 
 
-async def _predictions(request: Request) -> Predictions:
-    return app_state(request)["predictions"]
-
-
-PathText = Annotated[str, Path(description="The `prediction_id` of the 202 that accepted it.")]
-
-
-async def path_id(prediction_id: PathText) -> PredictionId:
-    """Raises UnknownPrediction for what cannot be an id, without asking the store."""
-    if id_ := parse_id(prediction_id):
-        return id_
-    raise UnknownPrediction
-
-
-async def _webhook_id(prediction_id: PathText) -> PredictionId:
-    if id_ := parse_id(prediction_id):
-        return id_
-    raise NoWebhook
-
-
 T = TypeVar("T")
 Given = Annotated[T, Header()]
-Store = Annotated[Predictions, Depends(_predictions)]
-PathId = Annotated[PredictionId, Depends(path_id)]
-WebhookId = Annotated[PredictionId, Depends(_webhook_id)]
+
+_PATH = Path(description="The `prediction_id` of the 202 that accepted it.")
+PathText = Annotated[str, _PATH]
+#: What cannot be an id is refused without asking the store.
+PathId = Annotated[PredictionId, _PATH, AfterValidator(parse_id)]
+WebhookId = Annotated[PredictionId, _PATH, AfterValidator(partial(parse_id, error=NoWebhook))]

@@ -2,7 +2,6 @@
 
 import hashlib
 from contextlib import suppress
-from typing import Literal
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.sse import EventSourceResponse
@@ -10,12 +9,12 @@ from pydantic_core import from_json, to_json
 
 from predictor import errors
 from predictor.api import headers, queued, responses, schemas, sync
-from predictor.api.dependencies import Given, PathId, Store, WebhookId, app_state, path_id
+from predictor.api.dependencies import Given, PathId, PathText, WebhookId, app_state
 from predictor.api.events import EXAMPLE, follow, wait_for_end
 from predictor.api.request import read_input, while_connected
 from predictor.api.responses import described, raises
 from predictor.model.signature import Signature
-from predictor.prediction import Job, Json, Output, Prediction, State, Webhook, new_id
+from predictor.prediction import Job, Json, Output, Prediction, State, Webhook, new_id, parse_id
 from predictor.webhooks.target import check_target
 
 _UNKNOWN = raises(errors.UnknownPrediction, errors.StoreUnavailable)
@@ -61,9 +60,8 @@ async def _queue(request: Request, value: Json, options: headers.PredictHeaders)
     state, key, webhook = app_state(request), options.idempotency_key, options.webhook_url
     if webhook is not None:
         if not state["config"].signing_secrets:
-            raise errors.WebhookRefused(
-                "Webhook-Url is refused: PREDICTOR_WEBHOOK_SECRETS is not set here."
-            )
+            message = "Webhook-Url is refused: PREDICTOR_WEBHOOK_SECRETS is not set here."
+            raise errors.WebhookRefused(message)
         webhook = await check_target(webhook, state["allowed"])
     digests = (_digest(key), _fingerprint(key, value, webhook or "")) if key else ()
     job = Job(value, options.cancel_after, webhook, *digests)
@@ -92,9 +90,11 @@ def _fingerprint(key: str, value: Json, webhook: str) -> str:
     return _digest(key, text, webhook)
 
 
-async def read_prediction(request: Request, options: Given[headers.ReadHeaders]) -> Response:
+async def read_prediction(
+    request: Request, prediction_id: PathText, options: Given[headers.ReadHeaders]
+) -> Response:
     """Read an accepted prediction: 200 done, 202 ask again, anything else will not succeed."""
-    id_ = await path_id(request.path_params["prediction_id"])
+    id_ = parse_id(prediction_id)
     state, preferences = app_state(request), headers.Preferences.parse(options.prefer)
     if wait := preferences.wait:
         prediction = await while_connected(request, wait_for_end(state, id_, wait))
@@ -113,9 +113,9 @@ async def read_prediction(request: Request, options: Given[headers.ReadHeaders])
         *(*_PENDING, headers.SERVER_TIMING),
     ),
 )
-async def read_status(id_: PathId, store: Store, response: Response) -> Prediction:
+async def read_status(request: Request, prediction_id: PathId, response: Response) -> Prediction:
     """The status of a prediction: 200 for every known one, failed or not."""
-    prediction = await store.look(id_)
+    prediction = await app_state(request)["predictions"].look(prediction_id)
     response.headers.update(responses.progress(prediction))
     return prediction
 
@@ -126,9 +126,9 @@ async def read_status(id_: PathId, store: Store, response: Response) -> Predicti
     response_description="Its input, its result and its events are gone.",
     responses=raises(errors.StillActive),
 )
-async def erase_prediction(id_: PathId, store: Store) -> None:
+async def erase_prediction(request: Request, prediction_id: PathId) -> None:
     """Remove the input, the result and the events of a prediction that has ended."""
-    await store.erase(id_)
+    await app_state(request)["predictions"].erase(prediction_id)
 
 
 @predictions.post(
@@ -143,20 +143,21 @@ async def erase_prediction(id_: PathId, store: Store) -> None:
     | raises(errors.AlreadyEnded),
 )
 async def cancel_prediction(
-    request: Request, id_: PathId, store: Store, response: Response
+    request: Request, prediction_id: PathId, response: Response
 ) -> schemas.PredictionCancellation:
     """End a queued or running prediction; then `GET /predict/{prediction_id}` responds 410."""
-    is_running = await store.cancel(id_) is State.RUNNING
-    response.status_code = 202 if is_running else 200
-    note = (is_running and app_state(request)["model"].cancel_note) or None
-    status: Literal["canceling", "canceled"] = "canceling" if is_running else "canceled"
-    return schemas.PredictionCancellation(prediction_id=id_, status=status, note=note)
+    state = app_state(request)
+    if await state["predictions"].cancel(prediction_id) is not State.RUNNING:
+        return schemas.PredictionCancellation(prediction_id=prediction_id, status="canceled")
+    response.status_code, note = 202, state["model"].cancel_note or None
+    return schemas.PredictionCancellation(
+        prediction_id=prediction_id, status="canceling", note=note
+    )
 
 
 @predictions.get(
     "/events",
     response_class=Response,
-    dependencies=[Depends(path_id)],
     responses=described(
         200,
         "`status` (`queued`, or `running` with the number of the try), `progress` and `output` as "
@@ -168,9 +169,11 @@ async def cancel_prediction(
     | described(204, "It has ended, and there is nothing after `Last-Event-ID`.")
     | raises(errors.InvalidHeader),
 )
-async def read_events(request: Request, options: Given[headers.EventsHeaders]) -> Response:
+async def read_events(
+    request: Request, prediction_id: PathText, options: Given[headers.EventsHeaders]
+) -> Response:
     """The events of a prediction, as they happen (Server-Sent Events), until it has ended."""
-    id_, state = await path_id(request.path_params["prediction_id"]), app_state(request)
+    id_, state = parse_id(prediction_id), app_state(request)
     store, after = state["predictions"], options.last_event_id or ""
     prediction = await store.look(id_)
     if after and not prediction.is_active and not await store.events(id_, after):
@@ -186,10 +189,10 @@ async def read_events(request: Request, options: Given[headers.EventsHeaders]) -
     responses=described(200, schemas.PredictionWebhook, headers.CACHE_CONTROL)
     | raises(errors.NoWebhook),
 )
-async def read_webhook(id_: WebhookId, store: Store, response: Response) -> Webhook:
+async def read_webhook(request: Request, prediction_id: WebhookId, response: Response) -> Webhook:
     """The attempts to deliver the webhook of a prediction, and the responses to them."""
     response.headers.update(headers.NO_STORE)
-    return await store.webhook(id_)
+    return await app_state(request)["predictions"].webhook(prediction_id)
 
 
 @predictions.post(
@@ -198,10 +201,12 @@ async def read_webhook(id_: WebhookId, store: Store, response: Response) -> Webh
     response_description="It is sent again.",
     responses=raises(errors.NoWebhook, errors.StillActive),
 )
-async def send_webhook_again(id_: WebhookId, store: Store) -> schemas.PredictionRedelivery:
+async def send_webhook_again(
+    request: Request, prediction_id: WebhookId
+) -> schemas.PredictionRedelivery:
     """Send the webhook of a prediction that has ended once more, delivered or not."""
-    await store.redeliver(id_)
-    return schemas.PredictionRedelivery(prediction_id=id_)
+    await app_state(request)["predictions"].redeliver(prediction_id)
+    return schemas.PredictionRedelivery(prediction_id=prediction_id)
 
 
 @health.head("/live", include_in_schema=False)
@@ -213,12 +218,12 @@ async def live() -> schemas.Health:
 
 @health.head("/ready", include_in_schema=False)
 @health.get("/ready", responses=raises(errors.StoreUnavailable))
-async def ready(request: Request, store: Store) -> schemas.Health:
+async def ready(request: Request) -> schemas.Health:
     """Whether both kinds of prediction can be made: model loaded, store writable."""
     state = app_state(request)
     if state["config"].sync == "api" and not state["model"].is_ready:
         raise errors.Overloaded("The model is still loading.")
-    await store.check()
+    await state["predictions"].check()
     return schemas.Health(status="ready")
 
 
@@ -246,7 +251,6 @@ def create_router(bodies: schemas.Bodies, signature: Signature) -> APIRouter:
     )(predict)
     typed.get(
         "/predict/{prediction_id}",
-        dependencies=[Depends(path_id)],
         responses=described(200, bodies.done, *ended, content=files)
         | described(202, schemas.PredictionPending, *_PENDING, headers.PREFERENCE_APPLIED)
         | _UNKNOWN

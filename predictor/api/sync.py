@@ -6,7 +6,6 @@ import math
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 
 from fastapi.sse import format_sse_event
 
@@ -26,20 +25,6 @@ _MOST_UNSENT = 64 * 2**20  # bytes of events for a client that reads too slowly
 Outcome = Output | errors.PredictorError
 
 
-@asynccontextmanager
-async def _slot(state: AppState, cancel_after: float | None) -> AsyncIterator[float]:
-    """Hold a slot; yields the seconds that a run may take. Raises Overloaded, TimedOut."""
-    began = time.monotonic()
-    if not state["model"].is_ready:
-        message = "The model is still loading; try again later, or with Async-Mode: true."
-        raise errors.Overloaded(message)
-    async with state["slots"].take():
-        left = (cancel_after or math.inf) - (time.monotonic() - began)
-        if left <= 0:
-            raise errors.TimedOut
-        yield min(state["config"].timeout, left)
-
-
 async def run(
     state: AppState,
     value: Json,
@@ -50,8 +35,15 @@ async def run(
     began = started = time.monotonic()
     outcome: Outcome
     try:
-        async with _slot(state, options.cancel_after) as seconds:
+        if not state["model"].is_ready:
+            message = "The model is still loading; try again later, or with Async-Mode: true."
+            raise errors.Overloaded(message)
+        async with state["slots"].take():
             started = time.monotonic()
+            left = (options.cancel_after or math.inf) - (started - began)
+            if left <= 0:
+                raise errors.TimedOut
+            seconds = min(state["config"].timeout, left)
             live = Run(new_id(), time.time() + seconds, emit, state["config"].max_result)
             outcome = Output(value, await state["model"].run(value, seconds, live))
     except errors.PredictorError as error:
