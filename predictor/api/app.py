@@ -18,7 +18,7 @@ from predictor.api.concurrency import Slots
 from predictor.api.dependencies import AppState
 from predictor.api.headers import RequestId
 from predictor.api.responses import EXCEPTION_HANDLERS
-from predictor.api.schemas import Bodies, Error
+from predictor.api.schemas import Error
 from predictor.config import Config
 from predictor.model.loading import configured_model, start_model
 from predictor.model.model import Model
@@ -48,53 +48,47 @@ async def _start(path: str, model: Model) -> None:
 
 
 @asynccontextmanager
-async def _starting(config: Config, model: Model) -> AsyncIterator[None]:
-    """Start the model meanwhile, if it runs in this process."""
-    task = asyncio.create_task(_start(config.model, model)) if config.sync == "api" else None
-    await asyncio.sleep(0)  # what needs no time is ready before the first request
-    yield
-    if task:
-        task.cancel()
-        await model.close()
+async def _lifespan(
+    config: Config, model: Model, store: Predictions, allowed: Allowed, _: FastAPI
+) -> AsyncIterator[AppState]:
+    gc.freeze()  # what is loaded stays: a collection amid a large body would look through it
+    with suppress(ValueError, OSError):  # each connection is a file
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    async with store, Changes(config.store_url) as changes:
+        start = asyncio.create_task(_start(config.model, model)) if config.sync == "api" else None
+        await asyncio.sleep(0)  # what needs no time is ready before the first request
+        # The server waits for open requests; those that wait for a prediction would delay it.
+        on_stop(partial(asyncio.get_running_loop().call_soon_threadsafe, changes.close))
+        yield AppState(
+            config=config,
+            model=model,
+            slots=Slots(lambda: model.slots(config.slots), lambda: model.abandoned),
+            predictions=store,
+            changes=changes,
+            allowed=allowed,
+        )
+        if start:
+            start.cancel()
+            await model.close()
 
 
 def create_app(config: Config) -> FastAPI:
     """The api as `config` says, its model loaded. Raises ConfigError."""
     model = configured_model(config)
-    signature = model.signature
     store, allowed = Predictions(config), Allowed.parse(config.webhook_allow)
-    bodies = Bodies(signature.takes.type, signature.gives.type)
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[AppState]:
-        gc.freeze()  # what is loaded stays: a collection amid a large body would look through it
-        with suppress(ValueError, OSError):  # each connection is a file
-            most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-        async with store, Changes(config.store_url) as changes, _starting(config, model):
-            # The server waits for open requests; those that wait for a prediction would delay it.
-            on_stop(partial(asyncio.get_running_loop().call_soon_threadsafe, changes.close))
-            yield AppState(
-                config=config,
-                model=model,
-                slots=Slots(lambda: model.slots(config.slots), lambda: model.abandoned),
-                predictions=store,
-                changes=changes,
-                allowed=allowed,
-            )
-
     app = FastAPIOffline(
         title="Predictor",
         version=__version__,
-        description=f"{_DESCRIPTION}\n## `{config.model}`\n\n{signature.description}",
+        description=f"{_DESCRIPTION}\n## `{config.model}`\n\n{model.signature.description}",
         redoc_url=None,
         redirect_slashes=False,
-        lifespan=lifespan,
+        lifespan=partial(_lifespan, config, model, store, allowed),
         middleware=[Middleware(RequestId)],
         exception_handlers=EXCEPTION_HANDLERS,
         generate_unique_id_function=lambda route: route.name,
         responses={"default": {"description": "Any other error.", "model": Error}},
     )
-    for router in (routes.create_router(bodies, signature), routes.predictions, routes.health):
+    for router in (routes.create_router(model.signature), routes.predictions, routes.health):
         app.include_router(router)
     return app

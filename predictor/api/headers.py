@@ -20,8 +20,7 @@ _MAX_CANCEL_AFTER = 30 * 86400  # seconds
 _MAX_PREFER = 1000  # characters that are parsed; more would take too long
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
-_DURATION = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]{1,3})?(?:ms|s|m|h))+")
-_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
+_DURATION = r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(ms|s|m|h)"
 _EVENT_ID = re.compile(r"[0-9]{1,15}")
 _VISIBLE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
@@ -33,7 +32,7 @@ _NO_FILES = {"*", "*/*", "application/*", "application/json", "text/event-stream
 FILE: Final = "application/octet-stream"
 
 
-class ResponseHeader(NamedTuple):
+class Header(NamedTuple):
     name: str
     description: str
     pattern: str = "."
@@ -43,31 +42,29 @@ class ResponseHeader(NamedTuple):
         return {self.name: self.format(*values)}
 
 
-RETRY_AFTER = ResponseHeader(
+RETRY_AFTER = Header(
     "Retry-After",
     "Seconds to wait before the next try.",
     "^[0-9]+$",
     lambda seconds=1: str(max(1, math.ceil(seconds))),
 )
-CACHE_CONTROL = ResponseHeader(
+CACHE_CONTROL = Header(
     "Cache-Control", "`no-store`: it may change.", "^no-store$", lambda: "no-store"
 )
-LOCATION = ResponseHeader("Location", "Where the prediction can be read.", "/predict/[^/]+$")
-SERVER_TIMING = ResponseHeader(
+LOCATION = Header("Location", "Where the prediction can be read.", "/predict/[^/]+$")
+SERVER_TIMING = Header(
     "Server-Timing",
     "Milliseconds that it waited and ran: `queue;dur=3.1, run;dur=1002.4`.",
     r"^queue;dur=[0-9.]+, run;dur=[0-9.]+$",
     lambda queue, run: f"queue;dur={queue * 1000:.1f}, run;dur={run * 1000:.1f}",
 )
-PREFERENCE_APPLIED = ResponseHeader("Preference-Applied", "The preferences that were honored.")
-IDEMPOTENCY_REPLAYED = ResponseHeader(
+PREFERENCE_APPLIED = Header("Preference-Applied", "The preferences that were honored.")
+IDEMPOTENCY_REPLAYED = Header(
     "Idempotency-Replayed", "`true`: the key was used before, for this prediction.", "^true$"
 )
-CONNECTION = ResponseHeader(
-    "Connection", "`close`: the body was not read.", "^close$", lambda: "close"
-)
-VARY = ResponseHeader("Vary", "The result may be JSON, or bytes.", "^Accept$", lambda: "Accept")
-NO_SNIFF = ResponseHeader("X-Content-Type-Options", "Of bytes.", "^nosniff$", lambda: "nosniff")
+CONNECTION = Header("Connection", "`close`: the body was not read.", "^close$", lambda: "close")
+VARY = Header("Vary", "The result may be JSON, or bytes.", "^Accept$", lambda: "Accept")
+NO_SNIFF = Header("X-Content-Type-Options", "Of bytes.", "^nosniff$", lambda: "nosniff")
 NO_STORE = CACHE_CONTROL()
 STREAM = NO_STORE | {"X-Accel-Buffering": "no"}
 
@@ -125,7 +122,7 @@ def _mode(values: list[str]) -> bool:
 
 def _duration(value: str) -> float:
     text = value.lower()
-    parts = _PART.findall(text) if _DURATION.fullmatch(text) else []
+    parts = re.findall(_DURATION, text) if re.fullmatch(f"({_DURATION})+", text) else []
     seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
     if not 0 < seconds <= _MAX_CANCEL_AFTER:
         raise ValueError("must be a time like 30s, 1m30s or 500ms, at most 720h.")
@@ -194,9 +191,8 @@ class DirectRoute(APIRoute):
             return super().get_route_handler()
 
         async def handle(request: Request) -> Response:
-            response: Response = await endpoint(
-                request, options=model.read(request.headers), **request.path_params
-            )
+            options = model.read(request.headers)
+            response: Response = await endpoint(request, options=options, **request.path_params)
             return response
 
         return handle

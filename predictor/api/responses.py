@@ -16,7 +16,7 @@ from starlette.routing import Match, Route
 from predictor import errors
 from predictor.api import headers as declared
 from predictor.api.dependencies import app_state
-from predictor.api.headers import ResponseHeader
+from predictor.api.headers import Header
 from predictor.api.schemas import Error
 from predictor.prediction import Json, Output, Prediction, PredictionId, State, encode, splice
 
@@ -141,7 +141,7 @@ def progress(prediction: Prediction) -> dict[str, str]:
     return declared.SERVER_TIMING(queue, run) | declared.NO_STORE
 
 
-def described(status: int, about: Any, *headers: ResponseHeader, **more: Any) -> Described:
+def described(status: int, about: Any, *headers: Header, **more: Any) -> Described:
     """A response that may have `headers`. `about`: its description, or a model with a docstring."""
     documented = {
         name: {"description": meaning, "schema": {"type": "string", "pattern": pattern}}
@@ -151,7 +151,7 @@ def described(status: int, about: Any, *headers: ResponseHeader, **more: Any) ->
     return {status: {"description": about.__doc__, "headers": documented} | body | more}
 
 
-def raises(*kinds: type[errors.PredictorError], ended: Sequence[ResponseHeader] = ()) -> Described:
+def raises(*kinds: type[errors.PredictorError], ended: Sequence[Header] = ()) -> Described:
     """The responses to these errors: the message of each is an example.
 
     `ended`: headers where a prediction ended without a result.

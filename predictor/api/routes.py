@@ -227,8 +227,9 @@ async def ready(request: Request) -> schemas.Health:
     return schemas.Health(status="ready")
 
 
-def create_router(bodies: schemas.Bodies, signature: Signature) -> APIRouter:
+def create_router(signature: Signature) -> APIRouter:
     """The endpoints whose bodies depend on the model's types."""
+    bodies = schemas.Bodies(signature.takes.type, signature.gives.type)
     typed = APIRouter(route_class=headers.DirectRoute, tags=["predictions"])
 
     async def body(_: bodies.request) -> None:  # type: ignore[name-defined]
