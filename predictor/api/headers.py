@@ -68,8 +68,8 @@ NO_SNIFF = Header("X-Content-Type-Options", "Of bytes.", "^nosniff$", lambda: "n
 NO_STORE = CACHE_CONTROL()
 STREAM = NO_STORE | {"X-Accel-Buffering": "no"}
 
-#: The header of every response with a status.
-BY_STATUS = {404: CACHE_CONTROL, 408: CONNECTION, 413: CONNECTION, 503: RETRY_AFTER}
+#: The headers of every response with a status.
+BY_STATUS = {404: [CACHE_CONTROL], 408: [CONNECTION], 413: [CONNECTION], 503: [RETRY_AFTER]}
 
 
 class Preferences(NamedTuple):

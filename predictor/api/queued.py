@@ -8,8 +8,8 @@ from predictor import errors
 from predictor.api.dependencies import AppState
 from predictor.api.events import follow, wait_for_end
 from predictor.api.headers import PredictHeaders
-from predictor.api.responses import progress
-from predictor.prediction import Job, Json, Output, PredictionId, new_id
+from predictor.api.responses import Ended, progress
+from predictor.prediction import Job, Json, PredictionId, new_id
 from predictor.store.predictions import Predictions
 
 _MARGIN = 2.0  # seconds past its time for a prediction to be ended
@@ -36,9 +36,7 @@ async def _remove(store: Predictions, id_: PredictionId) -> None:
             await store.erase(id_)
 
 
-async def run(
-    state: AppState, value: Json, options: PredictHeaders
-) -> tuple[Output | errors.PredictorError, dict[str, str]]:
+async def run(state: AppState, value: Json, options: PredictHeaders) -> Ended:
     """The outcome of a sync prediction, and its headers."""
     seconds = options.cancel_after or state["config"].timeout
     async with _submitted(state["predictions"], value, seconds) as id_:

@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 #: Responses by their status, as FastAPI's parameter `responses` takes them.
 Described = dict[int | str, dict[str, Any]]
 _Headers = Mapping[str, str] | None
+Outcome = Output | errors.PredictorError
+Ended = tuple[Outcome, dict[str, str]]  # and its headers
 
 
 def json(body: bytes, status: int = 200, headers: _Headers = None) -> Response:
@@ -70,7 +72,7 @@ def outcome(
     return error_response(error.status, str(error), headers, prediction_id=prediction.id)
 
 
-def completed(outcome: Output | errors.PredictorError, *, is_minimal: bool) -> Json:
+def completed(outcome: Outcome, *, is_minimal: bool) -> Json:
     """The data of the last event of a prediction."""
     if isinstance(outcome, Output):
         output = outcome.to_json(is_minimal=is_minimal)
@@ -80,8 +82,8 @@ def completed(outcome: Output | errors.PredictorError, *, is_minimal: bool) -> J
 
 def error_response(status: int, message: str, headers: _Headers = None, **more: str) -> Response:
     """Every error has this shape."""
-    if status in declared.BY_STATUS:
-        headers = declared.BY_STATUS[status]() | dict(headers or {})
+    for header in declared.BY_STATUS.get(status, ()):
+        headers = header() | dict(headers or {})
     return json(to_json({"error": message} | more), status, headers)
 
 
@@ -161,8 +163,7 @@ def raises(*kinds: type[errors.PredictorError], ended: Sequence[Header] = ()) ->
         here = [kind for kind in kinds if kind.status == status]
         examples = {kind.__name__: {"value": {"error": str(kind())}} for kind in here}
         is_end = any(issubclass(kind, errors.PredictionError) for kind in here)
-        always = [declared.BY_STATUS[status]] if status in declared.BY_STATUS else []
-        headers = (*always, *(ended if is_end else ()))
+        headers = (*declared.BY_STATUS.get(status, ()), *(ended if is_end else ()))
         content = {"application/json": {"examples": examples}}
         phrase = f"{HTTPStatus(status).phrase}."
         found |= described(status, phrase, *headers, model=Error, content=content)

@@ -1,7 +1,7 @@
 """The endpoints, and their responses as OpenAPI describes them."""
 
-import hashlib
 from contextlib import suppress
+from hashlib import sha256
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.sse import EventSourceResponse
@@ -63,7 +63,7 @@ async def _queue(request: Request, value: Json, options: headers.PredictHeaders)
             message = "Webhook-Url is refused: PREDICTOR_WEBHOOK_SECRETS is not set here."
             raise errors.WebhookRefused(message)
         webhook = await check_target(webhook, state["allowed"])
-    digests = (_digest(key), _fingerprint(key, value, webhook or "")) if key else ()
+    digests = _digests(key, value, webhook or "") if key else ()
     job = Job(value, options.cancel_after, webhook, *digests)
     submitted = await state["predictions"].submit(new_id(), job)
     id_, root_path = submitted.id, request.scope.get("root_path", "")
@@ -81,13 +81,10 @@ async def _queue(request: Request, value: Json, options: headers.PredictHeaders)
     return responses.json(to_json({"message": message, "prediction_id": id_}), 202, more)
 
 
-def _digest(*texts: str) -> str:
-    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
-
-
-def _fingerprint(key: str, value: Json, webhook: str) -> str:
+def _digests(key: str, value: Json, webhook: str) -> list[str]:
+    """Of the key, and of the request that it is used with."""
     text = from_json(value) if value[:1] == b'"' else f"\0{value.decode()}"
-    return _digest(key, text, webhook)
+    return [sha256(each.encode()).hexdigest() for each in (key, f"{key}\0{text}\0{webhook}")]
 
 
 async def read_prediction(
@@ -229,10 +226,10 @@ async def ready(request: Request) -> schemas.Health:
 
 def create_router(signature: Signature) -> APIRouter:
     """The endpoints whose bodies depend on the model's types."""
-    bodies = schemas.Bodies(signature.takes.type, signature.gives.type)
+    body_type, output, done = schemas.bodies(signature.takes.type, signature.gives.type)
     typed = APIRouter(route_class=headers.DirectRoute, tags=["predictions"])
 
-    async def body(_: bodies.request) -> None:  # type: ignore[name-defined]
+    async def body(_: body_type) -> None:  # type: ignore[valid-type]
         """Documents the body."""
 
     file = {headers.FILE: {"schema": {"type": "string", "format": "binary"}}}
@@ -242,7 +239,7 @@ def create_router(signature: Signature) -> APIRouter:
         "/predict",
         dependencies=[Depends(body)],
         openapi_extra={"requestBody": {"content": file}} if signature.takes.is_bytes else None,
-        responses=described(200, bodies.output, *ended, *_ACCEPTED, content=_STREAM | files)
+        responses=described(200, output, *ended, *_ACCEPTED, content=_STREAM | files)
         | described(202, schemas.PredictionAccepted, *_ACCEPTED, headers.RETRY_AFTER)
         | raises(
             *(*errors.RequestError.__subclasses__(), *_FAILURES, errors.UnknownPrediction),
@@ -252,7 +249,7 @@ def create_router(signature: Signature) -> APIRouter:
     )(predict)
     typed.get(
         "/predict/{prediction_id}",
-        responses=described(200, bodies.done, *ended, content=files)
+        responses=described(200, done, *ended, content=files)
         | described(202, schemas.PredictionPending, *_PENDING, headers.PREFERENCE_APPLIED)
         | _UNKNOWN
         | raises(*_FAILURES, ended=_ENDED),

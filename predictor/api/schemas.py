@@ -17,34 +17,31 @@ Timestamp = Annotated[
 ]
 
 
-class Bodies:
-    """The bodies with values of the model's types."""
+def bodies(input_: Any, result_: Any) -> tuple[Any, Any, Any]:
+    """The bodies with values of the model's types: a request, an output, and what was accepted."""
+    examples = ["Sample input data for the model"] if input_ is str else None
+    values = ConfigDict(val_json_bytes="base64", ser_json_bytes="base64", extra="forbid")
 
-    def __init__(self, input_: Any, result_: Any) -> None:
-        examples = ["Sample input data for the model"] if input_ is str else None
-        values = ConfigDict(val_json_bytes="base64", ser_json_bytes="base64", extra="forbid")
+    class PredictionRequest(BaseModel):
+        """The input of the model."""
 
-        class PredictionRequest(BaseModel):
-            """The input of the model."""
+        model_config = values
+        input: input_ = Field(examples=examples)
 
-            model_config = values
-            input: input_ = Field(examples=examples)
+    class PredictionOutput(BaseModel):
+        """The result of the model; its input, too, without `Prefer: return=minimal`."""
 
-        class PredictionOutput(BaseModel):
-            """The result of the model; its input, too, without `Prefer: return=minimal`."""
+        model_config = values | ConfigDict(json_schema_extra={"required": ["result"]})
+        input: input_ = Field(examples=examples)
+        result: result_ = Field(examples=["1234"] if result_ in (str, Any) else None)
 
-            model_config = values | ConfigDict(json_schema_extra={"required": ["result"]})
-            input: input_ = Field(examples=examples)
-            result: result_ = Field(examples=["1234"] if result_ in (str, Any) else None)
+    class PredictionDone(BaseModel):
+        """A prediction that succeeded."""
 
-        class PredictionDone(BaseModel):
-            """A prediction that succeeded."""
+        prediction_id: Id
+        output: PredictionOutput
 
-            prediction_id: Id
-            output: PredictionOutput
-
-        self.request: Any = PredictionRequest
-        self.output, self.done = PredictionOutput, PredictionDone
+    return PredictionRequest, PredictionOutput, PredictionDone
 
 
 class PredictionAccepted(BaseModel):

@@ -13,7 +13,7 @@ from predictor import errors
 from predictor.api.dependencies import AppState
 from predictor.api.events import PING, PING_EVERY, is_set_within
 from predictor.api.headers import SERVER_TIMING, PredictHeaders
-from predictor.api.responses import completed
+from predictor.api.responses import Ended, Outcome, completed
 from predictor.model.run import Emitter, Events, Run
 from predictor.prediction import EventKind, Json, Output, new_id
 
@@ -22,15 +22,13 @@ logger = logging.getLogger(__name__)
 _FIRST = 1.2  # seconds for a first event, or an end, before a stream begins with 200
 _MOST_UNSENT = 64 * 2**20  # bytes of events for a client that reads too slowly
 
-Outcome = Output | errors.PredictorError
+Emit = Callable[[EventKind, Json], None]
+Send = Callable[[int, Events], Awaitable[None]]
 
 
 async def run(
-    state: AppState,
-    value: Json,
-    options: PredictHeaders,
-    emit: Callable[[EventKind, Json], None] = lambda *_: None,
-) -> tuple[Outcome, dict[str, str]]:
+    state: AppState, value: Json, options: PredictHeaders, emit: Emit = lambda *_: None
+) -> Ended:
     """The outcome of a sync prediction, and its headers."""
     began = started = time.monotonic()
     outcome: Outcome
@@ -91,10 +89,7 @@ async def events(state: AppState, value: Json, options: PredictHeaders) -> Async
 
 
 async def _run_with_events(
-    state: AppState,
-    value: Json,
-    options: PredictHeaders,
-    send: Callable[[int, Events], Awaitable[None]],
+    state: AppState, value: Json, options: PredictHeaders, send: Send
 ) -> Outcome:
     emitter = Emitter(send)
     try:
