@@ -12,8 +12,7 @@ from predictor.api.responses import completed
 from predictor.prediction import Event, EventKind, Json, Prediction, PredictionId
 from predictor.store.predictions import MOST_EVENTS, Predictions
 
-_MAX_PAUSE = 5.0  # seconds after which a prediction is read again without a notification
-PING_EVERY = _MAX_PAUSE
+MAX_PAUSE = 5.0  # seconds without a notification until it is read again, and its stream pinged
 _RETRY = 1000  # milliseconds after which a disconnected browser reconnects
 PING = b": ping\n"  # a comment; after an empty line, some clients would take it for an event
 
@@ -36,7 +35,7 @@ async def wait_for_end(state: AppState, id_: PredictionId, seconds: float) -> Pr
             if left <= 0 or state["changes"].is_closing:
                 return prediction
             # Notifications are lost while the store is away; an expiry in the queue sends none.
-            pause = min(left, _MAX_PAUSE, (prediction.expires_in or _MAX_PAUSE) + 0.01)
+            pause = min(left, MAX_PAUSE, (prediction.expires_in or MAX_PAUSE) + 0.01)
             await is_set_within(pause, changed)
 
 
@@ -50,7 +49,7 @@ async def follow(
     state: AppState, id_: PredictionId, after: str, *, is_minimal: bool
 ) -> AsyncIterator[bytes]:
     """The events after the event `after`, until the prediction has ended or the server stops."""
-    store, pause = state["predictions"], _MAX_PAUSE / 16
+    store, pause = state["predictions"], MAX_PAUSE / 16
     async with state["changes"].subscribe(id_) as changed:
         while not state["changes"].is_closing:
             changed.clear()
@@ -71,7 +70,7 @@ async def follow(
                 continue
             if not await is_set_within(pause, changed):
                 yield PING
-            pause = min(2 * pause, _MAX_PAUSE)
+            pause = min(2 * pause, MAX_PAUSE)
 
 
 async def _until_now(store: Predictions, id_: PredictionId, after: str) -> AsyncIterator[Event]:

@@ -16,30 +16,27 @@ from starlette.routing import Match, Route
 from predictor import errors
 from predictor.api import headers as declared
 from predictor.api.dependencies import app_state
-from predictor.api.headers import Header
+from predictor.api.headers import Header, Preferences
 from predictor.api.schemas import Error
-from predictor.prediction import Json, Output, Prediction, PredictionId, State, encode, splice
+from predictor.prediction import Json, Output, Prediction, State, encode, splice
 
 logger = logging.getLogger(__name__)
 
 #: Responses by their status, as FastAPI's parameter `responses` takes them.
 Described = dict[int | str, dict[str, Any]]
-_Headers = Mapping[str, str] | None
+Headers = dict[str, str]
+_AnyHeaders = Mapping[str, str] | None
 Outcome = Output | errors.PredictorError
-Ended = tuple[Outcome, dict[str, str]]  # and its headers
+Ended = tuple[Outcome, Headers]
 
 
-def json(body: bytes, status: int = 200, headers: _Headers = None) -> Response:
+def json(body: bytes, status: int = 200, headers: _AnyHeaders = None) -> Response:
     """A response whose body is JSON already."""
     return Response(body, status, headers, "application/json")
 
 
 def done(
-    request: Request,
-    output: Output,
-    headers: dict[str, str],
-    preferences: declared.Preferences,
-    id_: PredictionId | None = None,
+    request: Request, output: Output, headers: Headers, preferences: Preferences, id_: str = ""
 ) -> Response:
     """An output, behind its prediction's id if there is one; as bytes where these are preferred."""
     if app_state(request)["model"].signature.gives.is_bytes:
@@ -56,14 +53,10 @@ def done(
 
 
 def outcome(
-    request: Request,
-    prediction: Prediction,
-    headers: dict[str, str],
-    preferences: declared.Preferences,
-    id_: PredictionId | None = None,
+    request: Request, prediction: Prediction, more: Headers, preferences: Preferences, id_: str = ""
 ) -> Response:
     """The output of a prediction, else why there is none."""
-    headers = progress(prediction) | headers
+    headers = progress(prediction) | more
     if prediction.is_active:
         return error_response(202, "Prediction is still being processed.", headers)
     if prediction.output:
@@ -80,14 +73,14 @@ def completed(outcome: Outcome, *, is_minimal: bool) -> Json:
     return encode({"status": State.of(outcome), "error": str(outcome)})
 
 
-def error_response(status: int, message: str, headers: _Headers = None, **more: str) -> Response:
+def error_response(status: int, message: str, headers: _AnyHeaders = None, **more: str) -> Response:
     """Every error has this shape."""
     for header in declared.BY_STATUS.get(status, ()):
         headers = header() | dict(headers or {})
     return json(to_json({"error": message} | more), status, headers)
 
 
-async def failed(_: Request, error: errors.PredictorError, headers: _Headers = None) -> Response:
+async def failed(_: Request, error: errors.PredictorError, headers: _AnyHeaders = None) -> Response:
     """The response to a request that raised `error`."""
     if isinstance(error, errors.ModelFailed):
         logger.error("the model failed", exc_info=error)
@@ -133,7 +126,7 @@ EXCEPTION_HANDLERS: dict[Any, Any] = {
 }
 
 
-def progress(prediction: Prediction) -> dict[str, str]:
+def progress(prediction: Prediction) -> Headers:
     """When to ask again; once the prediction has ended, how long it took."""
     if prediction.is_active:
         return declared.RETRY_AFTER(prediction.retry_after) | declared.NO_STORE

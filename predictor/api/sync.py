@@ -11,7 +11,7 @@ from fastapi.sse import format_sse_event
 
 from predictor import errors
 from predictor.api.dependencies import AppState
-from predictor.api.events import PING, PING_EVERY, is_set_within
+from predictor.api.events import MAX_PAUSE, PING, is_set_within
 from predictor.api.headers import SERVER_TIMING, PredictHeaders
 from predictor.api.responses import Ended, Outcome, completed
 from predictor.model.run import Emitter, Events, Run
@@ -72,7 +72,7 @@ async def events(state: AppState, value: Json, options: PredictHeaders) -> Async
             raise error
         yield b""
         while unsent or not task.done():
-            if not await is_set_within(PING_EVERY, changed):
+            if not await is_set_within(MAX_PAUSE, changed):
                 yield PING
             changed.clear()
             while unsent:
