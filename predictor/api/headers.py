@@ -120,8 +120,14 @@ def _mode(values: list[str]) -> bool:
     return mode == "true"
 
 
-def _duration(value: str) -> float:
-    text = value.lower()
+def _only(values: list[str]) -> str:
+    if len(values) > 1:
+        raise ValueError("is given twice.")
+    return values[0].strip()
+
+
+def _duration(values: list[str]) -> float:
+    text = _only(values).lower()
     parts = re.findall(_DURATION, text) if re.fullmatch(f"({_DURATION})+", text) else []
     seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
     if not 0 < seconds <= _MAX_CANCEL_AFTER:
@@ -129,7 +135,8 @@ def _duration(value: str) -> float:
     return seconds
 
 
-def _key(key: str) -> str:
+def _key(values: list[str]) -> str:
+    key = _only(values)
     if len(key) > 1 and key[0] == key[-1] == '"':
         key = key[1:-1]
     if not _VISIBLE.fullmatch(key):
@@ -137,25 +144,15 @@ def _key(key: str) -> str:
     return key
 
 
-def _event_id(value: str) -> str:
-    if value and not _EVENT_ID.fullmatch(value):
+def _event_id(values: list[str]) -> str:
+    if (value := _only(values)) and not _EVENT_ID.fullmatch(value):
         raise ValueError("must be an id that this stream sent.")
     return value
 
 
-def _once(parse: Callable[[str], Any]) -> PlainValidator:
-    """Validates a header that may be given once."""
-
-    def validate(values: list[str]) -> Any:
-        if len(values) > 1:
-            raise ValueError("is given twice.")
-        return parse(values[0].strip())
-
-    return PlainValidator(validate, json_schema_input_type=str)
-
-
 _MODE = PlainValidator(_mode, json_schema_input_type=Literal["true", "false"])
-_LIST = PlainValidator(",".join, json_schema_input_type=str)
+_text = functools.partial(PlainValidator, json_schema_input_type=str)
+_LIST = _text(",".join)
 
 
 class RequestHeaders(BaseModel):
@@ -208,15 +205,15 @@ class PredictHeaders(RequestHeaders):
     result if it ends within `n` seconds, else with the 202 of the same run (RFC 7240). Without
     effect beside `Async-Mode: true`. `return=minimal`: leave the input out of the response."""
 
-    idempotency_key: Annotated[str | None, _once(_key)] = Field(None, examples=["order-4711"])
+    idempotency_key: Annotated[str | None, _text(_key)] = Field(None, examples=["order-4711"])
     """1 to 255 visible ASCII characters of your choice. The same key and body are the same
     prediction, for as long as it is known: a repeated request never runs twice."""
 
-    cancel_after: Annotated[float | None, _once(_duration)] = Field(None, examples=["30s"])
+    cancel_after: Annotated[float | None, _text(_duration)] = Field(None, examples=["30s"])
     """Timeout of queue and run together, like `30s`, `1m30s` or `500ms`: then the prediction ends
     with 504. One that expires in the queue is never run."""
 
-    webhook_url: Annotated[str | None, _once(str)] = Field(
+    webhook_url: Annotated[str | None, _text(_only)] = Field(
         None, examples=["https://example.com/predictions"]
     )
     """Gets a signed POST (Standard Webhooks) when the prediction has ended, however it ends. Only
@@ -240,7 +237,6 @@ class PredictHeaders(RequestHeaders):
 
     @property
     def is_queued(self) -> bool:
-        """Whether the prediction goes through the queue."""
         is_preferred = self.preferences.respond_async or self.preferences.wait is not None
         return self.async_mode or is_preferred or self.idempotency_key is not None
 
@@ -258,8 +254,8 @@ class ReadHeaders(RequestHeaders):
 
 
 class EventsHeaders(RequestHeaders):
-    last_event_id: Annotated[str | None, _once(_event_id)] = Field(
-        None, alias="Last-Event-ID", examples=["3"]
+    last_event_id: Annotated[str | None, _text(_event_id)] = Field(
+        None, alias="Last-Event-ID", examples=["1795424058989-0"]
     )
     """The id of the last event that you have: go on after it. Browsers send it themselves."""
 

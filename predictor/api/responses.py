@@ -31,7 +31,6 @@ Ended = tuple[Outcome, Headers]
 
 
 def json(body: bytes, status: int = 200, headers: _AnyHeaders = None) -> Response:
-    """A response whose body is JSON already."""
     return Response(body, status, headers, "application/json")
 
 

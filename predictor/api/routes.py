@@ -144,12 +144,11 @@ async def cancel_prediction(
 ) -> schemas.PredictionCancellation:
     """End a queued or running prediction; then `GET /predict/{prediction_id}` responds 410."""
     state = app_state(request)
-    if await state["predictions"].cancel(prediction_id) is not State.RUNNING:
-        return schemas.PredictionCancellation(prediction_id=prediction_id, status="canceled")
-    response.status_code, note = 202, state["model"].cancel_note or None
-    return schemas.PredictionCancellation(
-        prediction_id=prediction_id, status="canceling", note=note
-    )
+    outcome = schemas.PredictionCancellation(prediction_id=prediction_id, status="canceled")
+    if await state["predictions"].cancel(prediction_id) is State.RUNNING:
+        outcome.status, outcome.note = "canceling", state["model"].cancel_note or None
+        response.status_code = 202
+    return outcome
 
 
 @predictions.get(
