@@ -35,7 +35,6 @@ T = TypeVar("T")
 Given = Annotated[T, Header()]
 
 _PATH = Path(description="The `prediction_id` of the 202 that accepted it.")
-PathText = Annotated[str, _PATH]
 #: What cannot be an id is refused without asking the store.
 PathId = Annotated[PredictionId, _PATH, AfterValidator(parse_id)]
 WebhookId = Annotated[PredictionId, _PATH, AfterValidator(partial(parse_id, error=NoWebhook))]

@@ -9,12 +9,12 @@ from pydantic_core import from_json, to_json
 
 from predictor import errors
 from predictor.api import headers, queued, responses, schemas, sync
-from predictor.api.dependencies import Given, PathId, PathText, WebhookId, app_state
+from predictor.api.dependencies import Given, PathId, WebhookId, app_state
 from predictor.api.events import EXAMPLE, follow, wait_for_end
 from predictor.api.request import read_input, while_connected
 from predictor.api.responses import described, raises
 from predictor.model.signature import Signature
-from predictor.prediction import Job, Json, Output, Prediction, State, Webhook, new_id, parse_id
+from predictor.prediction import Job, Json, Output, Prediction, State, Webhook, new_id
 from predictor.webhooks.target import check_target
 
 _UNKNOWN = raises(errors.UnknownPrediction, errors.StoreUnavailable)
@@ -88,17 +88,16 @@ def _digests(key: str, value: Json, webhook: str) -> list[str]:
 
 
 async def read_prediction(
-    request: Request, prediction_id: PathText, options: Given[headers.ReadHeaders]
+    request: Request, prediction_id: PathId, options: Given[headers.ReadHeaders]
 ) -> Response:
     """Read an accepted prediction: 200 done, 202 ask again, anything else will not succeed."""
-    id_ = parse_id(prediction_id)
     state, preferences = app_state(request), headers.Preferences.parse(options.prefer)
     if wait := preferences.wait:
-        prediction = await while_connected(request, wait_for_end(state, id_, wait))
+        prediction = await while_connected(request, wait_for_end(state, prediction_id, wait))
     else:
-        prediction = await state["predictions"].read(id_)
+        prediction = await state["predictions"].read(prediction_id)
     more = preferences._replace(respond_async=False).applied()
-    return responses.outcome(request, prediction, more, preferences, id_)
+    return responses.outcome(request, prediction, more, preferences, prediction_id)
 
 
 @predictions.get(
@@ -166,11 +165,11 @@ async def cancel_prediction(
     | raises(errors.InvalidHeader),
 )
 async def read_events(
-    request: Request, prediction_id: PathText, options: Given[headers.EventsHeaders]
+    request: Request, prediction_id: PathId, options: Given[headers.EventsHeaders]
 ) -> Response:
     """The events of a prediction, as they happen (Server-Sent Events), until it has ended."""
-    id_, state = parse_id(prediction_id), app_state(request)
-    store, after = state["predictions"], options.last_event_id or ""
+    state, after = app_state(request), options.last_event_id or ""
+    store, id_ = state["predictions"], prediction_id
     prediction = await store.look(id_)
     if after and not prediction.is_active and not await store.events(id_, after):
         return Response(status_code=204)  # else a browser would reconnect for ever
