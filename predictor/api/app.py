@@ -15,10 +15,10 @@ from starlette.middleware import Middleware
 from predictor import __version__
 from predictor.api import routes
 from predictor.api.concurrency import Slots
-from predictor.api.dependencies import AppState
 from predictor.api.headers import RequestId
 from predictor.api.responses import EXCEPTION_HANDLERS
 from predictor.api.schemas import Error
+from predictor.api.state import AppState
 from predictor.config import Config
 from predictor.model.loading import configured_model, start_model
 from predictor.model.model import Model

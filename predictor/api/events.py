@@ -7,8 +7,8 @@ from contextlib import suppress
 from fastapi.sse import format_sse_event
 
 from predictor import errors
-from predictor.api.dependencies import AppState
 from predictor.api.responses import completed
+from predictor.api.state import AppState
 from predictor.prediction import Event, EventKind, Json, Prediction, PredictionId
 from predictor.store.predictions import MOST_EVENTS, Predictions
 

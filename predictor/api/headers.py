@@ -27,7 +27,7 @@ _VISIBLE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 _PREFERENCE = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*(?:"|$))+')
 _MEDIA_RANGE = re.compile(r"([^\s,;]+)[^,]*?(?:; *q=([01]?\.[0-9]{0,3}|[01]) *)?(?:,|$)")
-#: Media types that no browser takes for a document or a script, and those that are no file's.
+#: Media types in which no browser would run what a client has sent, and those that are no file's.
 _FILE = re.compile(r"(application|audio|image|video)/(?!.*(html|script|xml)$)[a-z0-9_.+-]{1,99}")
 _NO_FILES = {"*", "*/*", "application/*", "application/json", "text/event-stream"}
 FILE: Final = "application/octet-stream"
@@ -92,7 +92,6 @@ class Preferences(NamedTuple):
         return cls("respond-async" in found, seconds, found.get("return") == "minimal")
 
     def applied(self) -> dict[str, str]:
-        """The header that names those that were honored."""
         names = ["respond-async"] if self.respond_async else []
         names += [] if self.wait is None else [f"wait={self.wait}"]
         names += ["return=minimal"] if self.is_minimal else []
@@ -100,10 +99,7 @@ class Preferences(NamedTuple):
 
 
 def file_type(accept: list[str]) -> str | None:
-    """The media type in which bytes are preferred; None: as JSON. Of equal ones the first counts.
-
-    Never one in which a browser would run what a client has sent.
-    """
+    """The media type in which bytes are preferred; None: as JSON. Of equals the first counts."""
     ranges = _MEDIA_RANGE.findall(",".join([*accept, "*/*;q=.001"]).lower())
     preferred: str = max(ranges, key=lambda each: float(f"0{each[1] or 1}"))[0]
     if preferred in _NO_FILES or preferred.endswith("+json"):

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from predictor import errors
-from predictor.api.dependencies import AppState
 from predictor.api.events import follow, wait_for_end
 from predictor.api.headers import PredictHeaders
 from predictor.api.responses import Ended, progress
+from predictor.api.state import AppState
 from predictor.prediction import Job, Json, PredictionId, new_id
 from predictor.store.predictions import Predictions
 

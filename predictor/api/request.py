@@ -1,20 +1,29 @@
-"""A request: its body, read up to its limit and validated, and the connection of its client."""
+"""A request: its parameters, its body, up to a limit, and the connection of its client."""
 
 import asyncio
 import base64
 from collections.abc import Awaitable
-from typing import Any, TypeVar
+from functools import partial
+from typing import Annotated, Any, TypeVar
 
-from fastapi import Request
+from fastapi import Header, Path, Request
+from pydantic import AfterValidator
 from pydantic_core import from_json
 from starlette.requests import ClientDisconnect
 
 from predictor import errors
-from predictor.api.dependencies import app_state
 from predictor.api.headers import FILE
-from predictor.prediction import Json, encode
+from predictor.api.state import app_state
+from predictor.prediction import Json, PredictionId, encode, parse_id
 
 T = TypeVar("T")
+Given = Annotated[T, Header()]
+
+_PATH = Path(description="The `prediction_id` of the 202 that accepted it.")
+_parse_webhook_id = partial(parse_id, error=errors.NoWebhook)
+#: What cannot be an id is refused without asking the store.
+PathId = Annotated[PredictionId, _PATH, AfterValidator(parse_id)]
+WebhookId = Annotated[PredictionId, _PATH, AfterValidator(_parse_webhook_id)]
 
 #: A body must arrive within so many seconds, and one more for each so many bytes of the limit.
 _SECONDS, _BYTES_PER_SECOND = 10.0, 1_000_000

@@ -15,9 +15,9 @@ from starlette.routing import Match, Route
 
 from predictor import errors
 from predictor.api import headers as declared
-from predictor.api.dependencies import app_state
 from predictor.api.headers import Header, Preferences
 from predictor.api.schemas import Error
+from predictor.api.state import app_state
 from predictor.prediction import Json, Output, Prediction, State, encode, splice
 
 logger = logging.getLogger(__name__)
@@ -146,10 +146,7 @@ def described(status: int, about: Any, *headers: Header, **more: Any) -> Describ
 
 
 def raises(*kinds: type[errors.PredictorError], ended: Sequence[Header] = ()) -> Described:
-    """The responses to these errors: the message of each is an example.
-
-    `ended`: headers where a prediction ended without a result.
-    """
+    """The responses to these errors; `ended`: headers where a prediction ended with one."""
     found: Described = {}
     for status in sorted({kind.status for kind in kinds}):
         here = [kind for kind in kinds if kind.status == status]

@@ -9,10 +9,10 @@ from pydantic_core import from_json, to_json
 
 from predictor import errors
 from predictor.api import headers, queued, responses, schemas, sync
-from predictor.api.dependencies import Given, PathId, WebhookId, app_state
 from predictor.api.events import EXAMPLE, follow, wait_for_end
-from predictor.api.request import read_input, while_connected
+from predictor.api.request import Given, PathId, WebhookId, read_input, while_connected
 from predictor.api.responses import described, raises
+from predictor.api.state import app_state
 from predictor.model.signature import Signature
 from predictor.prediction import Job, Json, Output, Prediction, State, Webhook, new_id
 from predictor.webhooks.target import check_target

@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from fastapi.sse import format_sse_event
 
 from predictor import errors
-from predictor.api.dependencies import AppState
 from predictor.api.events import MAX_PAUSE, PING, is_set_within
 from predictor.api.headers import SERVER_TIMING, PredictHeaders
 from predictor.api.responses import Ended, Outcome, completed
+from predictor.api.state import AppState
 from predictor.model.run import Emitter, Events, Run
 from predictor.prediction import EventKind, Json, Output, new_id
 
