@@ -253,7 +253,7 @@ class ReadHeaders(RequestHeaders):
 
 class EventsHeaders(RequestHeaders):
     last_event_id: Annotated[str | None, _text(_event_id)] = Field(
-        None, alias="Last-Event-ID", examples=["1795424058989-0"]
+        None, alias="Last-Event-ID", examples=["3"]
     )
     """The id of the last event that you have: go on after it. Browsers send it themselves."""
 
