@@ -81,7 +81,8 @@ class Running:
         self.port, self.store = port, store
         self.fronts, self.workers = fronts, workers
         self.redis: Any = Redis.from_url(store)
-        self._store = psutil.Process(self.redis.info()["process_id"])
+        info: Any = self.redis.info()
+        self._store = psutil.Process(info["process_id"])
 
     def cpu(self) -> float:
         """Seconds of CPU that its processes have used, the store's included."""
