@@ -69,6 +69,8 @@ class Config(settings.BaseSettings):
     """Where sync predictions run: api, or queue: on the workers; then the API loads no weights."""
     mock_delay: _UpToADay = 1.0
     """Seconds that the mock model takes."""
+    api_processes: int = Field(1, ge=1, le=1024)
+    """API processes that `predictor` starts, on one port."""
     workers: int = Field(1, ge=1, le=1024)
     """Worker processes that `predictor` starts."""
     concurrency: int = Field(10, ge=1, le=10000)

@@ -48,7 +48,7 @@ def test_killed_processes_are_restarted(command: Processes) -> None:
         "arq predictor.worker",
         "valkey-server",
         "supervisor.guardian",
-        "uvicorn",
+        "predictor.api",
     ):
         (pid,) = children(api.process, name)
         os.kill(pid, signal.SIGKILL)

@@ -10,7 +10,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -36,6 +36,7 @@ class Child:
     command: list[str]
     is_ready: Callable[["Child"], Awaitable[bool]]  # called until it is true for the first time
     explain: Callable[[], str] = str  # more about why it does not start
+    fds: Sequence[int] = ()  # that it inherits
     ends_last: bool = False
     was_ready: bool = False
     process: asyncio.subprocess.Process | None = None
@@ -48,7 +49,7 @@ class Child:
             started = time.monotonic()
             # A session of its own: Ctrl-C in the terminal is for the command, which stops in order.
             self.process = process = await asyncio.create_subprocess_exec(
-                *self.command, env=environment, start_new_session=True
+                *self.command, env=environment, start_new_session=True, pass_fds=self.fds
             )
             guardian.watch(process.pid, "=" if self.ends_last else "+")
             if self._stopping:
@@ -91,6 +92,7 @@ class Supervisor:
         self._notifications: set[bytes] = set()
         self._store: Child | None = None
         self._served: list[Child] = []
+        self._listeners: list[socket.socket] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
 
@@ -108,7 +110,8 @@ class Supervisor:
                 await self._stop.wait()
             finally:
                 grace = self._config.drain + _MARGIN
-                await asyncio.gather(*(child.stop(grace) for child in self._served))
+                stops = [child.stop(grace) for child in self._served]
+                await asyncio.gather(*stops, self._stop_listening())
                 if self._store:  # last: the others still write to it
                     await self._store.stop(_STORE_GRACE)
                 await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -125,21 +128,23 @@ class Supervisor:
             self._store = Child("embedded store", *options, ends_last=True)
             await self._launch(self._store)
             self._config = self._config.model_copy(update={"redis_url": store.url})
-        config = self._config = self._config.model_copy(update={"port": _free_port(self._config)})
-        python = [sys.executable, "-m"]
-        api = [*python, "uvicorn", "predictor.main:app", "--no-server-header"]
-        api += ["--http", "predictor.api.protocol:Protocol"]
-        api += ["--host", config.host, "--port", str(config.port)]
-        api += ["--timeout-graceful-shutdown", str(max(1, round(config.drain)))]
+        self._listeners = _bind(self._config)
+        port = self._listeners[0].getsockname()[1]
+        config = self._config = self._config.model_copy(update={"port": port})
+        fds = [listener.fileno() for listener in self._listeners]
+        python, ready = [sys.executable, "-m"], self._has_notified
+        api = [*python, "predictor.api", str(max(1, round(config.drain))), *map(str, fds)]
         worker = [*python, "arq", "predictor.worker.Settings"]
-        self._served = [Child("api", api, self._accepts)]
-        self._served += [Child("worker", worker, self._has_notified) for _ in range(config.workers)]
+        apis = (Child("api", api, ready, fds=fds) for _ in range(config.api_processes))
+        self._served = [*apis, *(Child("worker", worker, ready) for _ in range(config.workers))]
         if config.signing_secrets:
             deliverer = [*python, "predictor.webhooks"]
-            self._served.append(Child("deliverer of webhooks", deliverer, self._has_notified))
+            self._served.append(Child("deliverer of webhooks", deliverer, ready))
         await asyncio.gather(*map(self._launch, self._served))
         if not self._stop.is_set():
             workers = f"{config.workers} worker{'s' if config.workers > 1 else ''}"
+            if config.api_processes > 1:
+                workers = f"{config.api_processes} api processes and {workers}"
             _print(f"\nPredictor serves {config.model} with {workers}.")
             _print(f"  try it   {config.local_url}/docs\n  stop it  Ctrl-C\n")
 
@@ -166,10 +171,9 @@ class Supervisor:
         _print(f"predictor: {text} (again to stop at once, they will run at the next start)")
         self._stop.set()
 
-    async def _accepts(self, _: Child) -> bool:
-        """Whether the api accepts connections. Raises OSError if not."""
-        (await asyncio.open_connection(self._config.local_host, self._config.port))[1].close()
-        return True
+    async def _stop_listening(self) -> None:
+        for listener in self._listeners:
+            listener.close()
 
     async def _has_notified(self, child: Child) -> bool:
         """Whether it has called `notify_ready`."""
@@ -208,14 +212,25 @@ def _lock(data_dir: Path) -> IO[str]:
     return lock
 
 
-def _free_port(config: Config) -> int:
-    """The port of the api. Raises ConfigError if it cannot be listened on."""
+def _bind(config: Config) -> list[socket.socket]:
+    """Sockets of the api, one for each address of the host. Raises ConfigError.
+
+    They do not listen, so that clients are refused, until the first process is ready. Processes
+    share their queues of connections: if one dies, the others accept what it has not.
+    """
+    port, sockets = config.port, []
     try:
-        family, _, _, _, address = socket.getaddrinfo(
-            config.host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        with socket.create_server(address[:2], family=family) as probe:
-            return int(probe.getsockname()[1])
+        found = socket.getaddrinfo(
+            config.host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        for family, kind, protocol, _, (host, _, *scope) in dict.fromkeys(found):
+            sockets.append(listener := socket.socket(family, kind, protocol))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listener.bind((host, port, *scope))
+            port = listener.getsockname()[1]
     except OSError as error:
         reason = f"cannot listen on {config.host}:{config.port}: {error.strerror}"
         raise ConfigError(f"PREDICTOR_HOST, PREDICTOR_PORT: {reason}") from None
+    return sockets
