@@ -109,6 +109,7 @@ def test_closed_standard_output(command: Processes) -> None:
         ({"model": "no_such:predict"}, "PREDICTOR_MODEL: 'no_such:predict': no module 'no_such'"),
         ({"model": "tests.models.broken:predict"}, "ValueError: no weights found"),
         ({"workers": "many"}, "PREDICTOR_WORKERS: "),
+        ({"api_processes": 0}, "PREDICTOR_API_PROCESSES: Input should be greater than"),
         ({"redis_url": "ftp://x"}, "PREDICTOR_REDIS_URL: must look like redis://"),
         ({"host": "host.invalid"}, "PREDICTOR_HOST, PREDICTOR_PORT: cannot listen on"),
         ({"data_dir": "/proc/nothing"}, "PREDICTOR_DATA_DIR: /proc/nothing: "),
