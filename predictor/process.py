@@ -43,7 +43,9 @@ def configure_logging(config: Config) -> None:
     handler.setFormatter(formatter(_FORMAT))
     handler.addFilter(_is_logged)
     level = getattr(logging, config.log_level.upper())
-    for name in ("predictor", "uvicorn", "uvicorn.access", "arq"):
+    # uvicorn has removed the handlers of its access log if it is not wanted.
+    access_log = ["uvicorn.access"] * logging.getLogger("uvicorn.access").hasHandlers()
+    for name in ("predictor", "uvicorn", "arq", *access_log):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(level if name != "arq" else max(level, logging.WARNING))

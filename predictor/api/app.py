@@ -83,12 +83,15 @@ def create_app(config: Config) -> FastAPI:
         description=f"{_DESCRIPTION}\n## `{config.model}`\n\n{model.signature.description}",
         redoc_url=None,
         redirect_slashes=False,
+        telemetry={"tracing": False, "metrics": False, "logs": False},
         lifespan=partial(_lifespan, config, model, store, allowed),
         middleware=[Middleware(RequestId)],
         exception_handlers=EXCEPTION_HANDLERS,
         generate_unique_id_function=lambda route: route.name,
         responses={"default": {"description": "Any other error.", "model": Error}},
     )
-    for router in (routes.create_router(model.signature), routes.predictions, routes.health):
-        app.include_router(router)
+    routes.add_predict(app, model.signature)
+    app.router.routes.reverse()  # before those of the documentation: the first that matches serves
+    app.include_router(routes.predictions)
+    app.include_router(routes.health)
     return app

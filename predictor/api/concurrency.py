@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 
 from predictor.errors import Overloaded
 
@@ -15,12 +15,11 @@ class Slots:
 
     def __init__(self, count: Callable[[], int], abandoned: Callable[[], int]) -> None:
         self._count, self._abandoned, self._taken = count, abandoned, 0
-        self._freed = asyncio.Condition()
+        self._freed = asyncio.Event()
         self._average = 1.0  # seconds that a prediction takes: a moving average
 
-    @asynccontextmanager
-    async def take(self) -> AsyncIterator[None]:
-        """Hold a slot. Raises Overloaded if none is freed within a second."""
+    async def take(self) -> None:
+        """Take a slot, to be given back. Raises Overloaded if none is freed within a second."""
         deadline = time.monotonic() + _WAIT
         while self._taken + self._abandoned() >= (count := self._count()):
             left = deadline - time.monotonic()
@@ -31,14 +30,13 @@ class Slots:
             # An abandoned call does not notify, so poll.
             pause = min(left, _WAIT / 20) if self._abandoned() else left
             with suppress(TimeoutError):
-                async with asyncio.timeout(pause), self._freed:
+                self._freed.clear()
+                async with asyncio.timeout(pause):
                     await self._freed.wait()
         self._taken += 1
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            self._taken -= 1
-            self._average += 0.2 * (time.monotonic() - began - self._average)
-            async with self._freed:
-                self._freed.notify()
+
+    def give_back(self, seconds: float) -> None:
+        """`seconds`: how long the slot was taken."""
+        self._taken -= 1
+        self._average += 0.2 * (seconds - self._average)
+        self._freed.set()

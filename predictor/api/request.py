@@ -9,7 +9,6 @@ from typing import Annotated, Any, TypeVar
 from fastapi import Header, Path, Request
 from pydantic import AfterValidator
 from pydantic_core import from_json
-from starlette.requests import ClientDisconnect
 
 from predictor import errors
 from predictor.api.headers import FILE
@@ -27,6 +26,7 @@ WebhookId = Annotated[PredictionId, _PATH, AfterValidator(_parse_webhook_id)]
 
 #: A body must arrive within so many seconds, and one more for each so many bytes of the limit.
 _SECONDS, _BYTES_PER_SECOND = 10.0, 1_000_000
+_WATCH_AFTER = 0.05  # seconds of work until it is watched whether the client is there
 _MAX_EXCESS = 16 * 2**20  # bytes dropped past the limit: many clients send all before they read
 
 
@@ -80,37 +80,53 @@ async def _read(request: Request, limit: int) -> bytes:
     length = int(request.headers.get("content-length", 0))  # checked by the server
     if length > limit + _MAX_EXCESS or (length > limit and "expect" in request.headers):
         raise too_large
-    body, size = bytearray(), 0
+    body, size, is_whole = list[bytes](), 0, False
     try:
         async with asyncio.timeout(_SECONDS + limit / _BYTES_PER_SECOND):
-            async for chunk in request.stream():
-                size += len(chunk)
+            while not is_whole:
+                message = await request.receive()
+                if message["type"] == "http.disconnect":
+                    raise errors.ClientDisconnected
+                is_whole = not message.get("more_body")
+                body.append(message.get("body", b""))
+                size += len(body[-1])
                 if size > limit + _MAX_EXCESS:
                     raise too_large
-                if size <= limit:
-                    body += chunk
+                if size > limit:
+                    body.clear()
     except TimeoutError:
         raise errors.BodyTimeout from None
-    except ClientDisconnect:
-        raise errors.ClientDisconnected from None
     if size > limit:
         raise too_large
-    return bytes(body)
+    return b"".join(body)
 
 
 async def while_connected(request: Request, work: Awaitable[T]) -> T:
-    """The outcome of `work`, which is canceled if the client disconnects. Raises its errors."""
-    task, disconnected = asyncio.ensure_future(work), asyncio.ensure_future(_disconnected(request))
+    """The outcome of `work`, which is canceled if the client disconnects. Raises its errors.
+
+    The connection is watched from _WATCH_AFTER on: most work is done by then.
+    """
+    caller: Any = asyncio.current_task()
+    watch: asyncio.Task[None] | None = None
+
+    async def cancel_when_disconnected() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        caller.cancel()
+
+    def begin() -> None:
+        nonlocal watch
+        watch = asyncio.create_task(cancel_when_disconnected())
+
+    timer = asyncio.get_running_loop().call_later(_WATCH_AFTER, begin)
     try:
-        await asyncio.wait({task, disconnected}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise errors.ClientDisconnected
-        return task.result()
+        return await work
+    except asyncio.CancelledError:
+        if watch and watch.done():
+            caller.uncancel()
+            raise errors.ClientDisconnected from None
+        raise
     finally:
-        task.cancel()
-        disconnected.cancel()
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+        timer.cancel()
+        if watch:
+            watch.cancel()

@@ -3,7 +3,7 @@
 from contextlib import suppress
 from hashlib import sha256
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.sse import EventSourceResponse
 from pydantic_core import from_json, to_json
 
@@ -222,10 +222,13 @@ async def ready(request: Request) -> schemas.Health:
     return schemas.Health(status="ready")
 
 
-def create_router(signature: Signature) -> APIRouter:
-    """The endpoints whose bodies depend on the model's types."""
+def add_predict(app: FastAPI, signature: Signature) -> None:
+    """Add the endpoints whose bodies depend on the model's types.
+
+    To the application itself: an included router is matched twice.
+    """
     body_type, output, done = schemas.bodies(signature.takes.type, signature.gives.type)
-    typed = APIRouter(route_class=headers.DirectRoute, tags=["predictions"])
+    app.router.route_class = headers.DirectRoute
 
     async def body(_: body_type) -> None:  # type: ignore[valid-type]
         """Documents the body."""
@@ -233,8 +236,9 @@ def create_router(signature: Signature) -> APIRouter:
     file = {headers.FILE: {"schema": {"type": "string", "format": "binary"}}}
     files = file | {"*/*": file[headers.FILE]} if signature.gives.is_bytes else {}
     ended = (*_ENDED, headers.VARY, headers.NO_SNIFF) if files else _ENDED
-    typed.post(
+    app.post(
         "/predict",
+        tags=["predictions"],
         dependencies=[Depends(body)],
         openapi_extra={"requestBody": {"content": file}} if signature.takes.is_bytes else None,
         responses=described(200, output, *ended, *_ACCEPTED, content=_STREAM | files)
@@ -245,11 +249,11 @@ def create_router(signature: Signature) -> APIRouter:
             ended=(*_ENDED, *_ACCEPTED),
         ),
     )(predict)
-    typed.get(
+    app.get(
         "/predict/{prediction_id}",
+        tags=["predictions"],
         responses=described(200, done, *ended, content=files)
         | described(202, schemas.PredictionPending, *_PENDING, headers.PREFERENCE_APPLIED)
         | _UNKNOWN
         | raises(*_FAILURES, ended=_ENDED),
     )(read_prediction)
-    return typed

@@ -36,14 +36,17 @@ async def run(
         if not state["model"].is_ready:
             message = "The model is still loading; try again later, or with Async-Mode: true."
             raise errors.Overloaded(message)
-        async with state["slots"].take():
-            started = time.monotonic()
+        await state["slots"].take()
+        started = time.monotonic()
+        try:
             left = (options.cancel_after or math.inf) - (started - began)
             if left <= 0:
                 raise errors.TimedOut
             seconds = min(state["config"].timeout, left)
             live = Run(new_id(), time.time() + seconds, emit, state["config"].max_result)
             outcome = Output(value, await state["model"].run(value, seconds, live))
+        finally:
+            state["slots"].give_back(time.monotonic() - started)
     except errors.PredictorError as error:
         outcome = error
     return outcome, SERVER_TIMING(started - began, time.monotonic() - started)

@@ -59,9 +59,9 @@ class Local:
         """What `write` makes of the result of a call."""
         signature, loop = self._signature, asyncio.get_running_loop()
         if signature.run:
-            values = values | {signature.run: run}
-        bound = inspect.BoundArguments(signature.parameters, values)
-        call = functools.partial(self._function, *bound.args, **bound.kwargs)
+            values[signature.run] = run
+        first = [values.pop(name) for name in signature.positional if name in values]
+        call = functools.partial(self._function, *first, **values)
         if not signature.is_async:
             return await self._in_thread(lambda: write(_settled(call(), loop)))
         with _failures():

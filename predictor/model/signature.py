@@ -56,7 +56,7 @@ class Signature:
     is_async: bool
     batching: Batching | None  # it takes and returns lists, of what takes and gives describe
     description: str
-    parameters: inspect.Signature
+    positional: tuple[str, ...]  # the parameters that cannot be given by their names
 
 
 def read_signature(target: Any) -> Signature:
@@ -84,7 +84,7 @@ def read_signature(target: Any) -> Signature:
         is_async=inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called),
         batching=batching,
         description=inspect.getdoc(getattr(target, "func", target)) or "",
-        parameters=inspect.Signature(parameters),
+        positional=tuple(each.name for each in parameters if each.kind is each.POSITIONAL_ONLY),
     )
 
 

@@ -1,6 +1,8 @@
 import asyncio
 import threading
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import httpx
 import pytest
@@ -10,23 +12,32 @@ from predictor.errors import Overloaded
 from tests.processes import Processes, eventually
 
 
+@asynccontextmanager
+async def _taken(slots: Slots) -> AsyncIterator[None]:
+    await slots.take()
+    try:
+        yield
+    finally:
+        slots.give_back(0.01)
+
+
 async def test_no_free_slot_is_a_503_with_retry_after() -> None:
     slots = Slots(lambda: 2, lambda: 0)
-    async with slots.take(), slots.take():
+    async with _taken(slots), _taken(slots):
         began = time.monotonic()
         with pytest.raises(Overloaded, match="All 2 slots are taken") as refused:
-            async with slots.take():
+            async with _taken(slots):
                 raise AssertionError("must not run")
         assert 0.9 < time.monotonic() - began < 1.5
         assert refused.value.retry_after > 0
-    async with slots.take():
+    async with _taken(slots):
         pass
 
 
 async def test_the_message_for_one_slot_is_in_the_singular() -> None:
     slots = Slots(lambda: 1, lambda: 1)
     with pytest.raises(Overloaded, match="The only slot is taken"):
-        async with slots.take():
+        async with _taken(slots):
             raise AssertionError("must not run")
 
 
@@ -35,7 +46,7 @@ async def test_requests_wait_briefly_for_a_slot() -> None:
     order: list[int] = []
 
     async def use(number: int) -> None:
-        async with slots.take():
+        async with _taken(slots):
             order.append(number)
             await asyncio.sleep(0.05)
 
@@ -47,10 +58,10 @@ async def test_an_abandoned_call_fills_a_slot() -> None:
     abandoned = 1
     slots = Slots(lambda: 1, lambda: abandoned)
     with pytest.raises(Overloaded):
-        async with slots.take():
+        async with _taken(slots):
             raise AssertionError("must not run")
     abandoned = 0
-    async with slots.take():
+    async with _taken(slots):
         pass
 
 
@@ -59,7 +70,7 @@ async def test_the_slot_of_an_abandoned_call_is_freed_when_it_ends() -> None:
     slots = Slots(lambda: 1, lambda: abandoned)
 
     async def take() -> None:
-        async with slots.take():
+        async with _taken(slots):
             pass
 
     waiting = asyncio.create_task(take())
@@ -71,9 +82,9 @@ async def test_the_slot_of_an_abandoned_call_is_freed_when_it_ends() -> None:
 async def test_a_failed_request_frees_its_slot() -> None:
     slots = Slots(lambda: 1, lambda: 0)
     with pytest.raises(ZeroDivisionError):
-        async with slots.take():
+        async with _taken(slots):
             raise ZeroDivisionError
-    async with slots.take():
+    async with _taken(slots):
         pass
 
 
