@@ -1,6 +1,7 @@
 """Waiting for the end of a prediction, and its events as a resumable stream (SSE)."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
@@ -9,20 +10,48 @@ from fastapi.sse import format_sse_event
 from predictor import errors
 from predictor.api.responses import completed
 from predictor.api.state import AppState
-from predictor.prediction import Event, EventKind, Json, Prediction, PredictionId
-from predictor.store.predictions import MOST_EVENTS, Predictions
+from predictor.prediction import Event, EventKind, Job, Json, Prediction, PredictionId, new_id
+from predictor.store.predictions import MOST_EVENTS, Predictions, Submitted
 
 MAX_PAUSE = 5.0  # seconds without a notification until it is read again, and its stream pinged
 _RETRY = 1000  # milliseconds after which a disconnected browser reconnects
 PING = b": ping\n"  # a comment; after an empty line, some clients would take it for an event
 
+#: A prediction that was just submitted, when it has ended, and the seconds until it may expire.
+Expected = tuple[asyncio.Future[Prediction | None], float]
+
 EXAMPLE = 'event: progress\ndata: {"fraction":0.4,"message":"4 of 10 pages"}\nid: 3\n\n'
 
 
-async def wait_for_end(state: AppState, id_: PredictionId, seconds: float) -> Prediction:
+async def submit(
+    state: AppState, job: Job, *, is_awaited: bool
+) -> tuple[Submitted, Expected | None]:
+    """Submit a prediction; `is_awaited`: `wait_for_end` gets what this returns for it."""
+    store, changes, id_ = state["predictions"], state["changes"], new_id()
+    if not is_awaited:
+        return await store.submit(id_, job), None
+    ended = changes.expect(id_)
+    submitted = None
+    try:
+        submitted = await store.submit(id_, job, changes.channel)
+    finally:
+        if not submitted or submitted.id != id_:
+            ended.cancel()
+    return submitted, None if ended.cancelled() else (ended, job.cancel_after or math.inf)
+
+
+async def wait_for_end(
+    state: AppState, id_: PredictionId, seconds: float, expected: Expected | None = None
+) -> Prediction:
     """The prediction as soon as it has ended, or as it is after `seconds`."""
     store, loop = state["predictions"], asyncio.get_running_loop()
     deadline = loop.time() + seconds
+    if expected:
+        ended, expires_in = expected
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(seconds, MAX_PAUSE, expires_in + 0.01)):
+                if prediction := await ended:
+                    return prediction
     async with state["changes"].subscribe(id_, only_end=True) as changed:
         while True:
             changed.clear()
@@ -40,8 +69,9 @@ async def wait_for_end(state: AppState, id_: PredictionId, seconds: float) -> Pr
 
 
 async def is_set_within(seconds: float, event: asyncio.Event) -> bool:
-    with suppress(TimeoutError):
-        await asyncio.wait_for(event.wait(), seconds)
+    with suppress(TimeoutError):  # asyncio.wait_for may swallow a cancel in Python 3.11
+        async with asyncio.timeout(seconds):
+            await event.wait()
     return event.is_set()
 
 

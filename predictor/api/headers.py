@@ -197,7 +197,7 @@ class DirectRoute(APIRoute):
         return get_type_hints(self.endpoint).get("options")
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not self._options or scope["method"] not in self.methods:
+        if not self._options or scope["method"] not in (self.methods or ()):
             await super().handle(scope, receive, send)  # which refuses other methods
             return
         request = Request(scope, receive, send)

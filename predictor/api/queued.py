@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from predictor import errors
-from predictor.api.events import follow, wait_for_end
+from predictor.api.events import Expected, follow, submit, wait_for_end
 from predictor.api.headers import PredictHeaders
 from predictor.api.responses import Ended, progress
 from predictor.api.state import AppState
-from predictor.prediction import Job, Json, PredictionId, new_id
+from predictor.prediction import Job, Json, PredictionId
 from predictor.store.predictions import Predictions
 
 _MARGIN = 2.0  # seconds past its time for a prediction to be ended
@@ -17,14 +17,15 @@ _MARGIN = 2.0  # seconds past its time for a prediction to be ended
 
 @asynccontextmanager
 async def _submitted(
-    store: Predictions, value: Json, seconds: float
-) -> AsyncIterator[PredictionId]:
+    state: AppState, value: Json, seconds: float, *, is_awaited: bool
+) -> AsyncIterator[tuple[PredictionId, Expected | None]]:
     """A prediction in the queue. It is canceled and erased at the end: nobody else has its id."""
-    id_ = (await store.submit(new_id(), Job(value, cancel_after=seconds))).id
+    job = Job(value, cancel_after=seconds)
+    submitted, expected = await submit(state, job, is_awaited=is_awaited)
     try:
-        yield id_
+        yield submitted.id, expected
     finally:
-        await asyncio.shield(asyncio.create_task(_remove(store, id_)))
+        await asyncio.shield(asyncio.create_task(_remove(state["predictions"], submitted.id)))
 
 
 async def _remove(store: Predictions, id_: PredictionId) -> None:
@@ -39,8 +40,8 @@ async def _remove(store: Predictions, id_: PredictionId) -> None:
 async def run(state: AppState, value: Json, options: PredictHeaders) -> Ended:
     """The outcome of a sync prediction, and its headers."""
     seconds = options.cancel_after or state["config"].timeout
-    async with _submitted(state["predictions"], value, seconds) as id_:
-        prediction = await wait_for_end(state, id_, seconds + _MARGIN)
+    async with _submitted(state, value, seconds, is_awaited=True) as (id_, expected):
+        prediction = await wait_for_end(state, id_, seconds + _MARGIN, expected)
     if prediction.is_active:
         raise errors.Overloaded("The server is being stopped; try again.")
     return prediction.output or prediction.error or errors.Unreadable(), progress(prediction)
@@ -49,7 +50,7 @@ async def run(state: AppState, value: Json, options: PredictHeaders) -> Ended:
 async def events(state: AppState, value: Json, options: PredictHeaders) -> AsyncIterator[bytes]:
     """Nothing, as soon as it is submitted; then the events, and the output."""
     seconds = options.cancel_after or state["config"].timeout
-    async with _submitted(state["predictions"], value, seconds) as id_:
+    async with _submitted(state, value, seconds, is_awaited=False) as (id_, _):
         yield b""
         async for event in follow(state, id_, "", is_minimal=options.preferences.is_minimal):
             yield event

@@ -9,12 +9,12 @@ from pydantic_core import from_json, to_json
 
 from predictor import errors
 from predictor.api import headers, queued, responses, schemas, sync
-from predictor.api.events import EXAMPLE, follow, wait_for_end
+from predictor.api.events import EXAMPLE, follow, submit, wait_for_end
 from predictor.api.request import Given, PathId, WebhookId, read_input, while_connected
 from predictor.api.responses import described, raises
 from predictor.api.state import app_state
 from predictor.model.signature import Signature
-from predictor.prediction import Job, Json, Output, Prediction, State, Webhook, new_id
+from predictor.prediction import Job, Json, Output, Prediction, State, Webhook
 from predictor.webhooks.target import check_target
 
 _UNKNOWN = raises(errors.UnknownPrediction, errors.StoreUnavailable)
@@ -65,15 +65,17 @@ async def _queue(request: Request, value: Json, options: headers.PredictHeaders)
         webhook = await check_target(webhook, state["allowed"])
     digests = _digests(key, value, webhook or "") if key else ()
     job = Job(value, options.cancel_after, webhook, *digests)
-    submitted = await state["predictions"].submit(new_id(), job)
+    seconds = options.wait(state["config"].timeout)
+    submitted, expected = await submit(state, job, is_awaited=seconds > 0)
     id_, root_path = submitted.id, request.scope.get("root_path", "")
     more = headers.LOCATION(f"{root_path}/predict/{id_}") | options.preferences.applied()
     if submitted.is_replay:
         more |= headers.IDEMPOTENCY_REPLAYED("true")
     prediction = None
-    if seconds := options.wait(state["config"].timeout):
+    if seconds:
         with suppress(errors.StoreUnavailable):  # it is accepted all the same
-            prediction = await while_connected(request, wait_for_end(state, id_, seconds))
+            wait = wait_for_end(state, id_, seconds, expected)
+            prediction = await while_connected(request, wait)
     if prediction and not prediction.is_active:
         return responses.outcome(request, prediction, more, options.preferences)
     more |= headers.RETRY_AFTER((prediction or submitted).retry_after)

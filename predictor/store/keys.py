@@ -49,13 +49,15 @@ THROUGHPUT = "predictor:throughput"
 #: prediction is known.
 IDEMPOTENCY = "predictor:idempotency:"
 #: Hash of what else is known: queue_ttl and cancel_after (ms from its submit until it ends, if it
-#: does not run, and whatever it does), its idempotency key, progress, run and last (which run has
-#: written how many events), requeued (how often), group (how many may share its next worker).
-#: Lives as long as the prediction is known.
+#: does not run, and whatever it does), its idempotency key, its waiter (channel), progress, run and
+#: last (which run has written how many events), requeued (how often), group (how many may share its
+#: next worker). Lives until it has ended; with a key or progress, as long as it is known.
 PREDICTION = "predictor:prediction:"
 #: List of its events, if its state does not tell them, and channel for their kinds. Lives as long
 #: as the prediction is known.
 EVENTS = "predictor:events:"
+#: Channel for the results of what one api process waits for, whose name follows.
+ENDED = "predictor:events:ended:"
 #: Hash of what is to be delivered where, and the attempts. Lives for a day past the result.
 WEBHOOK = "predictor:webhook:"
 #: Sorted set, id → when its webhook is due. Members go when it is delivered or given up; it lives

@@ -63,16 +63,18 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
     async def __aexit__(self, *_: object) -> None:
         await self._redis.aclose(close_connection_pool=True)
 
-    async def submit(self, id_: PredictionId, job: Job) -> Submitted:
+    async def submit(self, id_: PredictionId, job: Job, waiter: str = "") -> Submitted:
         """Put a prediction into the queue, or find the one that has its idempotency key.
 
-        Raises Overloaded for a full queue, KeyReused when the key belongs to another request.
+        `waiter`: a channel that gets its result. Raises Overloaded for a full queue, KeyReused when
+        the key belongs to another request.
         """
         config, takes = self._config, job.cancel_after
         job = replace(job, model=config.model, model_version=config.model_version)
         args: list[Any] = [id_, wire.encode_job(job, round(time.time() * 1000))]
         args += [max(1, round(takes * 1000)) if takes else "", round(config.queue_ttl * 1000)]
-        args += [config.queue_limit, job.key, job.fingerprint, job.webhook or "", self._result_ttl]
+        args += [config.queue_limit, job.key, job.fingerprint, job.webhook or ""]
+        args += [self._result_ttl, waiter]
         if config.wait_replicas:
             reply = await self._submit_to_replicas(id_, args, is_repeatable=bool(job.key))
         else:

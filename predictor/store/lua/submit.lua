@@ -3,10 +3,12 @@
 -- lost, changes nothing and returns the same. One idempotency key belongs to one prediction, however
 -- many submit it at once, for as long as that one is known. One waiting worker is woken.
 --
--- Times in ms; without cancel_after, key or webhook: ''. limit: how many may be queued, 0: any number.
+-- ARGV  in ms; without cancel_after, key, webhook or waiter: ''. limit: how many may be queued, 0: any
+--       number. waiter: a channel that gets the result.
 -- Returns { outcome, id, now, place in the queue, throughput }; outcome: 'accepted', 'replayed' with
 -- the id of the known one, 'mismatch' (the key belongs to another request), or 'full'.
-local id, job, cancel_after, queue_ttl, limit, key, fingerprint, webhook, result_ttl = unpack(ARGV)
+local id, job, cancel_after, queue_ttl, limit, key, fingerprint, webhook, result_ttl,
+  waiter = unpack(ARGV)
 local now = clock()
 
 local function answer(outcome, known)
@@ -32,19 +34,23 @@ if is_known(id) then
   return answer('accepted', id)
 end
 limit = tonumber(limit)
-if limit > 0 and redis.call('ZCARD', QUEUE) - redis.call('ZCARD', LEASES) >= limit then
+local waiting = limit > 0 and redis.call('ZCARD', QUEUE) or 0
+if limit > 0 and waiting >= limit and waiting - redis.call('ZCARD', LEASES) >= limit then
   return answer('full', id)
 end
 redis.call('SET', JOB .. id, job)
 redis.call('ZADD', QUEUE, now, id)
-redis.call('HSET', PREDICTION .. id, 'queue_ttl', queue_ttl)
-if cancel_after ~= '' then
-  redis.call('HSET', PREDICTION .. id, 'cancel_after', cancel_after)
+local record = { 'queue_ttl', queue_ttl }
+for name, value in pairs({ cancel_after = cancel_after, key = key, waiter = waiter }) do
+  if value ~= '' then
+    table.insert(record, name)
+    table.insert(record, value)
+  end
 end
+redis.call('HSET', PREDICTION .. id, unpack(record))
 if key ~= '' then
   redis.call('DEL', IDEMPOTENCY .. key)
   redis.call('HSET', IDEMPOTENCY .. key, 'id', id, 'fingerprint', fingerprint)
-  redis.call('HSET', PREDICTION .. id, 'key', key)
 end
 if webhook ~= '' then
   redis.call('HSET', WEBHOOK .. id, 'url', webhook)

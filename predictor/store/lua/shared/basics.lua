@@ -25,10 +25,12 @@ local function throughput()
 end
 
 local function wake(key)
-  if redis.pcall('LPUSH', key, 1) == 1 then
+  local tokens = tonumber(redis.pcall('LPUSH', key, 1)) or 0
+  if tokens == 1 then
     redis.pcall('PEXPIRE', key, 60000)
+  elseif tokens > 1000 then
+    redis.pcall('LTRIM', key, 0, 999)
   end
-  redis.pcall('LTRIM', key, 0, 999)
 end
 
 -- Lengthens the life of what several predictions share; never shortens it.

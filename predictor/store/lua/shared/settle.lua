@@ -29,11 +29,15 @@ local function settle(id, result, result_ttl)
   forget(id)
   announce(id, 'completed', '')
   redis.call('PEXPIRE', EVENTS .. id, result_ttl)
-  local key = field(PREDICTION .. id, 'key')
+  local key, progress, waiter =
+    unpack(redis.pcall('HMGET', PREDICTION .. id, 'key', 'progress', 'waiter'))
+  if waiter then
+    redis.pcall('PUBLISH', waiter, id .. ' ' .. (#result <= 65536 and result or ''))
+  end
   if key then
     redis.call('PEXPIRE', IDEMPOTENCY .. key, result_ttl)
   end
-  if key or field(PREDICTION .. id, 'progress') then
+  if key or progress then
     redis.call('PEXPIRE', PREDICTION .. id, result_ttl)
   else
     redis.call('DEL', PREDICTION .. id)
