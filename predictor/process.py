@@ -108,14 +108,17 @@ def notify_ready() -> None:
             to.sendto(f"READY=1\nMAINPID={os.getpid()}".encode(), path)
 
 
-def on_stop(call: Callable[[], object]) -> None:
-    """Call `call` in the handler of SIGTERM and SIGINT, before the one that is set now.
+def on_stop(call: Callable[[], object], *, instead: bool = False) -> None:
+    """Call `call` in the handler of SIGTERM and SIGINT, before or `instead` of what is set now.
 
     Outside of the main thread, where no signal arrives, this does nothing.
     """
     if threading.current_thread() is threading.main_thread():
         for signum in _SIGNALS:
-            signal.signal(signum, functools.partial(_handle, call, signal.getsignal(signum)))
+            if instead:
+                asyncio.get_running_loop().remove_signal_handler(signum)
+            before = None if instead else signal.getsignal(signum)
+            signal.signal(signum, functools.partial(_handle, call, before))
         _disown_forks()
 
 

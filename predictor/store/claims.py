@@ -88,8 +88,13 @@ class Claims:
     async def claim(self) -> list[Claim]:
         """New claims, as many as are due and there are slots for; waits a moment for both.
 
-        An empty list means: call again. After `stop_claiming` there are no new ones.
+        An empty list means: call again. After `stop_claiming` this raises CancelledError as soon as
+        nothing is held any more, which ends arq's loop.
         """
+        if self._company is not None:
+            while self.held:
+                await self._wait_for_slot()
+            raise asyncio.CancelledError
         claims: list[Claim] = []
         with contextlib.suppress(errors.StoreUnavailable):
             if self._free() <= 0:
@@ -171,11 +176,10 @@ class Claims:
         self._freed.set()
 
     async def _wait_for_slot(self) -> None:
-        if self._company is not None:
-            return
         self._freed.clear()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._freed.wait(), _WAIT)
+            async with asyncio.timeout(_WAIT):
+                await self._freed.wait()
 
     async def _wait_for_work(self) -> None:
         """Until something is submitted, this worker is to stop, or a second has passed."""

@@ -41,6 +41,7 @@ class Worker:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._drain = config.drain
+        self._starting: asyncio.Task[Any] | None = None
         store = connect(config.store_url, silence=_STORE_TIMEOUT, socket_connect_timeout=1)
         self._claims = Claims(
             config,
@@ -62,14 +63,13 @@ class Worker:
             "redis_settings": arq_settings(self._config.store_url),
             "on_startup": self._start,
             "on_shutdown": self._stop,
-            "poll_delay": 0,
+            "poll_delay": 0,  # a poll waits by itself
             # Slots, timeout, tries, results and the end are ours: arq's limits are never reached.
             "max_jobs": sys.maxsize // 10,
             "job_timeout": None,
             "max_tries": sys.maxsize,
             "keep_result": 0,
             "log_results": False,
-            "job_completion_wait": math.ceil(self._config.drain) + 5,
             "health_check_interval": 10,
             "health_check_key": _HEALTH_KEY,
         }
@@ -77,12 +77,15 @@ class Worker:
     async def _start(self, _ctx: dict[Any, Any]) -> None:
         """Check the store and load the model, then notify that this worker is ready."""
         configure_logging(self._config)
-        on_stop(functools.partial(self._on_signal, asyncio.get_running_loop()))
+        self._starting = asyncio.current_task()
+        # Not arq's handlers: a drain is ours, and arq would poll without a pause meanwhile.
+        on_stop(functools.partial(self._on_signal, asyncio.get_running_loop()), instead=True)
         with ends_if_misconfigured():
             await self._claims.open()
             self._model = configured_model(self._config)
             await start_model(self._config.model, self._model)
         await self._renewal.start()
+        self._starting = None
         gc.freeze()  # what is loaded stays: no collection needs to look through it
         notify_ready()
         count = self._model.slots(self._config.slots)
@@ -155,6 +158,8 @@ class Worker:
     def _on_signal(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start the drain; a second signal ends it at once."""
         drain, self._drain = self._drain, 0.0
+        if self._starting:
+            loop.call_soon_threadsafe(self._starting.cancel)
         loop.call_soon_threadsafe(self._claims.stop_claiming, drain + _GRACE / 2)
         loop.call_soon_threadsafe(loop.call_later, drain, self._interrupt)
         # A thread, because a model, or a wait that swallowed arq's cancel, can block the loop.
