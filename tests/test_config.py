@@ -4,7 +4,7 @@ import pytest
 
 from predictor.config import Config, misspelled
 from predictor.errors import ConfigError
-from predictor.store.connection import check_url
+from predictor.store.url import check_url
 from predictor.webhooks.allowlist import Allowed
 
 SECRET = "whsec_" + "c2VzYW1l" * 4

@@ -37,7 +37,7 @@ def test_modules_and_the_package_stay_small() -> None:
     names = {path.name for path in (ROOT / "predictor").iterdir()} - {"__pycache__"}
     assert len(names) <= 14
     scripts = (ROOT / "predictor").rglob("*.lua")
-    assert sum(lines.values()) + sum(path.read_text().count("\n") for path in scripts) <= 7899
+    assert sum(lines.values()) + sum(path.read_text().count("\n") for path in scripts) <= 8070
 
 
 @pytest.mark.parametrize("kind", _subclasses(errors.PredictorError))
@@ -96,8 +96,18 @@ def test_arq_s_keys_are_arq_s() -> None:
     assert f"{arq.default_queue_name}{arq.health_check_key_suffix}:" == keys.HEALTH
 
 
-def test_a_heartbeat_imports_little() -> None:
-    """Each worker has one: it is to start at once, and to need little memory."""
-    program = "import predictor.store.heartbeat, sys; print(*sys.modules)"
+@pytest.mark.parametrize(
+    ("module", "without"),
+    [
+        ("main", {"arq", "httpx", "tqdm"}),
+        ("worker.worker", {"fastapi", "httpx", "starlette", "uvicorn"}),
+        ("store.heartbeat", {"arq", "httpx", "pydantic_core", "uvicorn"}),
+        ("__main__", {"fastapi", "httpx", "redis", "uvicorn"}),
+        ("supervisor.guardian", {"asyncio", "pydantic_core"}),
+    ],
+)
+def test_a_process_imports_only_what_it_needs(module: str, without: set[str]) -> None:
+    """It is to start at once, and to need little memory."""
+    program = f"import predictor.{module}, sys; print(*sys.modules)"
     imported = subprocess.check_output([sys.executable, "-c", program], text=True).split()
-    assert not {"arq", "pydantic_core", "uvicorn"} & set(imported)
+    assert not without & set(imported)

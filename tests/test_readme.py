@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from predictor.config import Config
-from predictor.store.connection import check_url
+from predictor.store.url import check_url
 from tests.command import running
 from tests.contract import contract
 from tests.processes import BIN, ROOT, UNMEASURED, Processes, eventually, free_port

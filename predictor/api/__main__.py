@@ -24,6 +24,7 @@ def _serve(drain: int, fds: list[int]) -> None:
         "predictor.main:app",
         http="predictor.api.protocol:Protocol",
         server_header=False,
+        ws="none",
         timeout_graceful_shutdown=drain,
     )
     config.load_app()  # here: an error of the configuration ends the process in order

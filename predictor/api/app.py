@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import importlib
 import os
 import resource
 from collections.abc import AsyncIterator
@@ -77,6 +78,8 @@ def create_app(config: Config) -> FastAPI:
     """The api as `config` says, its model loaded. Raises ConfigError."""
     model = configured_model(config)
     store, allowed = Predictions(config), Allowed.parse(config.webhook_allow)
+    if config.signing_secrets:
+        importlib.import_module("predictor.webhooks.target")  # now, not amid a request
     app = FastAPIOffline(
         title="Predictor",
         version=__version__,

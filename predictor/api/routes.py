@@ -15,7 +15,6 @@ from predictor.api.responses import described, raises
 from predictor.api.state import app_state
 from predictor.model.signature import Signature
 from predictor.prediction import Job, Json, Output, Prediction, State, Webhook
-from predictor.webhooks.target import check_target
 
 _UNKNOWN = raises(errors.UnknownPrediction, errors.StoreUnavailable)
 _FAILURES = errors.PredictionError.__subclasses__()
@@ -62,6 +61,8 @@ async def _queue(request: Request, value: Json, options: headers.PredictHeaders)
         if not state["config"].signing_secrets:
             message = "Webhook-Url is refused: PREDICTOR_WEBHOOK_SECRETS is not set here."
             raise errors.WebhookRefused(message)
+        from predictor.webhooks.target import check_target  # with httpx, which `app` may not need
+
         webhook = await check_target(webhook, state["allowed"])
     digests = _digests(key, value, webhook or "") if key else ()
     job = Job(value, options.cancel_after, webhook, *digests)

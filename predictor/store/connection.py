@@ -1,9 +1,7 @@
-"""Connections to the store from its URL, and what a server must be like to keep predictions."""
+"""Connections to the store, and what a server must be like to keep predictions."""
 
 import asyncio
-import contextlib
-from typing import Any, NamedTuple, cast
-from urllib.parse import SplitResult, unquote, urlsplit
+from typing import Any, cast
 
 import redis
 from redis.asyncio import BlockingConnectionPool, Connection, ConnectionPool, Redis, SSLConnection
@@ -13,18 +11,11 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from predictor.errors import ConfigError, UnsuitableStore
+from predictor.store.url import check_url
 
 #: Sentinels have neither databases nor, as a rule, passwords.
 _NO_LOGIN: dict[str, Any] = {"db": 0, "username": None, "password": None}
 _SLICE = 2**16  # bytes that are sent before it is seen whether the store takes them
-
-
-class Sentinels(NamedTuple):
-    """A primary that Sentinels know by its name."""
-
-    hosts: list[tuple[str, int]]
-    name: str
-    options: dict[str, Any]  # database, user and password of the primary, as redis-py calls them
 
 
 def connect(
@@ -53,31 +44,6 @@ def connect(
     except (TypeError, ValueError) as error:
         raise ConfigError(f"PREDICTOR_REDIS_URL: {error}") from None
     return Redis(connection_pool=pool)
-
-
-def check_url(url: str) -> Sentinels | None:
-    """The service that `url` names, if it does. Raises ConfigError for what is no store's."""
-    with contextlib.suppress(ValueError):
-        parts = urlsplit(url)
-        if parts.scheme == "redis+sentinel":
-            return _sentinels(parts)
-        is_host = parts.scheme in {"redis", "rediss"} and parts.hostname and parts.port != 0
-        if is_host or (parts.scheme == "unix" and parts.path):
-            return None
-    raise ConfigError(
-        "PREDICTOR_REDIS_URL: must look like redis://[user:password@]host[:port][/database], "
-        "rediss://…, unix:///path/to/socket or redis+sentinel://host:port,host:port/service"
-    )
-
-
-def _sentinels(url: SplitResult) -> Sentinels:
-    name, _, database = url.path.strip("/").partition("/")
-    login = {"username": url.username, "password": url.password}
-    options = {"db": int(database or 0)} | {key: unquote(v) for key, v in login.items() if v}
-    each = [urlsplit(f"//{host}") for host in url.netloc.rpartition("@")[2].split(",")]
-    if not name or not all(host.hostname and host.port != 0 for host in each):
-        raise ValueError("a host and a service must be named")
-    return Sentinels([(str(host.hostname), host.port or 26379) for host in each], name, options)
 
 
 def _watched(kind: type[AbstractConnection], silence: float | None) -> type[AbstractConnection]:

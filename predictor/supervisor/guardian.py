@@ -4,7 +4,6 @@ It reads process groups from standard input: "+123" to watch, "=123" to watch an
 store), "-123" to forget. When the input ends, it ends the groups that are left.
 """
 
-import asyncio
 import contextlib
 import os
 import signal
@@ -27,6 +26,8 @@ class Guardian:
 
     async def run(self) -> None:
         """Keep a guardian running until `close`."""
+        import asyncio  # not at the top: the guardian itself does without it
+
         command = (sys.executable, "-m", "predictor.supervisor.guardian")
         fds = [self._lock.fileno()] if self._lock else []
         while True:

