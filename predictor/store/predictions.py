@@ -1,8 +1,8 @@
 """The api's side of the store: submit, read, cancel, erase. Fails within two silent seconds."""
 
-import asyncio
 import contextlib
 import math
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -28,8 +28,7 @@ _LONGEST, _DECAY = 3600.0, 60.0
 _HEAD: Final = 65536
 #: Events that are read at once: a client that does not take them holds them in memory.
 MOST_EVENTS: Final = 10
-#: Connections of one process, and how many of them may look: clients that wait look all at once.
-_CONNECTIONS, _LOOKING = 64, 8
+_CONNECTIONS = 64  # of one process; others wait
 
 
 class Submitted(NamedTuple):
@@ -58,7 +57,6 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
         self._result_ttl = round(1000 * config.result_ttl)
         self._retry = StoreRetry(self._redis)
         self._scripts = AsyncScripts(self._redis)
-        self._looking = asyncio.Semaphore(_LOOKING)
 
     async def __aexit__(self, *_: object) -> None:
         await self._redis.aclose(close_connection_pool=True)
@@ -90,9 +88,13 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
         is_replay = outcome == b"replayed"
         return Submitted(PredictionId(known_id.decode()), is_replay, throughput.until_end(place))
 
-    async def read(self, id_: PredictionId, *, at_most: int = 0) -> Prediction:
-        """The prediction as it is now; of a result, at most so many bytes are read (0: all)."""
-        match reply := await self._run("read", id_, at_most):
+    async def read(self, id_: PredictionId, *, at_most: int = sys.maxsize) -> Prediction:
+        """The prediction as it is now; of a result, at most so many bytes are read."""
+        reply = await self._run("read", id_, _HEAD)
+        match reply:
+            case [b"done", _, bytes(data), size] if len(data) < size <= at_most:
+                reply = await self._run("read", id_, 0, is_large=True)
+        match reply:
             case None:
                 raise errors.UnknownPrediction
             case [b"done", progress, bytes(data), size]:
@@ -102,14 +104,12 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
 
     async def look(self, id_: PredictionId) -> Prediction:
         """As `read`, but without the output of one that succeeded, if that is large."""
-        with self._confirmed():
-            async with asyncio.timeout(2 * _SILENCE), self._looking:
-                return await self.read(id_, at_most=_HEAD)
+        return await self.read(id_, at_most=_HEAD)
 
     async def events(self, id_: PredictionId, after: str) -> list[Event]:
         """The events of a prediction after the event `after`; MOST_EVENTS at most."""
         first = int(after or 0)
-        found = await self._run("events", id_, first, MOST_EVENTS)
+        found = await self._run("events", id_, first, MOST_EVENTS, is_large=True)
         decoded = (wire.decode_event(*each) for each in enumerate(found, first + 1))
         return [event for event in decoded if event]
 
@@ -180,9 +180,9 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
                 await self.cancel(id_)
         raise errors.StoreUnavailable(f"Only {replicas} of {wanted} replicas confirmed; try again.")
 
-    async def _run(self, name: str, *args: Any) -> Any:
+    async def _run(self, name: str, *args: Any, is_large: bool = False) -> Any:
         with self._confirmed():
-            return await self._scripts.run(name, *args)
+            return await self._scripts.run(name, *args, is_large=is_large)
 
     @contextlib.contextmanager
     def _confirmed(self) -> Iterator[None]:

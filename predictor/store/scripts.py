@@ -18,6 +18,10 @@ from predictor.store import keys
 _PARTS = ("basics", "clock", "deadline", "events", "settle", "suspects")
 _UNRUN = {kind.code.upper(): kind for kind in (errors.Canceled, errors.Expired, errors.TimedOut)}
 _FUNCTION = re.compile(r"^local (function (\w+)\(.*?^end)$", re.MULTILINE | re.DOTALL)
+#: Calls in one pipeline, and pipelines at a time. With more, api, store and worker would take turns
+#: with whole crowds of predictions, instead of working at the same time.
+_AT_ONCE, _PIPELINES = 16, 2
+_LARGE = 65536  # bytes
 _WORD = re.compile(r"\w+")
 
 
@@ -42,14 +46,17 @@ class Scripts:
 
 
 class AsyncScripts(Scripts):
-    """The scripts, run by an asyncio client. Calls of one turn of the loop share a pipeline."""
+    """The scripts, run by an asyncio client. Calls that come together share a pipeline."""
 
     def __init__(self, client: Any, *, allow_oom: bool = False) -> None:
         super().__init__(client, allow_oom=allow_oom)
         self._calls: list[_Call] = []
         self._pipelines: set[asyncio.Task[None]] = set()
 
-    async def run(self, name: str, *args: Any) -> Any:
+    async def run(self, name: str, *args: Any, is_large: bool = False) -> Any:
+        """`is_large`: the reply may be, as arguments may: others need not wait for either."""
+        if is_large or sum(len(each) for each in args if isinstance(each, bytes)) > _LARGE:
+            return await self._script(name)(args=args)
         loop = asyncio.get_running_loop()
         if not self._calls:
             loop.call_soon(self._send)
@@ -61,10 +68,15 @@ class AsyncScripts(Scripts):
             return await call.script(args=args)  # which loads it
 
     def _send(self) -> None:
-        calls, self._calls = self._calls, []
-        task = asyncio.create_task(self._execute(calls))
-        self._pipelines.add(task)
-        task.add_done_callback(self._pipelines.discard)
+        while self._calls and len(self._pipelines) < _PIPELINES:
+            calls, self._calls = self._calls[:_AT_ONCE], self._calls[_AT_ONCE:]
+            task = asyncio.create_task(self._execute(calls))
+            self._pipelines.add(task)
+            task.add_done_callback(self._sent)
+
+    def _sent(self, task: asyncio.Task[None]) -> None:
+        self._pipelines.discard(task)
+        self._send()
 
     async def _execute(self, calls: "list[_Call]") -> None:
         try:
@@ -72,7 +84,8 @@ class AsyncScripts(Scripts):
                 for call in calls:
                     pipe.evalsha(call.script.sha, 0, *call.args)
                 replies = await pipe.execute(raise_on_error=False)
-        except Exception as error:
+        except Exception as error:  # those that wait have waited as long
+            calls, self._calls = calls + self._calls, []
             replies = [error] * len(calls)
         for call, reply in zip(calls, replies, strict=True):
             if call.reply.done():

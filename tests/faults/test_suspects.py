@@ -120,8 +120,8 @@ def test_a_worker_whose_heartbeat_dies_gets_another(farm: Farm) -> None:
 def test_a_heartbeat_whose_keys_are_overwritten_goes_on(farm: Farm) -> None:
     """Of a worker that is full, and so does not mend them itself."""
     client: Any = farm.store.client
-    worker = farm.worker(lease=0.6, concurrency=1)
-    other = farm.worker(lease=0.6, concurrency=1)
+    worker = farm.worker(lease=1, concurrency=1)
+    other = farm.worker(lease=1, concurrency=1)
     ids = farm.submit(2, 2)
     farm.until_running(2)
     for name in client.scan_iter("predictor:held:*"):

@@ -171,7 +171,7 @@ class _Scripts(scripts.Scripts):
         self._server = server
         self._is_awaited = is_awaited
 
-    def run(self, name: str, *args: Any) -> Any:
+    def run(self, name: str, *args: Any, is_large: bool = False) -> Any:
         return self._run(name, args) if self._is_awaited else self._server.call(name, args)
 
     async def _run(self, name: str, args: Sequence[Any]) -> Any:
