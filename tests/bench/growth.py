@@ -12,7 +12,7 @@ from predictor.prediction import Job, Json, new_id
 from predictor.store import wire
 from predictor.store.scripts import script
 from tests.bench import load
-from tests.bench.systems import PREDICTOR, running
+from tests.bench.systems import PREDICTOR, System, running
 from tests.bench.work import measured
 
 _SAMPLES = 300
@@ -29,6 +29,13 @@ def measure(seconds: float, most_queued: int) -> None:
         with running(replace(PREDICTOR, workers=workers), seconds=0.05) as it:
             found = measured(it, load.waiting, 64 * workers, seconds)
         print(f"| {workers} | {found['rate']:,.0f} | {found['cpu']:.2f} |", flush=True)
+    print("\n| api processes | sync per s | CPU ms |\n|---|---|---|")
+    for processes in (1, 2, 4):
+        system = _with(PREDICTOR_API_PROCESSES=str(processes), PREDICTOR_LOG_LEVEL="warning")
+        system = replace(system, front=("predictor", "--port", "{port}"), worker=())
+        with running(system) as it:
+            found = measured(it, load.synchronous, 64, seconds)
+        print(f"| {processes} | {found['rate']:,.0f} | {found['cpu']:.3f} |", flush=True)
     print("\n| input | sync p50 ms | async, waiting: p50 ms |\n|---|---|---|")
     with running(PREDICTOR) as it:
         for size in (10, 1000, 100_000, 1_000_000):
@@ -37,10 +44,14 @@ def measure(seconds: float, most_queued: int) -> None:
             queued = measured(it, load.waiting, 1, seconds / 2, text)["p50"]
             print(f"| {size:,} B | {sync:.2f} | {queued:.2f} |", flush=True)
     print("\n| connections | sync per s | p99 ms |\n|---|---|---|")
-    with running(PREDICTOR, with_worker=False) as it:
+    with running(_with(PREDICTOR_CONCURRENCY="1000"), with_worker=False) as it:
         for clients in (1, 10, 100, 1000):
             found = measured(it, load.synchronous, clients, seconds)
             print(f"| {clients:,} | {found['rate']:,.0f} | {found['p99']:.1f} |", flush=True)
+
+
+def _with(**environment: str) -> System:
+    return replace(PREDICTOR, environment=PREDICTOR.environment | environment)
 
 
 def _queue(count: int) -> str:
