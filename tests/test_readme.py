@@ -28,6 +28,7 @@ NOT_RUN = {
     "uv init": "`uv add` needs a package registry",
     "uv run --with": "installs packages; tests/test_real_models.py serves the same models",
     "export PREDICTOR_REDIS_URL=redis://localhost:6379 PREDICTOR_MODEL": "needs GPUs",
+    "uv run --group bench": "takes ten minutes; test_bench.py runs what needs no peers",
     "docker compose": "needs a container engine; checked below",
     "docker build": "needs a container engine; checked below",
     "FROM": "needs a container engine; checked below",

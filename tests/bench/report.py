@@ -1,6 +1,7 @@
 """The tables, in Markdown, and how far each figure is to be trusted."""
 
 from importlib.metadata import version
+from importlib.util import find_spec
 
 from tests.bench.work import (
     ALONE,
@@ -53,7 +54,8 @@ def table(results: Results) -> str:
         ("Predictor alone", QUEUED, _ALONE),
     ]
     packages = ("fastapi", "uvicorn", "redis", "arq", "saq", "taskiq", "taskiq-redis", "mosec")
-    parts = [", ".join(f"{name} {version(name)}" for name in packages)]
+    installed = [name for name in packages if find_spec(name.replace("-", "_"))]
+    parts = [", ".join(f"{name} {version(name)}" for name in installed)]
     for title, work, columns in tables:
         rows = [[title, *(heading for _, _, heading, _ in columns)], ["---"] * (len(columns) + 1)]
         rows += [
