@@ -2,14 +2,18 @@
 
 import asyncio
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from statistics import median
 from typing import Any
 
+import uvloop
+
 from predictor.config import Config
 from predictor.prediction import Job, Json, new_id
 from predictor.store import wire
+from predictor.store.claims import Claims
+from predictor.store.connection import connect
+from predictor.store.retry import StoreRetry
 from predictor.store.scripts import script
 from tests.bench import load
 from tests.bench.systems import PREDICTOR, System, running
@@ -59,8 +63,7 @@ def _queue(count: int) -> str:
     with running(PREDICTOR, with_worker=False) as it:
         _fill(it.redis, count)
         submits, reads = asyncio.run(_ask(it.port))
-        claim = it.redis.register_script(script("claim"))
-        claims = [_timed(lambda: claim(args=_claim_arguments())) for _ in range(_SAMPLES)]
+        claims = uvloop.run(_claim(it.store))
     cells = (1000 * median(each) for each in (submits, reads, claims))
     return f"| {count:,} | {' | '.join(f'{cell:.3f}' for cell in cells)} |"
 
@@ -80,6 +83,20 @@ async def _ask(port: int) -> tuple[list[float], list[float]]:
     return submits, reads
 
 
+async def _claim(store: str) -> list[float]:
+    """Of one prediction each, as a worker does it."""
+    retry = StoreRetry(connect(store, silence=5, socket_connect_timeout=1))
+    claims = Claims(Config(redis_url=store), retry, "bench", slots=lambda: len(claims.held) + 1)
+    await claims.open()
+    seconds = list[float]()
+    for _ in range(_SAMPLES):
+        began = time.perf_counter()
+        assert len(await claims._claim_due()) == 1
+        seconds.append(time.perf_counter() - began)
+    await retry.redis.aclose(close_connection_pool=True)
+    return seconds
+
+
 def _fill(redis: Any, count: int) -> None:
     config = Config()
     job = wire.encode_job(Job(Json(b'"%b"' % (b"x" * 100))), round(time.time() * 1000))
@@ -90,13 +107,3 @@ def _fill(redis: Any, count: int) -> None:
             for _ in range(min(1000, count - start)):
                 pipe.evalsha(submit, 0, new_id(), job, "", life, 0, "", "", "", 3_600_000)
             pipe.execute()
-
-
-def _claim_arguments() -> list[Any]:
-    return ["bench", 10_000, 1, 8 * 2**20, 3, 0, 0, 0, 0, 0]
-
-
-def _timed(call: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    call()
-    return time.perf_counter() - began
