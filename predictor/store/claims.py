@@ -223,7 +223,7 @@ class Claims:
         args: list[Any] = [self.worker, round(1000 * config.lease), free, _CLAIM_BYTES]
         args += [config.max_tries, len(self.held), int(self._is_quarantined), expected_ms]
         args += [int(quiet > config.lease / 2), int(is_repeat)]
-        reply: list[Any] = await self.scripts.run("claim", *args)
+        reply: list[Any] = await self.scripts.run("claim", *args, is_large=True)
         took = time.monotonic() - began
         self._last_count, self._last_claim = len(reply) - 3, began
         self.retry.recovered()

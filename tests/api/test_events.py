@@ -100,6 +100,19 @@ def test_an_unknown_id_is_no_empty_stream(talks: Api, id_: str) -> None:
     assert answer.text == '{"error":"Prediction ID not found."}'
 
 
+@pytest.mark.parametrize("after", ["2", "2147483648", "4294967295", "999999999999999"])
+def test_nothing_is_after_any_later_event(talks: Api, api: Api, after: str) -> None:
+    """Of a prediction whose events are kept, and of one whose state tells them."""
+    talked, canceled = talks.submit("1"), api.submit("x")
+    assert talks.read(talked, wait=10).status_code == 200
+    api.client.post(f"/predict/{canceled}/cancel")
+    last = {"Last-Event-ID": after}
+    answer = api.client.get(f"/predict/{canceled}/events", headers=last)
+    assert answer.status_code == 204, answer.text
+    answer = talks.client.get(f"/predict/{talked}/events", headers=last)
+    assert answer.status_code == (200 if after == "2" else 204), answer.text
+
+
 def test_an_invalid_last_event_id_is_rejected(talks: Api) -> None:
     id_ = talks.submit("0")
     for value in ("-1", "1e308", "x" * 10_000):

@@ -219,8 +219,8 @@ async def test_what_is_given_back_can_be_claimed_anew_at_once(
     again: list[Claim] = []
     run = claims.scripts.run
 
-    async def answered_late(name: str, *args: Any) -> Any:
-        reply = await run(name, *args)
+    async def answered_late(name: str, *args: Any, **options: Any) -> Any:
+        reply = await run(name, *args, **options)
         if name == "requeue":
             again.extend(await claims._claim_due())
         return reply
