@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 _FORK = multiprocessing.get_context("fork")
@@ -19,19 +20,26 @@ def _pool() -> object:
         return pool.map(abs, range(-4, 0))
 
 
+def _exit_code(process: BaseProcess) -> int | None:
+    process.join(5)
+    for _ in range(100):  # None for a moment, where another thread's `start` has just reaped it
+        if process.exitcode is not None:
+            break
+        time.sleep(0.01)
+    return process.exitcode
+
+
 def _terminate() -> object:
     process = _FORK.Process(target=time.sleep, args=(60,))
     process.start()
     process.terminate()
-    process.join(5)
-    return process.exitcode
+    return _exit_code(process)
 
 
 def _exit() -> object:
     process = _FORK.Process(target=sys.exit, args=(3,))
     process.start()
-    process.join(5)
-    return process.exitcode
+    return _exit_code(process)
 
 
 def _fork() -> object:
