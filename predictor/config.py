@@ -6,6 +6,7 @@ import contextlib
 import difflib
 import inspect
 import itertools
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,6 +18,9 @@ from predictor.errors import ConfigError
 PREFIX = "PREDICTOR_"
 
 _Seconds = Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)]
+_KEY_NAME, _API_KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}"), re.compile(r"[A-Za-z0-9._~+/=-]{16,255}")
+#: What PREDICTOR_PUBLIC can open to requests without a key.
+PUBLIC = frozenset({"docs", "metrics"})
 _UpToADay = Annotated[float, Field(ge=0, le=86400, allow_inf_nan=False)]
 
 
@@ -37,6 +41,25 @@ def _signing_secrets(secrets: str) -> str:
             'make one with: echo "whsec_$(openssl rand -base64 32)"'
         )
     return secrets
+
+
+def _api_keys(keys: str) -> str:
+    for entry in entries(keys):
+        name, _, key = entry.partition(":")
+        is_digest = re.fullmatch(r"sha256:[0-9a-f]{64}", key)
+        if not _KEY_NAME.fullmatch(name) or not (is_digest or _API_KEY.fullmatch(key)):
+            raise ValueError(
+                "must be name:key or name:sha256:digest, comma-separated; a name is 1 to 64 of "
+                "A-Z a-z 0-9 _ . -, a key 16 to 255 of A-Z a-z 0-9 - . _ ~ + / =; make one with: "
+                "openssl rand -hex 32"
+            )
+    return keys
+
+
+def _public(parts: str) -> str:
+    if unknown := set(entries(parts)) - PUBLIC:
+        raise ValueError(f"must be of {', '.join(sorted(PUBLIC))}, not {min(unknown)[:40]!r}")
+    return parts
 
 
 class Config(settings.BaseSettings):
@@ -106,10 +129,25 @@ class Config(settings.BaseSettings):
     webhook_allow: str = ""
     """Hosts and networks that webhooks may call by plain http or at private addresses,
     comma-separated."""
+    api_keys: Annotated[str, AfterValidator(_api_keys)] = Field("", repr=False)
+    """Keys of the API, name:key or name:sha256:digest, comma-separated. Unset: it needs none."""
+    public: Annotated[str, AfterValidator(_public)] = ""
+    """What needs no key though there are keys, comma-separated: docs, metrics."""
+    rate: float = Field(0, ge=0, le=10**6, allow_inf_nan=False)
+    """Predictions a second that a name may request; beyond, 429; 0: any number."""
+    burst: int = Field(10, ge=1, le=10**6)
+    """Predictions that a name may request at once before PREDICTOR_RATE counts."""
+    open: int = Field(0, ge=0)
+    """Predictions of a name that may be queued or running at a time; beyond, 429; 0: any number."""
+    cors_origins: str = ""
+    """Origins whose pages may call the API, https://…, comma-separated, or *. Unset: none."""
+    allowed_hosts: str = ""
+    """Values of the header Host that are served, comma-separated; *.example.com: of a domain.
+    Unset: any."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe level that is logged: debug, info, warning or error."""
-    log_format: Literal["console", "json"] = "console"
-    """console, or json: one object a line."""
+    log_format: Literal["auto", "console", "json"] = "auto"
+    """console, json: one object a line, or auto: console on a terminal, else json."""
 
     def __init__(self, **values: Any) -> None:
         if ConfigError.__doc__ is None:

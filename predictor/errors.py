@@ -77,6 +77,14 @@ class WebhookRefused(RequestError):
     """Webhook-Url cannot be called, or must not be."""
 
 
+class Unauthorized(RequestError, status=401):
+    """Send a key of this API, with the header Authorization: Bearer."""
+
+
+class Forbidden(RequestError, status=403):
+    """This key must not be used for that."""
+
+
 class ClientDisconnected(PredictorError, status=499):
     """The client left before the response."""
 

@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from hashlib import sha256
 from typing import Any, NewType
 
 from pydantic_core import from_json, to_json
@@ -30,9 +31,14 @@ def splice(**members: Json) -> Json:
     return Json(b"".join([b"{", parts[0][1:], *parts[1:], b"}"]))  # large ones are copied once
 
 
-def new_id() -> PredictionId:
-    """An unguessable id: 128 random bits, 32 characters."""
-    return PredictionId(os.urandom(16).hex())
+def owner_of(name: str) -> str:
+    """What the ids of a name's predictions begin with; empty without a name."""
+    return f"{sha256(name.encode()).hexdigest()[:8]}_" if name else ""
+
+
+def new_id(owner: str = "") -> PredictionId:
+    """An unguessable id: its owner, and 128 random bits in 32 characters."""
+    return PredictionId(owner + os.urandom(16).hex())
 
 
 def parse_id(text: str, error: type[Exception] = errors.UnknownPrediction) -> PredictionId:

@@ -35,9 +35,9 @@ def test_modules_and_the_package_stay_small() -> None:
     lines = {path: path.read_text().count("\n") for path in MODULES}
     assert not [path for path, count in lines.items() if count > 400]
     names = {path.name for path in (ROOT / "predictor").iterdir()} - {"__pycache__"}
-    assert len(names) <= 14
+    assert len(names) <= 16
     scripts = (ROOT / "predictor").rglob("*.lua")
-    assert sum(lines.values()) + sum(path.read_text().count("\n") for path in scripts) <= 8087
+    assert sum(lines.values()) + sum(path.read_text().count("\n") for path in scripts) <= 8937
 
 
 @pytest.mark.parametrize("kind", _subclasses(errors.PredictorError))
