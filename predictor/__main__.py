@@ -42,11 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    settings = _settings(*Config.model_fields)
+    public = [name for name, field in Config.model_fields.items() if field.repr]
+    settings = _settings(*public)  # everybody on this machine can read options
     parser = argparse.ArgumentParser(
         prog="predictor",
         description=f"{_SERVE}. With a command other than serve: call an API.",
-        epilog="Every option is an environment variable, too; .env is read.",
+        epilog="Every option is an environment variable, too; secrets are only that. .env is read.",
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=28),
         parents=[settings],
     )

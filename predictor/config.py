@@ -129,6 +129,8 @@ class Config(settings.BaseSettings):
     webhook_allow: str = ""
     """Hosts and networks that webhooks may call by plain http or at private addresses,
     comma-separated."""
+    api_key: str = Field("", repr=False, pattern=r"^[A-Za-z0-9._~+/=-]*$")
+    """Key that the client commands send."""
     api_keys: Annotated[str, AfterValidator(_api_keys)] = Field("", repr=False)
     """Keys of the API, name:key or name:sha256:digest, comma-separated. Unset: it needs none."""
     public: Annotated[str, AfterValidator(_public)] = ""

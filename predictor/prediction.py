@@ -41,9 +41,11 @@ def new_id(owner: str = "") -> PredictionId:
     return PredictionId(owner + os.urandom(16).hex())
 
 
-def parse_id(text: str, error: type[Exception] = errors.UnknownPrediction) -> PredictionId:
-    """`text`, which can be an id: 1 to 64 of A-Z a-z 0-9 _ -. Raises `error`."""
-    if not _ID.fullmatch(text):
+def parse_id(
+    text: str, owner: str = "", error: type[Exception] = errors.UnknownPrediction
+) -> PredictionId:
+    """`text`, which can be an id of `owner`: 1 to 64 of A-Z a-z 0-9 _ -. Raises `error`."""
+    if not (text.startswith(owner) and _ID.fullmatch(text)):
         raise error
     return PredictionId(text)
 

@@ -4,13 +4,14 @@ import asyncio
 import contextlib
 import contextvars
 import functools
+import ipaddress
 import logging
 import os
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from queue import SimpleQueue
 from types import FrameType
 from typing import Any, TypeVar
@@ -24,6 +25,7 @@ T = TypeVar("T")
 IdleThreads = list[SimpleQueue[Callable[[], None]]]
 _FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+UNPROTECTED = "PREDICTOR_API_KEYS is not set: whoever can reach %s can make and read predictions"
 
 
 def _is_logged(record: logging.LogRecord) -> bool:
@@ -106,6 +108,12 @@ def notify_ready() -> None:
         path = "\0" + address[1:] if address.startswith("@") else address
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as to, contextlib.suppress(OSError):
             to.sendto(f"READY=1\nMAINPID={os.getpid()}".encode(), path)
+
+
+def beyond_loopback(names: Iterable[Any]) -> str:
+    """Those of these sockets' addresses that other machines may reach; empty: none."""
+    hosts = dict.fromkeys(name[0].partition("%")[0] for name in names if isinstance(name, tuple))
+    return ", ".join(host for host in hosts if not ipaddress.ip_address(host).is_loopback)
 
 
 def on_stop(call: Callable[[], object], *, instead: bool = False) -> None:

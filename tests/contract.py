@@ -14,11 +14,11 @@ from predictor.config import Config
 #: Headers of HTTP itself, and of every response.
 _COMMON = {
     *("allow", "connection", "content-length", "content-type", "date", "server"),
-    *("transfer-encoding", "x-accel-buffering", "x-request-id"),
+    *("transfer-encoding", "www-authenticate", "x-accel-buffering", "x-request-id"),
 }
 
 #: Errors that any path may have.
-_ANYWHERE = {404, 405, 500}
+_ANYWHERE = {401, 403, 404, 405, 500}
 
 
 class Contract:

@@ -167,6 +167,9 @@ def test_help_names_every_option_and_its_variable(command: Processes) -> None:
     about = descriptions()
     assert about.keys() == Config.model_fields.keys()
     for name, text in about.items():
+        if not Config.model_fields[name].repr:
+            assert f"  {_option(name)} " not in options, "a secret: others can read options"
+            continue
         line = next(line for line in options.splitlines() if f"  {_option(name)} " in line)
         assert f"PREDICTOR_{name.upper()}" in line
         assert " ".join(text.split()).split(".", maxsplit=1)[0] in line

@@ -9,16 +9,18 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Security
+from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
-from starlette.middleware import Middleware
 
 from predictor import __version__
 from predictor.api import routes
 from predictor.api.concurrency import Slots
 from predictor.api.headers import RequestId
+from predictor.api.keys import Keys
 from predictor.api.responses import EXCEPTION_HANDLERS
 from predictor.api.schemas import Error
+from predictor.api.shell import Authenticate, warn_if_exposed
 from predictor.api.state import AppState
 from predictor.config import Config
 from predictor.model.loading import configured_model, start_model
@@ -50,7 +52,7 @@ async def _start(path: str, model: Model) -> None:
 
 @asynccontextmanager
 async def _lifespan(
-    config: Config, model: Model, store: Predictions, allowed: Allowed, _: FastAPI
+    config: Config, model: Model, store: Predictions, allowed: Allowed, keys: Keys, _: FastAPI
 ) -> AsyncIterator[AppState]:
     gc.freeze()  # what is loaded stays: a collection amid a large body would look through it
     with suppress(ValueError, OSError):  # each connection is a file
@@ -58,6 +60,7 @@ async def _lifespan(
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     async with store, Changes(config.store_url) as changes:
         start = asyncio.create_task(_start(config.model, model)) if config.sync == "api" else None
+        warning = None if config.api_keys else asyncio.create_task(warn_if_exposed())
         await asyncio.sleep(0)  # what needs no time is ready before the first request
         # The server waits for open requests; those that wait for a prediction would delay it.
         on_stop(partial(asyncio.get_running_loop().call_soon_threadsafe, changes.close))
@@ -68,7 +71,11 @@ async def _lifespan(
             predictions=store,
             changes=changes,
             allowed=allowed,
+            keys=keys,
+            owner="",
         )
+        if warning:
+            warning.cancel()
         if start:
             start.cancel()
             await model.close()
@@ -78,6 +85,9 @@ def create_app(config: Config) -> FastAPI:
     """The api as `config` says, its model loaded. Raises ConfigError."""
     model = configured_model(config)
     store, allowed = Predictions(config), Allowed.parse(config.webhook_allow)
+    keys = Keys(config.api_keys)
+    scheme = HTTPBearer(auto_error=False, description="A key of PREDICTOR_API_KEYS.")
+    secured = [Security(scheme)] if config.api_keys else []  # documents it; Authenticate does it
     if config.signing_secrets:
         importlib.import_module("predictor.webhooks.target")  # now, not amid a request
     app = FastAPIOffline(
@@ -87,14 +97,17 @@ def create_app(config: Config) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         telemetry={"tracing": False, "metrics": False, "logs": False},
-        lifespan=partial(_lifespan, config, model, store, allowed),
-        middleware=[Middleware(RequestId)],
+        lifespan=partial(_lifespan, config, model, store, allowed, keys),
         exception_handlers=EXCEPTION_HANDLERS,
         generate_unique_id_function=lambda route: route.name,
         responses={"default": {"description": "Any other error.", "model": Error}},
     )
-    routes.add_predict(app, model.signature)
+    routes.add_predict(app, model.signature, secured)
     app.router.routes.reverse()  # before those of the documentation: the first that matches serves
-    app.include_router(routes.predictions)
+    app.include_router(routes.predictions, dependencies=secured)
     app.include_router(routes.health)
+    inner = app.build_middleware_stack()
+    if config.api_keys:
+        inner = Authenticate(inner, keys, config.public)
+    app.middleware_stack = RequestId(inner)  # around the handler of bugs, too
     return app

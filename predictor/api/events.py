@@ -27,7 +27,7 @@ async def submit(
     state: AppState, job: Job, *, is_awaited: bool
 ) -> tuple[Submitted, Expected | None]:
     """Submit a prediction; `is_awaited`: `wait_for_end` gets what this returns for it."""
-    store, changes, id_ = state["predictions"], state["changes"], new_id()
+    store, changes, id_ = state["predictions"], state["changes"], new_id(state["owner"])
     if not is_awaited:
         return await store.submit(id_, job), None
     ended = changes.expect(id_)

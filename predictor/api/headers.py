@@ -66,11 +66,18 @@ IDEMPOTENCY_REPLAYED = Header(
 CONNECTION = Header("Connection", "`close`: the body was not read.", "^close$", lambda: "close")
 VARY = Header("Vary", "The result may be JSON, or bytes.", "^Accept$", lambda: "Accept")
 NO_SNIFF = Header("X-Content-Type-Options", "Of bytes.", "^nosniff$", lambda: "nosniff")
+AUTHENTICATE = Header("WWW-Authenticate", "The scheme.", "^Bearer$", lambda: "Bearer")
 NO_STORE = CACHE_CONTROL()
 STREAM = NO_STORE | {"X-Accel-Buffering": "no"}
 
 #: The headers of every response with a status.
-BY_STATUS = {404: [CACHE_CONTROL], 408: [CONNECTION], 413: [CONNECTION], 503: [RETRY_AFTER]}
+BY_STATUS = {
+    401: [AUTHENTICATE],
+    404: [CACHE_CONTROL],
+    408: [CONNECTION],
+    413: [CONNECTION],
+    503: [RETRY_AFTER],
+}
 
 
 class Preferences(NamedTuple):
@@ -202,7 +209,8 @@ class DirectRoute(APIRoute):
             return
         request = Request(scope, receive, send)
         options = self._options.read(request.headers)
-        ids = {name: parse_id(text) for name, text in request.path_params.items()}
+        owner = scope["state"]["owner"]
+        ids = {name: parse_id(text, owner) for name, text in request.path_params.items()}
         response = await self.endpoint(request, options=options, **ids)
         await response(scope, receive, send)
 

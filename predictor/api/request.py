@@ -3,11 +3,9 @@
 import asyncio
 import base64
 from collections.abc import Awaitable
-from functools import partial
 from typing import Annotated, Any, TypeVar
 
-from fastapi import Header, Path, Request
-from pydantic import AfterValidator
+from fastapi import Depends, Header, Path, Request
 from pydantic_core import from_json
 
 from predictor import errors
@@ -18,11 +16,20 @@ from predictor.prediction import Json, PredictionId, encode, parse_id
 T = TypeVar("T")
 Given = Annotated[T, Header()]
 
-_PATH = Path(description="The `prediction_id` of the 202 that accepted it.")
-_parse_webhook_id = partial(parse_id, error=errors.NoWebhook)
-#: What cannot be an id is refused without asking the store.
-PathId = Annotated[PredictionId, _PATH, AfterValidator(parse_id)]
-WebhookId = Annotated[PredictionId, _PATH, AfterValidator(_parse_webhook_id)]
+_Id = Annotated[str, Path(description="The `prediction_id` of the 202 that accepted it.")]
+
+
+async def _own_id(request: Request, prediction_id: _Id) -> PredictionId:
+    return parse_id(prediction_id, app_state(request)["owner"])
+
+
+async def _own_webhook_id(request: Request, prediction_id: _Id) -> PredictionId:
+    return parse_id(prediction_id, app_state(request)["owner"], errors.NoWebhook)
+
+
+#: What cannot be an id of the sender's is refused without asking the store.
+PathId = Annotated[PredictionId, Depends(_own_id)]
+WebhookId = Annotated[PredictionId, Depends(_own_webhook_id)]
 
 #: A body must arrive within so many seconds, and one more for each so many bytes of the limit.
 _SECONDS, _BYTES_PER_SECOND = 10.0, 1_000_000

@@ -1,9 +1,10 @@
 """The endpoints, and their responses as OpenAPI describes them."""
 
 from contextlib import suppress
+from dataclasses import replace
 from hashlib import sha256
 
-from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response, params
 from fastapi.sse import EventSourceResponse
 from pydantic_core import from_json, to_json
 
@@ -64,6 +65,8 @@ async def _queue(request: Request, value: Json, options: headers.PredictHeaders)
         from predictor.webhooks.target import check_target  # with httpx, which `app` may not need
 
         webhook = await check_target(webhook, state["allowed"])
+    if key and state["owner"]:
+        key = f"{state['owner']}\0{key}"  # of two names, the same key is not the same
     digests = _digests(key, value, webhook or "") if key else ()
     job = Job(value, options.cancel_after, webhook, *digests)
     seconds = options.wait(state["config"].timeout)
@@ -114,8 +117,11 @@ async def read_prediction(
 )
 async def read_status(request: Request, prediction_id: PathId, response: Response) -> Prediction:
     """The status of a prediction: 200 for every known one, failed or not."""
-    prediction = await app_state(request)["predictions"].look(prediction_id)
+    state = app_state(request)
+    prediction = await state["predictions"].look(prediction_id)
     response.headers.update(responses.progress(prediction))
+    if state["keys"].are_shared:  # the queue is everybody's
+        return replace(prediction, position=None, estimated_wait=None)
     return prediction
 
 
@@ -225,8 +231,8 @@ async def ready(request: Request) -> schemas.Health:
     return schemas.Health(status="ready")
 
 
-def add_predict(app: FastAPI, signature: Signature) -> None:
-    """Add the endpoints whose bodies depend on the model's types.
+def add_predict(app: FastAPI, signature: Signature, secured: list[params.Depends]) -> None:
+    """Add the endpoints whose bodies depend on the model's types, behind `secured`.
 
     To the application itself: an included router is matched twice.
     """
@@ -242,7 +248,7 @@ def add_predict(app: FastAPI, signature: Signature) -> None:
     app.post(
         "/predict",
         tags=["predictions"],
-        dependencies=[Depends(body)],
+        dependencies=[*secured, Depends(body)],
         openapi_extra={"requestBody": {"content": file}} if signature.takes.is_bytes else None,
         responses=described(200, output, *ended, *_ACCEPTED, content=_STREAM | files)
         | described(202, schemas.PredictionAccepted, *_ACCEPTED, headers.RETRY_AFTER)
@@ -255,6 +261,7 @@ def add_predict(app: FastAPI, signature: Signature) -> None:
     app.get(
         "/predict/{prediction_id}",
         tags=["predictions"],
+        dependencies=secured,
         responses=described(200, done, *ended, content=files)
         | described(202, schemas.PredictionPending, *_PENDING, headers.PREFERENCE_APPLIED)
         | _UNKNOWN

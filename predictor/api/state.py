@@ -5,6 +5,7 @@ from typing import TypedDict, cast
 from fastapi import Request
 
 from predictor.api.concurrency import Slots
+from predictor.api.keys import Keys
 from predictor.config import Config
 from predictor.model.model import Model
 from predictor.store.changes import Changes
@@ -19,6 +20,8 @@ class AppState(TypedDict):
     predictions: Predictions
     changes: Changes
     allowed: Allowed
+    keys: Keys
+    owner: str  # what the ids of the sender of this request begin with; empty without keys
 
 
 def app_state(request: Request) -> AppState:

@@ -43,7 +43,9 @@ async def run(
             if left <= 0:
                 raise errors.TimedOut
             seconds = min(state["config"].timeout, left)
-            live = Run(new_id(), time.time() + seconds, emit, state["config"].max_result)
+            live = Run(
+                new_id(state["owner"]), time.time() + seconds, emit, state["config"].max_result
+            )
             outcome = Output(value, await state["model"].run(value, seconds, live))
         finally:
             state["slots"].give_back(time.monotonic() - started)

@@ -46,7 +46,8 @@ class Client(contextlib.AbstractAsyncContextManager["Client"]):
         self._config, self._retry_for = config, retry_for
         self._failing_since: float | None = None
         self._url = str(config.url or config.local_url).rstrip("/")
-        self._http = httpx.AsyncClient(timeout=_TIMEOUT, limits=httpx.Limits())
+        key = {"Authorization": f"Bearer {config.api_key}"} if config.api_key else {}
+        self._http = httpx.AsyncClient(headers=key, timeout=_TIMEOUT, limits=httpx.Limits())
 
     async def __aexit__(self, *_: object) -> None:
         await self._http.aclose()
