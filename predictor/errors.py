@@ -85,6 +85,16 @@ class Forbidden(RequestError, status=403):
     """This key must not be used for that."""
 
 
+class TooManyRequests(RequestError, status=429):
+    """More was requested than one client may; try again later."""
+
+    def __init__(self, quota: str = "rate", *, retry_after: float = 1) -> None:
+        """`quota`: rate or open. `retry_after`: seconds until another try may succeed."""
+        limit = {"rate": "a second (PREDICTOR_RATE)", "open": "at a time (PREDICTOR_OPEN)"}[quota]
+        super().__init__(f"That is one prediction more than you may request {limit}; try later.")
+        self.quota, self.retry_after = quota, retry_after
+
+
 class ClientDisconnected(PredictorError, status=499):
     """The client left before the response."""
 

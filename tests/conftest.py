@@ -82,6 +82,7 @@ def redis_url(valkey: str) -> Iterator[str]:
         waiting = set(client.zrange("arq:queue", 0, -1))
         endless = {key for key in client.scan_iter() if client.ttl(key) == -1}
         shared = {b"arq:queue", b"predictor:leases", b"predictor:claimed", b"predictor:suspects"}
+        shared |= {b"predictor:open"}
         needed = shared if waiting else set()
         kept = ("arq:job:", "predictor:events:", "predictor:webhook:", "predictor:prediction:")
         needed |= {prefix.encode() + id_ for id_ in waiting for prefix in kept}

@@ -18,6 +18,7 @@ from predictor.api import routes
 from predictor.api.concurrency import Slots
 from predictor.api.headers import RequestId
 from predictor.api.keys import Keys
+from predictor.api.quotas import Quotas
 from predictor.api.responses import EXCEPTION_HANDLERS
 from predictor.api.schemas import Error
 from predictor.api.shell import Authenticate, warn_if_exposed
@@ -72,6 +73,7 @@ async def _lifespan(
             changes=changes,
             allowed=allowed,
             keys=keys,
+            quotas=Quotas(config, store) if config.rate or config.open else None,
             owner="",
         )
         if warning:

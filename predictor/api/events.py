@@ -28,12 +28,14 @@ async def submit(
 ) -> tuple[Submitted, Expected | None]:
     """Submit a prediction; `is_awaited`: `wait_for_end` gets what this returns for it."""
     store, changes, id_ = state["predictions"], state["changes"], new_id(state["owner"])
+    quotas = state["quotas"]
+    running = quotas.running(state["owner"]) if quotas else 0
     if not is_awaited:
-        return await store.submit(id_, job), None
+        return await store.submit(id_, job, running=running), None
     ended = changes.expect(id_)
     submitted = None
     try:
-        submitted = await store.submit(id_, job, changes.channel)
+        submitted = await store.submit(id_, job, changes.channel, running)
     finally:
         if not submitted or submitted.id != id_:
             ended.cancel()

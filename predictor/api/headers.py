@@ -67,6 +67,21 @@ CONNECTION = Header("Connection", "`close`: the body was not read.", "^close$", 
 VARY = Header("Vary", "The result may be JSON, or bytes.", "^Accept$", lambda: "Accept")
 NO_SNIFF = Header("X-Content-Type-Options", "Of bytes.", "^nosniff$", lambda: "nosniff")
 AUTHENTICATE = Header("WWW-Authenticate", "The scheme.", "^Bearer$", lambda: "Bearer")
+RATE_LIMIT_POLICY = Header(
+    "RateLimit-Policy",
+    "The quota that is used up: `q` predictions in `w` seconds, or, of `open`, at a time.",
+    '^"(rate|open)";q=',
+    lambda quota="rate", count=0, seconds=0: (
+        f'"{quota}";q={count};'
+        + (f"w={math.ceil(seconds)}" if seconds else 'qu="concurrent-requests"')
+    ),
+)
+RATE_LIMIT = Header(
+    "RateLimit",
+    "What is left of the quota, and the seconds until there is more.",
+    '^"(rate|open)";r=0',
+    lambda quota="rate", seconds=1: f'"{quota}";r=0;t={math.ceil(seconds)}',
+)
 NO_STORE = CACHE_CONTROL()
 STREAM = NO_STORE | {"X-Accel-Buffering": "no"}
 
@@ -76,6 +91,7 @@ BY_STATUS = {
     404: [CACHE_CONTROL],
     408: [CONNECTION],
     413: [CONNECTION],
+    429: [RETRY_AFTER, RATE_LIMIT_POLICY, RATE_LIMIT],
     503: [RETRY_AFTER],
 }
 

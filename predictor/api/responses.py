@@ -18,6 +18,7 @@ from predictor.api import headers as declared
 from predictor.api.headers import Header, Preferences
 from predictor.api.schemas import Error
 from predictor.api.state import app_state
+from predictor.config import Config
 from predictor.prediction import Json, Output, Prediction, State, encode, splice
 
 logger = logging.getLogger(__name__)
@@ -79,13 +80,24 @@ def error_response(status: int, message: str, headers: _AnyHeaders = None, **mor
     return json(to_json({"error": message} | more), status, headers)
 
 
-async def failed(_: Request, error: errors.PredictorError, headers: _AnyHeaders = None) -> Response:
+async def failed(
+    request: Request, error: errors.PredictorError, headers: _AnyHeaders = None
+) -> Response:
     """The response to a request that raised `error`."""
     if isinstance(error, errors.ModelFailed):
         logger.error("the model failed", exc_info=error)
-    if isinstance(error, errors.Overloaded):
+    if isinstance(error, errors.Overloaded | errors.TooManyRequests):
         headers = declared.RETRY_AFTER(error.retry_after)
+    if isinstance(error, errors.TooManyRequests):
+        headers = {**(headers or {}), **_quota(app_state(request)["config"], error)}
     return error_response(error.status, str(error), headers)
+
+
+def _quota(config: Config, error: errors.TooManyRequests) -> Headers:
+    is_rate = error.quota == "rate"
+    of = (config.burst, config.burst / config.rate) if is_rate else (config.open, 0)
+    policy = declared.RATE_LIMIT_POLICY(error.quota, *of)
+    return policy | declared.RATE_LIMIT(error.quota, error.retry_after)
 
 
 async def _http_exception(request: Request, error: HTTPException) -> Response:

@@ -6,6 +6,7 @@ from fastapi import Request
 
 from predictor.api.concurrency import Slots
 from predictor.api.keys import Keys
+from predictor.api.quotas import Quotas
 from predictor.config import Config
 from predictor.model.model import Model
 from predictor.store.changes import Changes
@@ -21,6 +22,7 @@ class AppState(TypedDict):
     changes: Changes
     allowed: Allowed
     keys: Keys
+    quotas: Quotas | None
     owner: str  # what the ids of the sender of this request begin with; empty without keys
 
 

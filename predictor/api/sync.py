@@ -31,24 +31,30 @@ async def run(
 ) -> Ended:
     """The outcome of a sync prediction, and its headers."""
     began = started = time.monotonic()
+    quotas, owner = state["quotas"], state["owner"]
     outcome: Outcome
     try:
         if not state["model"].is_ready:
             message = "The model is still loading; try again later, or with Async-Mode: true."
             raise errors.Overloaded(message)
-        await state["slots"].take()
-        started = time.monotonic()
+        if quotas:
+            await quotas.begin(owner)
         try:
-            left = (options.cancel_after or math.inf) - (started - began)
-            if left <= 0:
-                raise errors.TimedOut
-            seconds = min(state["config"].timeout, left)
-            live = Run(
-                new_id(state["owner"]), time.time() + seconds, emit, state["config"].max_result
-            )
-            outcome = Output(value, await state["model"].run(value, seconds, live))
+            await state["slots"].take()
+            started = time.monotonic()
+            try:
+                left = (options.cancel_after or math.inf) - (started - began)
+                if left <= 0:
+                    raise errors.TimedOut
+                seconds = min(state["config"].timeout, left)
+                deadline, most = time.time() + seconds, state["config"].max_result
+                live = Run(new_id(owner), deadline, emit, most)
+                outcome = Output(value, await state["model"].run(value, seconds, live))
+            finally:
+                state["slots"].give_back(time.monotonic() - started)
         finally:
-            state["slots"].give_back(time.monotonic() - started)
+            if quotas:
+                quotas.end(owner)
     except errors.PredictorError as error:
         outcome = error
     return outcome, SERVER_TIMING(started - began, time.monotonic() - started)

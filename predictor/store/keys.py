@@ -45,6 +45,10 @@ CANCEL_REQUESTS = "predictor:cancel-requests:"
 #: Hash, how many predictions end per second, and how long they run. Lives for ten minutes past the
 #: last end.
 THROUGHPUT = "predictor:throughput"
+#: When the token bucket of a name, whose id in 8 characters follows, is full. Lives until then.
+RATE = "predictor:rate:"
+#: Hash, name as in RATE → how many of its predictions are in QUEUE. Members go with those.
+OPEN = "predictor:open"
 #: Hash of the id and the fingerprint of a request; the key's digest follows. Lives as long as its
 #: prediction is known.
 IDEMPOTENCY = "predictor:idempotency:"

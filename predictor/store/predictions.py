@@ -55,17 +55,21 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
         )
         self._config = config
         self._result_ttl = round(1000 * config.result_ttl)
+        self._interval = 1000 / config.rate if config.rate else 0  # ms for each token of a name
         self._retry = StoreRetry(self._redis)
         self._scripts = AsyncScripts(self._redis)
 
     async def __aexit__(self, *_: object) -> None:
         await self._redis.aclose(close_connection_pool=True)
 
-    async def submit(self, id_: PredictionId, job: Job, waiter: str = "") -> Submitted:
+    async def submit(
+        self, id_: PredictionId, job: Job, waiter: str = "", running: int = 0
+    ) -> Submitted:
         """Put a prediction into the queue, or find the one that has its idempotency key.
 
-        `waiter`: a channel that gets its result. Raises Overloaded for a full queue, KeyReused when
-        the key belongs to another request.
+        `waiter`: a channel that gets its result. `running`: how many sync ones the same name runs.
+        Raises Overloaded for a full queue, TooManyRequests, and KeyReused when the key belongs to
+        another request.
         """
         config, takes = self._config, job.cancel_after
         job = replace(job, model=config.model, model_version=config.model_version)
@@ -73,6 +77,8 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
         args += [max(1, round(takes * 1000)) if takes else "", round(config.queue_ttl * 1000)]
         args += [config.queue_limit, job.key, job.fingerprint, job.webhook or ""]
         args += [self._result_ttl, waiter]
+        if config.rate or config.open:
+            args += [self._interval, config.burst, config.open, running]
         if config.wait_replicas:
             reply = await self._submit_to_replicas(id_, args, is_repeatable=bool(job.key))
         else:
@@ -81,12 +87,20 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
         throughput = _Throughput.read(now_ms, counts)
         if outcome == b"mismatch":
             raise errors.KeyReused
+        if outcome in {b"rate", b"open"}:
+            seconds = place / 1000 if outcome == b"rate" else 1
+            raise errors.TooManyRequests(outcome.decode(), retry_after=seconds)
         if outcome == b"full":
             message = f"The queue is full: {config.queue_limit} predictions wait; try again later."
             seconds = throughput.until_start(1) or _RETRY_AFTER
             raise errors.Overloaded(message, retry_after=seconds)
         is_replay = outcome == b"replayed"
         return Submitted(PredictionId(known_id.decode()), is_replay, throughput.until_end(place))
+
+    async def take(self, owner: str, most: int) -> tuple[int, float]:
+        """Take up to `most` tokens of a name: how many, and the seconds until there is one more."""
+        taken, wait = await self._run("take", owner, self._interval, self._config.burst, most)
+        return taken, wait / 1000
 
     async def read(self, id_: PredictionId, *, at_most: int = sys.maxsize) -> Prediction:
         """The prediction as it is now; of a result, at most so many bytes are read."""

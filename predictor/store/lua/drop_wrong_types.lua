@@ -4,7 +4,7 @@
 -- ARGV  names of more lists. Returns the names that were removed.
 local types = {
   zset = { QUEUE, LEASES, SUSPECTS, DELIVERIES },
-  hash = { CLAIMED, CANCELS, THROUGHPUT },
+  hash = { CLAIMED, CANCELS, THROUGHPUT, OPEN },
   list = { WAKE, DELIVERY_WAKE, unpack(ARGV) },
   string = { QUARANTINE, LINE, CLOCK },
 }
@@ -15,6 +15,9 @@ for type, names in pairs(types) do
     if found ~= 'none' and found ~= type then
       redis.call('DEL', name)
       removed[#removed + 1] = name
+      if name == QUEUE then
+        redis.call('DEL', OPEN) -- of the predictions that are lost with it
+      end
     end
   end
 end

@@ -14,6 +14,7 @@ _SHARED = {
     keys.CLAIMED,
     keys.SUSPECTS,
     keys.CANCELS,
+    keys.OPEN,
     keys.WAKE,
     keys.DELIVERY_WAKE,
 }

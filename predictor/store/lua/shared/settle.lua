@@ -5,7 +5,9 @@
 -- Removes what is kept of a prediction that has not ended, but for its record.
 local function forget(id)
   redis.call('DEL', JOB .. id, IN_PROGRESS .. id, TRIES .. id)
-  redis.call('ZREM', QUEUE, id)
+  if redis.call('ZREM', QUEUE, id) == 1 then
+    count_open(id, -1)
+  end
   if redis.call('ZREM', LEASES, id) == 0 then
     redis.call('ZREM', SUSPECTS, id)
   end

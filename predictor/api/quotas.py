@@ -1,0 +1,75 @@
+"""Quotas of sync predictions. The store decides of async ones as it accepts them."""
+
+import asyncio
+import math
+import time
+from collections import defaultdict
+
+from predictor import errors
+from predictor.config import Config
+from predictor.store.predictions import Predictions
+
+_SHARE = 20  # into how many blocks the tokens of a second are cut
+_KEEP = 1.0  # seconds after which tokens that were not used are dropped
+_PATIENCE, _AWAY = 0.3, 5.0  # seconds for the store to grant tokens; else, without a limit of rate
+
+
+class Quotas:
+    """What each name may run in this process, which takes tokens from the store in blocks.
+
+    While the store is away, only PREDICTOR_OPEN holds: sync predictions do without the store.
+    """
+
+    def __init__(self, config: Config, store: Predictions) -> None:
+        self._rate, self._open, self._store = config.rate, config.open, store
+        self._block = max(1, min(config.burst, int(config.rate / _SHARE)))
+        self._names: defaultdict[str, _Name] = defaultdict(_Name)
+
+    def running(self, owner: str) -> int:
+        """How many sync predictions a name runs in this process."""
+        return self._names[owner].running
+
+    async def begin(self, owner: str) -> None:
+        """Count a sync prediction, until `end`. Raises TooManyRequests."""
+        name = self._names[owner]
+        if 0 < self._open <= name.running:
+            raise errors.TooManyRequests("open")
+        name.running += 1
+        if self._rate and not name.take():
+            try:
+                async with name.lock:
+                    await self._refill(owner, name)
+            except BaseException:
+                name.running -= 1
+                raise
+
+    def end(self, owner: str) -> None:
+        self._names[owner].running -= 1
+
+    async def _refill(self, owner: str, name: "_Name") -> None:
+        """Take a token. One call of a name at a time: others may find what it brings."""
+        while not name.take():
+            if (wait := name.refused_until - time.monotonic()) > 0:
+                raise errors.TooManyRequests(retry_after=wait)
+            try:
+                async with asyncio.timeout(_PATIENCE):
+                    tokens, wait = await self._store.take(owner, self._block)
+            except (errors.StoreUnavailable, TimeoutError):
+                name.tokens, name.kept_until = math.inf, time.monotonic() + _AWAY
+            else:
+                now = time.monotonic()
+                name.tokens, name.kept_until = tokens, now + _KEEP
+                name.refused_until = 0 if tokens else now + wait
+
+
+class _Name:
+    def __init__(self) -> None:
+        self.running = 0
+        self.tokens, self.kept_until, self.refused_until = 0.0, 0.0, 0.0
+        self.lock = asyncio.Lock()
+
+    def take(self) -> bool:
+        if self.tokens < 1 or time.monotonic() > self.kept_until:
+            return False
+        self.tokens -= 1
+        return True
