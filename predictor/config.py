@@ -62,6 +62,20 @@ def _public(parts: str) -> str:
     return parts
 
 
+def _origins(origins: str) -> str:
+    for origin in entries(origins):
+        if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[a-z0-9.:\[\]_-]+", origin):
+            raise ValueError("must be like https://example.com, in lower case and without a path")
+    return origins
+
+
+def _hosts(hosts: str) -> str:
+    for host in entries(hosts):
+        if not re.fullmatch(r"(\*\.)?[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]", host):
+            raise ValueError("must be like example.com or *.example.com, without a port")
+    return hosts
+
+
 class Config(settings.BaseSettings):
     """The settings of one process. Raises ConfigError, which names the variables to fix."""
 
@@ -141,9 +155,9 @@ class Config(settings.BaseSettings):
     """Predictions that a name may request at once before PREDICTOR_RATE counts."""
     open: int = Field(0, ge=0)
     """Predictions of a name that may be queued or running at a time; beyond, 429; 0: any number."""
-    cors_origins: str = ""
+    cors_origins: Annotated[str, AfterValidator(_origins)] = ""
     """Origins whose pages may call the API, https://…, comma-separated, or *. Unset: none."""
-    allowed_hosts: str = ""
+    allowed_hosts: Annotated[str, AfterValidator(_hosts)] = ""
     """Values of the header Host that are served, comma-separated; *.example.com: of a domain.
     Unset: any."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -86,12 +86,11 @@ class Forbidden(RequestError, status=403):
 
 
 class TooManyRequests(RequestError, status=429):
-    """More was requested than one client may; try again later."""
+    """More predictions are requested than PREDICTOR_RATE or PREDICTOR_OPEN allows; try later."""
 
     def __init__(self, quota: str = "rate", *, retry_after: float = 1) -> None:
         """`quota`: rate or open. `retry_after`: seconds until another try may succeed."""
-        limit = {"rate": "a second (PREDICTOR_RATE)", "open": "at a time (PREDICTOR_OPEN)"}[quota]
-        super().__init__(f"That is one prediction more than you may request {limit}; try later.")
+        super().__init__()
         self.quota, self.retry_after = quota, retry_after
 
 

@@ -11,7 +11,8 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from queue import SimpleQueue
 from types import FrameType
 from typing import Any, TypeVar
@@ -25,7 +26,7 @@ T = TypeVar("T")
 IdleThreads = list[SimpleQueue[Callable[[], None]]]
 _FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-UNPROTECTED = "PREDICTOR_API_KEYS is not set: whoever can reach %s can make and read predictions"
+_OPEN = "PREDICTOR_API_KEYS is not set: whoever can reach"
 
 
 def _is_logged(record: logging.LogRecord) -> bool:
@@ -110,10 +111,23 @@ def notify_ready() -> None:
             to.sendto(f"READY=1\nMAINPID={os.getpid()}".encode(), path)
 
 
-def beyond_loopback(names: Iterable[Any]) -> str:
-    """Those of these sockets' addresses that other machines may reach; empty: none."""
-    hosts = dict.fromkeys(name[0].partition("%")[0] for name in names if isinstance(name, tuple))
-    return ", ".join(host for host in hosts if not ipaddress.ip_address(host).is_loopback)
+def exposure() -> str:
+    """What an operator should know if this process listens where other machines can reach it."""
+    hosts = []
+    for path in Path("/dev/fd").iterdir():
+        with contextlib.suppress(OSError, ValueError), contextlib.ExitStack() as stack:
+            listener = socket.socket(fileno=int(path.name))  # fails for what is no socket
+            stack.callback(listener.detach)
+            is_listening = listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+            if is_listening and listener.family != socket.AF_UNIX:
+                address = ipaddress.ip_address(listener.getsockname()[0].partition("%")[0])
+                hosts += [] if address.is_loopback else [str(address)]
+    return f"{_OPEN} {', '.join(hosts)} can make and read predictions" if hosts else ""
+
+
+def warn_if_exposed() -> None:
+    if text := exposure():
+        logging.getLogger(__name__).warning(text)
 
 
 def on_stop(call: Callable[[], object], *, instead: bool = False) -> None:

@@ -13,7 +13,8 @@ from predictor.config import Config
 
 #: Headers of HTTP itself, and of every response.
 _COMMON = {
-    *("allow", "connection", "content-length", "content-type", "date", "server"),
+    *("allow", "connection", "content-length", "content-security-policy", "content-type", "date"),
+    *("referrer-policy", "server", "x-content-type-options"),
     *("transfer-encoding", "www-authenticate", "x-accel-buffering", "x-request-id"),
 }
 

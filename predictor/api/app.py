@@ -15,18 +15,18 @@ from fastapi_offline import FastAPIOffline
 
 from predictor import __version__
 from predictor.api import routes
+from predictor.api.browsers import Cors
 from predictor.api.concurrency import Slots
 from predictor.api.headers import RequestId
-from predictor.api.keys import Keys
+from predictor.api.keys import Gate, Keys
 from predictor.api.quotas import Quotas
 from predictor.api.responses import EXCEPTION_HANDLERS
 from predictor.api.schemas import Error
-from predictor.api.shell import Authenticate, warn_if_exposed
 from predictor.api.state import AppState
-from predictor.config import Config
+from predictor.config import Config, entries
 from predictor.model.loading import configured_model, start_model
 from predictor.model.model import Model
-from predictor.process import ends_if_misconfigured, on_stop
+from predictor.process import ends_if_misconfigured, on_stop, warn_if_exposed
 from predictor.store.changes import Changes
 from predictor.store.predictions import Predictions
 from predictor.webhooks.allowlist import Allowed
@@ -61,7 +61,8 @@ async def _lifespan(
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     async with store, Changes(config.store_url) as changes:
         start = asyncio.create_task(_start(config.model, model)) if config.sync == "api" else None
-        warning = None if config.api_keys else asyncio.create_task(warn_if_exposed())
+        if not config.api_keys:  # when the server listens, which it does once this has begun
+            asyncio.get_running_loop().call_later(1, warn_if_exposed)
         await asyncio.sleep(0)  # what needs no time is ready before the first request
         # The server waits for open requests; those that wait for a prediction would delay it.
         on_stop(partial(asyncio.get_running_loop().call_soon_threadsafe, changes.close))
@@ -72,12 +73,10 @@ async def _lifespan(
             predictions=store,
             changes=changes,
             allowed=allowed,
-            keys=keys,
             quotas=Quotas(config, store) if config.rate or config.open else None,
+            has_several_names=keys.has_several_names,
             owner="",
         )
-        if warning:
-            warning.cancel()
         if start:
             start.cancel()
             await model.close()
@@ -89,7 +88,7 @@ def create_app(config: Config) -> FastAPI:
     store, allowed = Predictions(config), Allowed.parse(config.webhook_allow)
     keys = Keys(config.api_keys)
     scheme = HTTPBearer(auto_error=False, description="A key of PREDICTOR_API_KEYS.")
-    secured = [Security(scheme)] if config.api_keys else []  # documents it; Authenticate does it
+    secured = [Security(scheme)] if config.api_keys else []  # documents what Gate does
     if config.signing_secrets:
         importlib.import_module("predictor.webhooks.target")  # now, not amid a request
     app = FastAPIOffline(
@@ -109,7 +108,9 @@ def create_app(config: Config) -> FastAPI:
     app.include_router(routes.predictions, dependencies=secured)
     app.include_router(routes.health)
     inner = app.build_middleware_stack()
-    if config.api_keys:
-        inner = Authenticate(inner, keys, config.public)
+    if config.api_keys or config.allowed_hosts:
+        inner = Gate(inner, config, keys)
+    if config.cors_origins:
+        inner = Cors(inner, entries(config.cors_origins))
     app.middleware_stack = RequestId(inner)  # around the handler of bugs, too
     return app

@@ -65,25 +65,22 @@ IDEMPOTENCY_REPLAYED = Header(
 )
 CONNECTION = Header("Connection", "`close`: the body was not read.", "^close$", lambda: "close")
 VARY = Header("Vary", "The result may be JSON, or bytes.", "^Accept$", lambda: "Accept")
-NO_SNIFF = Header("X-Content-Type-Options", "Of bytes.", "^nosniff$", lambda: "nosniff")
 AUTHENTICATE = Header("WWW-Authenticate", "The scheme.", "^Bearer$", lambda: "Bearer")
-RATE_LIMIT_POLICY = Header(
-    "RateLimit-Policy",
-    "The quota that is used up: `q` predictions in `w` seconds, or, of `open`, at a time.",
-    '^"(rate|open)";q=',
-    lambda quota="rate", count=0, seconds=0: (
-        f'"{quota}";q={count};'
-        + (f"w={math.ceil(seconds)}" if seconds else 'qu="concurrent-requests"')
-    ),
-)
-RATE_LIMIT = Header(
-    "RateLimit",
-    "What is left of the quota, and the seconds until there is more.",
-    '^"(rate|open)";r=0',
-    lambda quota="rate", seconds=1: f'"{quota}";r=0;t={math.ceil(seconds)}',
-)
+RATE_LIMIT_POLICY = Header("RateLimit-Policy", "The quota that is used up.", '^"(rate|open)";q=')
+RATE_LIMIT = Header("RateLimit", "When there is more of it, in seconds.", '^"(rate|open)";r=0;t=')
 NO_STORE = CACHE_CONTROL()
 STREAM = NO_STORE | {"X-Accel-Buffering": "no"}
+
+#: For browsers, of every response: it is no page, and its address is nobody's business.
+SECURITY = (
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+)
+_DOCS = {"/docs", "/docs/oauth2-redirect"}
+_SELF = b"default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
+_SELF += b"img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'"
+_PAGES = ((SECURITY[0][0], _SELF), *SECURITY[1:])
 
 #: The headers of every response with a status.
 BY_STATUS = {
@@ -300,7 +297,7 @@ class EventsHeaders(RequestHeaders):
 
 
 class RequestId:
-    """Adds `X-Request-ID` to every response: that of its request, or a new one."""
+    """Adds to every response `X-Request-ID`, that of its request or a new one, and SECURITY."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -310,10 +307,12 @@ class RequestId:
         is_usable = len(given) == 1 and _REQUEST_ID.fullmatch(given[0])
         request_id = given[0] if is_usable else os.urandom(16).hex().encode()
         scope["request_id"] = request_id.decode()
+        path = scope.get("path", "").removeprefix(scope.get("root_path", ""))
+        more = (*(_PAGES if path in _DOCS else SECURITY), (b"x-request-id", request_id))
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"].append((b"x-request-id", request_id))
+                message["headers"].extend(more)
             await send(message)
 
         await self._app(scope, receive, send_with_id)

@@ -1,12 +1,19 @@
-"""The keys of the API: to whom each belongs."""
+"""Who may send requests: names by their keys, and hosts."""
 
 import hmac
-from collections.abc import Iterable
 from hashlib import sha256
 
-from predictor.config import entries
-from predictor.errors import ConfigError
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from predictor import errors
+from predictor.api.responses import error_response
+from predictor.config import Config, entries
 from predictor.prediction import owner_of
+
+_HEALTH = ("/health/",)  # needs no key and any host: probes have neither
+#: Paths, by how they begin, that need no key if PREDICTOR_PUBLIC has their name.
+_PUBLIC = {"docs": ("/docs", "/openapi.json", "/static-offline-docs/"), "metrics": ("/metrics",)}
+_HOST_REFUSED = "Header Host has a value that is not served here (PREDICTOR_ALLOWED_HOSTS)."
 
 
 class Keys:
@@ -22,20 +29,62 @@ class Keys:
             digest = bytes.fromhex(hexadecimal) if key != hexadecimal else _digest(key.encode())
             if names.setdefault(owner, name) != name:
                 problem = f"{name} and {names[owner]} would share their ids; rename one of them"
-                raise ConfigError(f"PREDICTOR_API_KEYS: {problem}")
+                raise errors.ConfigError(f"PREDICTOR_API_KEYS: {problem}")
             if self._owners.setdefault(digest, (digest, owner))[1] != owner:
-                raise ConfigError(f"PREDICTOR_API_KEYS: {name} has a key of another name")
-        self.are_shared = len(names) > 1  # by several names, who must not learn of each other
+                raise errors.ConfigError(f"PREDICTOR_API_KEYS: {name} has a key of another name")
+        self.has_several_names = len(names) > 1
 
-    def owner(self, headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-        """What the ids of the sender of a request begin with; None without a key that is known."""
-        given = [value for name, value in headers if name == b"authorization"]
-        if len(given) != 1 or given[0][:7].lower() != b"bearer ":
+    def owner(self, authorization: list[bytes]) -> str | None:
+        """What the ids of the sender begin with; None unless there is one key, and it is known."""
+        if len(authorization) != 1 or authorization[0][:7].lower() != b"bearer ":
             return None
-        digest = _digest(given[0][7:].strip(b" "))
+        digest = _digest(authorization[0][7:].strip(b" "))
         known, owner = self._owners.get(digest, (b"", None))
         return owner if hmac.compare_digest(digest, known) else None
 
 
 def _digest(key: bytes) -> bytes:
     return sha256(key).digest()
+
+
+class Gate:
+    """Refuses requests to other hosts, or without a key; puts whose the key is into the state."""
+
+    def __init__(self, app: ASGIApp, config: Config, keys: Keys) -> None:
+        self._app, self._keys = app, keys if config.api_keys else None
+        self._open = _HEALTH + tuple(
+            path for part in entries(config.public) for path in _PUBLIC[part]
+        )
+        hosts = [host.lower().encode() for host in entries(config.allowed_hosts)]
+        self._hosts = {host for host in hosts if host[:1] != b"*"}
+        self._domains = tuple(host[1:] for host in hosts if host[:1] == b"*")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan" and (error := self._refusal(scope)):
+            await error_response(error.status, str(error))(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> errors.RequestError | None:
+        """Why a request is refused. Its body is not read; what of it comes is dropped."""
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        given = [value for name, value in scope["headers"] if name == b"authorization"]
+        if (self._hosts or self._domains) and not path.startswith(_HEALTH):
+            hosts = [value for name, value in scope["headers"] if name == b"host"]
+            if len(hosts) != 1 or not self._serves(hosts[0].lower()):
+                return errors.InvalidHeader(_HOST_REFUSED)
+        if not self._keys:
+            return None
+        owner = self._keys.owner(given)
+        scope["state"] = {**scope["state"], "owner": owner or ""}
+        if path.startswith(self._open):
+            return None
+        if owner and path == "/metrics" and self._keys.has_several_names:
+            text = "With several names, only the key of the name operator may read the metrics."
+            return None if owner == owner_of("operator") else errors.Forbidden(text)
+        return None if owner else errors.Unauthorized()
+
+    def _serves(self, host: bytes) -> bool:
+        name, _, port = host.rpartition(b":")
+        host = name if port.isdigit() else host
+        return host in self._hosts or host.endswith(self._domains)

@@ -10,6 +10,7 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from predictor.api.headers import SECURITY
 from predictor.api.responses import error_response
 
 _HEAD_BYTES, _HEAD_SECONDS = 32 * 1024, 10.0  # of a request line and its headers, or of trailers
@@ -219,7 +220,7 @@ class _Http(HttpToolsProtocol):
         self.parser = None  # type: ignore[assignment]
         self.left, self._is_idle = 0, False
         response = error_response(status, message, {"Connection": "close"})
-        headers = [*response.raw_headers, *self.server_state.default_headers]
+        headers = [*response.raw_headers, *SECURITY, *self.server_state.default_headers]
         head = STATUS_LINE[status] + b"\r\n".join(b"%b: %b" % header for header in headers)
         self.transport.write(head + _END + bytes(response.body))
         if self.transport.can_write_eof():

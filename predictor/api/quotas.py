@@ -9,20 +9,16 @@ from predictor import errors
 from predictor.config import Config
 from predictor.store.predictions import Predictions
 
-_SHARE = 20  # into how many blocks the tokens of a second are cut
-_KEEP = 1.0  # seconds after which tokens that were not used are dropped
-_PATIENCE, _AWAY = 0.3, 5.0  # seconds for the store to grant tokens; else, without a limit of rate
+_BLOCKS, _KEEP = 20, 1.0  # in which the tokens of a second are taken, and seconds they are kept
+_PATIENCE, _AWAY = 0.3, 5.0  # seconds for the store to give some; else, without a limit of rate
 
 
 class Quotas:
-    """What each name may run in this process, which takes tokens from the store in blocks.
-
-    While the store is away, only PREDICTOR_OPEN holds: sync predictions do without the store.
-    """
+    """What each name may run in this process, which takes tokens from the store in blocks."""
 
     def __init__(self, config: Config, store: Predictions) -> None:
         self._rate, self._open, self._store = config.rate, config.open, store
-        self._block = max(1, min(config.burst, int(config.rate / _SHARE)))
+        self._block = max(1, min(config.burst, int(config.rate / _BLOCKS)))
         self._names: defaultdict[str, _Name] = defaultdict(_Name)
 
     def running(self, owner: str) -> int:
@@ -37,7 +33,7 @@ class Quotas:
         name.running += 1
         if self._rate and not name.take():
             try:
-                async with name.lock:
+                async with name.lock:  # others may find what the first one brings
                     await self._refill(owner, name)
             except BaseException:
                 name.running -= 1
@@ -47,25 +43,23 @@ class Quotas:
         self._names[owner].running -= 1
 
     async def _refill(self, owner: str, name: "_Name") -> None:
-        """Take a token. One call of a name at a time: others may find what it brings."""
+        """Take a token, from the store if need be. Without the store there is no limit of rate."""
         while not name.take():
             if (wait := name.refused_until - time.monotonic()) > 0:
                 raise errors.TooManyRequests(retry_after=wait)
             try:
                 async with asyncio.timeout(_PATIENCE):
-                    tokens, wait = await self._store.take(owner, self._block)
+                    name.tokens, wait = await self._store.take(owner, self._block)
+                    name.kept_until = time.monotonic() + _KEEP
+                    name.refused_until = 0 if name.tokens else time.monotonic() + wait
             except (errors.StoreUnavailable, TimeoutError):
                 name.tokens, name.kept_until = math.inf, time.monotonic() + _AWAY
-            else:
-                now = time.monotonic()
-                name.tokens, name.kept_until = tokens, now + _KEEP
-                name.refused_until = 0 if tokens else now + wait
 
 
 class _Name:
     def __init__(self) -> None:
-        self.running = 0
-        self.tokens, self.kept_until, self.refused_until = 0.0, 0.0, 0.0
+        self.running, self.tokens = 0, 0.0
+        self.kept_until = self.refused_until = 0.0  # by `time.monotonic`
         self.lock = asyncio.Lock()
 
     def take(self) -> bool:

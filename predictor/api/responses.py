@@ -2,6 +2,7 @@
 
 import base64
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from http import HTTPStatus
@@ -18,7 +19,6 @@ from predictor.api import headers as declared
 from predictor.api.headers import Header, Preferences
 from predictor.api.schemas import Error
 from predictor.api.state import app_state
-from predictor.config import Config
 from predictor.prediction import Json, Output, Prediction, State, encode, splice
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ def done(
         if media_type and output.result[:1] == b'"':
             with suppress(ValueError):  # a worker with another model gave it
                 content = base64.b64decode(output.result[1:-1], validate=True)
-                return Response(content, 200, headers | declared.NO_SNIFF(), media_type)
+                return Response(content, 200, headers, media_type)
     body = output.to_json(is_minimal=preferences.is_minimal)
     if id_:
         body = splice(prediction_id=encode(id_), output=body)
@@ -87,17 +87,15 @@ async def failed(
     if isinstance(error, errors.ModelFailed):
         logger.error("the model failed", exc_info=error)
     if isinstance(error, errors.Overloaded | errors.TooManyRequests):
-        headers = declared.RETRY_AFTER(error.retry_after)
+        headers = more = declared.RETRY_AFTER(error.retry_after)
     if isinstance(error, errors.TooManyRequests):
-        headers = {**(headers or {}), **_quota(app_state(request)["config"], error)}
+        config, left = app_state(request)["config"], f"r=0;t={math.ceil(error.retry_after)}"
+        policy = f'q={config.open};qu="concurrent-requests"'
+        if error.quota == "rate":
+            policy = f"q={config.burst};w={math.ceil(config.burst / config.rate)}"
+        more |= declared.RATE_LIMIT_POLICY(f'"{error.quota}";{policy}')
+        more |= declared.RATE_LIMIT(f'"{error.quota}";{left}')
     return error_response(error.status, str(error), headers)
-
-
-def _quota(config: Config, error: errors.TooManyRequests) -> Headers:
-    is_rate = error.quota == "rate"
-    of = (config.burst, config.burst / config.rate) if is_rate else (config.open, 0)
-    policy = declared.RATE_LIMIT_POLICY(error.quota, *of)
-    return policy | declared.RATE_LIMIT(error.quota, error.retry_after)
 
 
 async def _http_exception(request: Request, error: HTTPException) -> Response:

@@ -120,7 +120,7 @@ async def read_status(request: Request, prediction_id: PathId, response: Respons
     state = app_state(request)
     prediction = await state["predictions"].look(prediction_id)
     response.headers.update(responses.progress(prediction))
-    if state["keys"].are_shared:  # the queue is everybody's
+    if state["has_several_names"]:  # the queue is everybody's
         return replace(prediction, position=None, estimated_wait=None)
     return prediction
 
@@ -244,7 +244,7 @@ def add_predict(app: FastAPI, signature: Signature, secured: list[params.Depends
 
     file = {headers.FILE: {"schema": {"type": "string", "format": "binary"}}}
     files = file | {"*/*": file[headers.FILE]} if signature.gives.is_bytes else {}
-    ended = (*_ENDED, headers.VARY, headers.NO_SNIFF) if files else _ENDED
+    ended = (*_ENDED, headers.VARY) if files else _ENDED
     app.post(
         "/predict",
         tags=["predictions"],

@@ -5,7 +5,6 @@ from typing import TypedDict, cast
 from fastapi import Request
 
 from predictor.api.concurrency import Slots
-from predictor.api.keys import Keys
 from predictor.api.quotas import Quotas
 from predictor.config import Config
 from predictor.model.model import Model
@@ -21,8 +20,8 @@ class AppState(TypedDict):
     predictions: Predictions
     changes: Changes
     allowed: Allowed
-    keys: Keys
     quotas: Quotas | None
+    has_several_names: bool
     owner: str  # what the ids of the sender of this request begin with; empty without keys
 
 

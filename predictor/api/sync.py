@@ -29,32 +29,35 @@ Send = Callable[[int, Events], Awaitable[None]]
 async def run(
     state: AppState, value: Json, options: PredictHeaders, emit: Emit = lambda *_: None
 ) -> Ended:
-    """The outcome of a sync prediction, and its headers."""
-    began = started = time.monotonic()
+    """The outcome of a sync prediction, and its headers. Raises TooManyRequests."""
     quotas, owner = state["quotas"], state["owner"]
+    if not quotas:
+        return await _run(state, value, options, emit)
+    await quotas.begin(owner)
+    try:
+        return await _run(state, value, options, emit)
+    finally:
+        quotas.end(owner)
+
+
+async def _run(state: AppState, value: Json, options: PredictHeaders, emit: Emit) -> Ended:
+    began = started = time.monotonic()
     outcome: Outcome
     try:
         if not state["model"].is_ready:
             message = "The model is still loading; try again later, or with Async-Mode: true."
             raise errors.Overloaded(message)
-        if quotas:
-            await quotas.begin(owner)
+        await state["slots"].take()
+        started = time.monotonic()
         try:
-            await state["slots"].take()
-            started = time.monotonic()
-            try:
-                left = (options.cancel_after or math.inf) - (started - began)
-                if left <= 0:
-                    raise errors.TimedOut
-                seconds = min(state["config"].timeout, left)
-                deadline, most = time.time() + seconds, state["config"].max_result
-                live = Run(new_id(owner), deadline, emit, most)
-                outcome = Output(value, await state["model"].run(value, seconds, live))
-            finally:
-                state["slots"].give_back(time.monotonic() - started)
+            left = (options.cancel_after or math.inf) - (started - began)
+            if left <= 0:
+                raise errors.TimedOut
+            seconds, most = min(state["config"].timeout, left), state["config"].max_result
+            live = Run(new_id(state["owner"]), time.time() + seconds, emit, most)
+            outcome = Output(value, await state["model"].run(value, seconds, live))
         finally:
-            if quotas:
-                quotas.end(owner)
+            state["slots"].give_back(time.monotonic() - started)
     except errors.PredictorError as error:
         outcome = error
     return outcome, SERVER_TIMING(started - began, time.monotonic() - started)

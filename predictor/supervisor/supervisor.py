@@ -17,7 +17,7 @@ from typing import IO
 
 from predictor.config import Config
 from predictor.errors import ConfigError
-from predictor.process import UNPROTECTED, beyond_loopback
+from predictor.process import exposure
 from predictor.store.url import check_url
 from predictor.supervisor.embedded import EmbeddedStore, is_address
 from predictor.supervisor.guardian import Guardian, signal_group
@@ -148,9 +148,8 @@ class Supervisor:
                 workers = f"{config.api_processes} api processes and {workers}"
             _print(f"\nPredictor serves {config.model} with {workers}.")
             _print(f"  try it   {config.local_url}/docs\n  stop it  Ctrl-C\n")
-            names = [listener.getsockname() for listener in self._listeners]
-            if not config.api_keys and (where := beyond_loopback(names)):
-                _print(f"  WARNING  {UNPROTECTED % where}\n")
+            if not config.api_keys and (text := exposure()):
+                _print(f"  WARNING  {text}\n")
 
     async def _launch(self, child: Child) -> None:
         """Start `child`; return when it is ready, or when everything is to stop."""

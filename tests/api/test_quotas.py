@@ -64,8 +64,7 @@ def test_a_refusal_says_when_there_is_more(processes: Processes, ask: Any) -> No
     assert [ask(api).status_code for _ in range(2)] == [200 if ask is _post else 202] * 2
     refused = ask(api)
     assert refused.status_code == 429
-    error = "That is one prediction more than you may request a second (PREDICTOR_RATE); try later."
-    assert refused.json() == {"error": error}
+    assert "PREDICTOR_RATE" in refused.json()["error"]
     assert refused.headers["retry-after"] == "2"
     assert refused.headers["ratelimit-policy"] == '"rate";q=2;w=4'
     assert refused.headers["ratelimit"] == '"rate";r=0;t=2'
@@ -97,7 +96,6 @@ def test_open_predictions_of_a_name(processes: Processes, store: "redis.Redis") 
     ids = [_submit(api, "0", ALICE).json()["prediction_id"] for _ in range(3)]
     refused = _submit(api, "0", ALICE)
     assert refused.status_code == 429
-    assert "(PREDICTOR_OPEN)" in refused.json()["error"]
     assert refused.headers["ratelimit-policy"] == '"open";q=3;qu="concurrent-requests"'
     assert refused.headers["ratelimit"] == '"open";r=0;t=1'
     assert _submit(api, "0", BOB).status_code == 202

@@ -1,5 +1,6 @@
 -- drop_wrong_types: removes shared keys that were overwritten with another type.
--- Guarantees: afterwards every other script can run. What such a key held was lost before.
+-- Guarantees: afterwards every other script can run. What such a key held was lost before, and
+-- with the queue what was counted of it.
 --
 -- ARGV  names of more lists. Returns the names that were removed.
 local types = {
@@ -13,11 +14,8 @@ for type, names in pairs(types) do
   for _, name in ipairs(names) do
     local found = redis.call('TYPE', name).ok
     if found ~= 'none' and found ~= type then
-      redis.call('DEL', name)
+      redis.call('DEL', name, name == QUEUE and OPEN or name)
       removed[#removed + 1] = name
-      if name == QUEUE then
-        redis.call('DEL', OPEN) -- of the predictions that are lost with it
-      end
     end
   end
 end
