@@ -342,6 +342,17 @@ def _by_hand(folder: Path, processes: Processes) -> None:
         assert httpx.post(url, json={"input": "x"}, headers=headers).status_code == 200
 
 
+def _keys(folder: Path, _: Processes) -> None:
+    port = free_port()
+    with Shell(folder, port=port, mock_delay=0) as shell:
+        reader = Reader(shell, {"8080": str(port)})
+        for section in ("Quotas", "Browsers", "Keys"):
+            reader.follow(section)
+        assert re.fullmatch(r"\d+\n", reader.output), "what the client prints"
+        answer = httpx.get(f"http://127.0.0.1:{port}/docs", headers={"Host": "127.0.0.1"})
+        assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+
+
 #: What runs the blocks of each section.
 RUN: dict[str, Callable[[Path, Processes], None]] = {
     "Run it": _quickstart,
@@ -351,6 +362,9 @@ RUN: dict[str, Callable[[Path, Processes], None]] = {
     "Models to try": _models_to_try,
     "Wait for a result, or follow it": _waiting,
     "Webhooks": _quickstart,
+    "Keys": _keys,
+    "Quotas": _keys,
+    "Browsers": _keys,
     "Command line": _command_line,
     "Processes": _by_hand,
 }
@@ -413,7 +427,7 @@ def test_headers_are_those_of_the_api() -> None:
     named = {row[0].strip("`").partition(":")[0] for row in _rows("Headers")}
     operations = [o for path in contract().document["paths"].values() for o in path.values()]
     taken = {p["name"] for o in operations for p in o.get("parameters", ()) if p["in"] == "header"}
-    assert named == taken | {"Accept", "Content-Type", "X-Request-ID"}
+    assert named == taken | {"Accept", "Authorization", "Content-Type", "X-Request-ID"}
     sent = {h for o in operations for r in o["responses"].values() for h in r.get("headers", ())}
     for name in sent - {"Cache-Control", "Connection"}:
         assert f"`{name}" in README

@@ -1,7 +1,7 @@
 """Who may send requests: names by their keys, and hosts."""
 
-import hmac
 from hashlib import sha256
+from hmac import compare_digest
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -13,6 +13,7 @@ from predictor.prediction import owner_of
 _HEALTH = ("/health/",)  # needs no key and any host: probes have neither
 #: Paths, by how they begin, that need no key if PREDICTOR_PUBLIC has their name.
 _PUBLIC = {"docs": ("/docs", "/openapi.json", "/static-offline-docs/"), "metrics": ("/metrics",)}
+_OPERATOR = owner_of("operator")  # who may read the metrics if there are several names
 _HOST_REFUSED = "Header Host has a value that is not served here (PREDICTOR_ALLOWED_HOSTS)."
 
 
@@ -26,7 +27,8 @@ class Keys:
         for entry in entries(text):
             name, _, key = entry.partition(":")
             owner, hexadecimal = owner_of(name), key.removeprefix("sha256:")
-            digest = bytes.fromhex(hexadecimal) if key != hexadecimal else _digest(key.encode())
+            is_digest = key != hexadecimal
+            digest = bytes.fromhex(hexadecimal) if is_digest else sha256(key.encode()).digest()
             if names.setdefault(owner, name) != name:
                 problem = f"{name} and {names[owner]} would share their ids; rename one of them"
                 raise errors.ConfigError(f"PREDICTOR_API_KEYS: {problem}")
@@ -34,17 +36,13 @@ class Keys:
                 raise errors.ConfigError(f"PREDICTOR_API_KEYS: {name} has a key of another name")
         self.has_several_names = len(names) > 1
 
-    def owner(self, authorization: list[bytes]) -> str | None:
-        """What the ids of the sender begin with; None unless there is one key, and it is known."""
+    def owner(self, authorization: list[bytes]) -> str:
+        """What the ids of the sender begin with; empty unless there is one key, and it is known."""
         if len(authorization) != 1 or authorization[0][:7].lower() != b"bearer ":
-            return None
-        digest = _digest(authorization[0][7:].strip(b" "))
-        known, owner = self._owners.get(digest, (b"", None))
-        return owner if hmac.compare_digest(digest, known) else None
-
-
-def _digest(key: bytes) -> bytes:
-    return sha256(key).digest()
+            return ""
+        digest = sha256(authorization[0][7:].strip()).digest()
+        known, owner = self._owners.get(digest, (b"", ""))
+        return owner if compare_digest(digest, known) else ""
 
 
 class Gate:
@@ -55,9 +53,7 @@ class Gate:
         self._open = _HEALTH + tuple(
             path for part in entries(config.public) for path in _PUBLIC[part]
         )
-        hosts = [host.lower().encode() for host in entries(config.allowed_hosts)]
-        self._hosts = {host for host in hosts if host[:1] != b"*"}
-        self._domains = tuple(host[1:] for host in hosts if host[:1] == b"*")
+        self._hosts = entries(config.allowed_hosts.lower())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan" and (error := self._refusal(scope)):
@@ -67,24 +63,26 @@ class Gate:
 
     def _refusal(self, scope: Scope) -> errors.RequestError | None:
         """Why a request is refused. Its body is not read; what of it comes is dropped."""
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
-        given = [value for name, value in scope["headers"] if name == b"authorization"]
-        if (self._hosts or self._domains) and not path.startswith(_HEALTH):
-            hosts = [value for name, value in scope["headers"] if name == b"host"]
-            if len(hosts) != 1 or not self._serves(hosts[0].lower()):
+        path, headers, owner = scope["path"], scope["headers"], ""
+        if self._keys:
+            owner = self._keys.owner([value for name, value in headers if name == b"authorization"])
+            scope["state"]["owner"] = owner  # of this request: each has a copy
+        if owner and not self._hosts and not path.endswith("/metrics"):
+            return None
+        path = path.removeprefix(scope.get("root_path", ""))
+        if self._hosts and not path.startswith(_HEALTH):
+            hosts = [value for name, value in headers if name == b"host"]
+            if len(hosts) != 1 or not self._serves(hosts[0].decode("latin-1").lower()):
                 return errors.InvalidHeader(_HOST_REFUSED)
-        if not self._keys:
+        if not self._keys or path.startswith(self._open):
             return None
-        owner = self._keys.owner(given)
-        scope["state"] = {**scope["state"], "owner": owner or ""}
-        if path.startswith(self._open):
-            return None
-        if owner and path == "/metrics" and self._keys.has_several_names:
-            text = "With several names, only the key of the name operator may read the metrics."
-            return None if owner == owner_of("operator") else errors.Forbidden(text)
+        if owner and path == "/metrics" and self._keys.has_several_names and owner != _OPERATOR:
+            return errors.Forbidden("Of several names, only operator may read the metrics.")
         return None if owner else errors.Unauthorized()
 
-    def _serves(self, host: bytes) -> bool:
-        name, _, port = host.rpartition(b":")
-        host = name if port.isdigit() else host
-        return host in self._hosts or host.endswith(self._domains)
+    def _serves(self, host: str) -> bool:
+        name, _, port = host.rpartition(":")
+        host = name if port.isdecimal() else host
+        return any(
+            host == each or (each[0] == "*" and host.endswith(each[1:])) for each in self._hosts
+        )
