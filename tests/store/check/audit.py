@@ -1,6 +1,7 @@
 """Compares all that the store holds with the model: what must be there, and nothing else."""
 
 import math
+from collections import Counter
 from typing import Any
 
 from predictor.store import keys
@@ -79,6 +80,9 @@ class Audit:
         _same("the suspects", set(self._scores(keys.SUSPECTS)), suspects)
         marked = {fact.id: "1" for fact in facts if fact.is_marked}
         _same("the cancels", dict(pairs(self._value(keys.CANCELS) or [])), marked)
+        owned = Counter(fact.id[:8] for fact in facts if "_" in fact.id)
+        counted = {name: int(count) for name, count in pairs(self._value(keys.OPEN) or [])}
+        _same("the open of each name", counted, dict(owned))
         due = {fact.id: fact.due.score for fact in self._model.facts.values() if fact.due}
         _same("the deliveries", self._scores(keys.DELIVERIES), due)
 

@@ -127,7 +127,8 @@ class History:
         if sum(fact.is_active for fact in self.model.facts.values()) >= _MOST:
             return
         number = f"{self.seed}-{next(self._names)}"
-        id_ = PredictionId(hashlib.md5(number.encode()).hexdigest()[:8])
+        owner = ("", "aaaaaaaa_", "bbbbbbbb_")[len(self.model.facts) % 3]
+        id_ = PredictionId(owner + hashlib.md5(number.encode()).hexdigest()[:8])
         takes = source.choice([None, None, None, 0.05, 0.5, 3.0, 20.0])
         webhook = source.choice([None, None, "https://example.org/"])
         key, text = source.choice(["", "", "a", "b", "c"]), source.choice(["1", "1", "1", "2"])
