@@ -35,10 +35,12 @@ class UnsuitableStore(StoreUnavailable):
 class Overloaded(PredictorError, status=503):
     """Too much to do; try again later."""
 
-    def __init__(self, message: str | None = None, *, retry_after: float = 1) -> None:
-        """`retry_after`: seconds until another try may succeed."""
+    def __init__(
+        self, message: str | None = None, *, retry_after: float = 1, reason: str = "slots_taken"
+    ) -> None:
+        """`retry_after`: seconds until another try may succeed. `reason`: as metrics name it."""
         super().__init__(message)
-        self.retry_after = retry_after
+        self.retry_after, self.reason = retry_after, reason
 
 
 class RequestError(PredictorError, status=400):

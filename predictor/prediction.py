@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from hashlib import sha256
-from typing import Any, NewType
+from typing import Any, Final, NewType
 
 from pydantic_core import from_json, to_json
 
@@ -55,6 +55,19 @@ def timestamp(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
+#: How a prediction was requested, and how it can end, as metrics and logs name it.
+MODES: Final = ("sync", "async")
+OUTCOMES: Final = (
+    *("succeeded", "invalid_input", "failed", "timed_out", "canceled", "expired", "given_up"),
+)
+
+
+def outcome_of(outcome: "Output | errors.PredictorError") -> str:
+    """One of OUTCOMES."""
+    code = outcome.code if isinstance(outcome, errors.PredictorError) else "succeeded"
+    return code if code in OUTCOMES else "failed"
+
+
 class State(StrEnum):
     """The state of a prediction; the last four are final."""
 
@@ -94,6 +107,7 @@ class Job:
     fingerprint: str = ""  # digest of the request that it was used with
     model: str = ""  # of the api that accepted it: path, and version, if one is set
     model_version: str = ""
+    mode: str = "async"  # of MODES
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from predictor.model.loading import configured_model, start_model
 from predictor.model.model import Model
 from predictor.process import ends_if_misconfigured, on_stop, warn_if_exposed
 from predictor.store.changes import Changes
+from predictor.store.metrics import Metrics
 from predictor.store.predictions import Predictions
 from predictor.webhooks.allowlist import Allowed
 
@@ -59,7 +60,8 @@ async def _lifespan(
     with suppress(ValueError, OSError):  # each connection is a file
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    async with store, Changes(config.store_url) as changes:
+    metrics = Metrics(store.metrics, store.count)
+    async with store, Changes(config.store_url) as changes, metrics:
         start = asyncio.create_task(_start(config.model, model)) if config.sync == "api" else None
         if not config.api_keys:  # when the server listens, which it does once this has begun
             asyncio.get_running_loop().call_later(1, warn_if_exposed)
@@ -72,6 +74,7 @@ async def _lifespan(
             slots=Slots(lambda: model.slots(config.slots), lambda: model.abandoned),
             predictions=store,
             changes=changes,
+            metrics=metrics,
             allowed=allowed,
             quotas=Quotas(config, store) if config.rate or config.open else None,
             has_several_names=keys.has_several_names,
@@ -107,6 +110,7 @@ def create_app(config: Config) -> FastAPI:
     app.router.routes.reverse()  # before those of the documentation: the first that matches serves
     app.include_router(routes.predictions, dependencies=secured)
     app.include_router(routes.health)
+    app.include_router(routes.operations, dependencies=secured)
     inner = app.build_middleware_stack()
     if config.api_keys or config.allowed_hosts:
         inner = Gate(inner, config, keys)

@@ -65,6 +65,7 @@ IDEMPOTENCY_REPLAYED = Header(
 )
 CONNECTION = Header("Connection", "`close`: the body was not read.", "^close$", lambda: "close")
 VARY = Header("Vary", "The result may be JSON, or bytes.", "^Accept$", lambda: "Accept")
+NO_WORKERS = Header("Predictor-Workers", "`0`: none is alive to run it.", "^0$", lambda: "0")
 AUTHENTICATE = Header("WWW-Authenticate", "The scheme.", "^Bearer$", lambda: "Bearer")
 RATE_LIMIT_POLICY = Header("RateLimit-Policy", "The quota that is used up.", '^"(rate|open)";q=')
 RATE_LIMIT = Header("RateLimit", "When there is more of it, in seconds.", '^"(rate|open)";r=0;t=')

@@ -20,7 +20,7 @@ async def _submitted(
     state: AppState, value: Json, seconds: float, *, is_awaited: bool
 ) -> AsyncIterator[tuple[PredictionId, Expected | None]]:
     """A prediction in the queue. It is canceled and erased at the end: nobody else has its id."""
-    job = Job(value, cancel_after=seconds)
+    job = Job(value, cancel_after=seconds, mode="sync")
     submitted, expected = await submit(state, job, is_awaited=is_awaited)
     try:
         yield submitted.id, expected

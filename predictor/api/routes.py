@@ -22,6 +22,7 @@ _FAILURES = errors.PredictionError.__subclasses__()
 
 #: Headers of a prediction that was accepted, of one that is active, and of one that has ended.
 _ACCEPTED = (headers.LOCATION, headers.PREFERENCE_APPLIED, headers.IDEMPOTENCY_REPLAYED)
+_QUEUED = (*_ACCEPTED, headers.RETRY_AFTER, headers.NO_WORKERS)
 _PENDING = (headers.RETRY_AFTER, headers.CACHE_CONTROL)
 _ENDED = (headers.SERVER_TIMING, headers.CACHE_CONTROL, headers.PREFERENCE_APPLIED)
 
@@ -35,6 +36,7 @@ predictions = APIRouter(
     responses=_UNKNOWN,
 )
 health = APIRouter(prefix="/health", tags=["health"])
+operations = APIRouter(tags=["operations"])
 
 
 async def predict(request: Request, options: Given[headers.PredictHeaders]) -> Response:
@@ -83,6 +85,8 @@ async def _queue(request: Request, value: Json, options: headers.PredictHeaders)
     if prediction and not prediction.is_active:
         return responses.outcome(request, prediction, more, options.preferences)
     more |= headers.RETRY_AFTER((prediction or submitted).retry_after)
+    if not submitted.workers:
+        more |= headers.NO_WORKERS()
     message = "Request received. Processing asynchronously."
     return responses.json(to_json({"message": message, "prediction_id": id_}), 202, more)
 
@@ -231,6 +235,34 @@ async def ready(request: Request) -> schemas.Health:
     return schemas.Health(status="ready")
 
 
+@health.head("/workers", include_in_schema=False)
+@health.get("/workers", responses=raises(errors.StoreUnavailable))
+async def workers(request: Request) -> schemas.Workers:
+    """Whether a worker is alive, and how many predictions all of them run at once."""
+    alive = (await app_state(request)["metrics"].read()).workers
+    if not alive:
+        text = "No worker is alive; start one with: arq predictor.worker.Settings"
+        raise errors.Overloaded(text, retry_after=10)
+    return schemas.Workers(workers=len(alive), slots=sum(each.slots for each in alive))
+
+
+@operations.get(
+    "/metrics",
+    response_class=Response,
+    responses=described(
+        200, "The metrics.", content={"text/plain": {"example": "predictor_queue_depth 0.0\n"}}
+    )
+    | raises(errors.Forbidden, errors.StoreUnavailable),
+)
+async def metrics(request: Request) -> Response:
+    """Metrics of the whole service, whichever process is asked, in Prometheus' text format."""
+    from predictor.api.metrics import CONTENT_TYPE, render  # a library that few apis need
+
+    state = app_state(request)
+    text = render(await state["metrics"].read(), state["config"])
+    return Response(text, media_type=CONTENT_TYPE)
+
+
 def add_predict(app: FastAPI, signature: Signature, secured: list[params.Depends]) -> None:
     """Add the endpoints whose bodies depend on the model's types, behind `secured`.
 
@@ -251,7 +283,7 @@ def add_predict(app: FastAPI, signature: Signature, secured: list[params.Depends
         dependencies=[*secured, Depends(body)],
         openapi_extra={"requestBody": {"content": file}} if signature.takes.is_bytes else None,
         responses=described(200, output, *ended, *_ACCEPTED, content=_STREAM | files)
-        | described(202, schemas.PredictionAccepted, *_ACCEPTED, headers.RETRY_AFTER)
+        | described(202, schemas.PredictionAccepted, *_QUEUED)
         | raises(
             *(*errors.RequestError.__subclasses__(), *_FAILURES, errors.UnknownPrediction),
             *(errors.Overloaded, errors.StoreUnavailable),

@@ -132,3 +132,11 @@ class Health(BaseModel):
     """The process serves."""
 
     status: Literal["live", "ready"]
+
+
+class Workers(BaseModel):
+    """The workers that are alive."""
+
+    status: Literal["ready"] = "ready"
+    workers: int
+    slots: int

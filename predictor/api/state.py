@@ -9,6 +9,7 @@ from predictor.api.quotas import Quotas
 from predictor.config import Config
 from predictor.model.model import Model
 from predictor.store.changes import Changes
+from predictor.store.metrics import Metrics
 from predictor.store.predictions import Predictions
 from predictor.webhooks.allowlist import Allowed
 
@@ -19,6 +20,7 @@ class AppState(TypedDict):
     slots: Slots
     predictions: Predictions
     changes: Changes
+    metrics: Metrics
     allowed: Allowed
     quotas: Quotas | None
     has_several_names: bool

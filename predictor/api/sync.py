@@ -15,7 +15,7 @@ from predictor.api.headers import SERVER_TIMING, PredictHeaders
 from predictor.api.responses import Ended, Outcome, completed
 from predictor.api.state import AppState
 from predictor.model.run import Emitter, Events, Run
-from predictor.prediction import EventKind, Json, Output, new_id
+from predictor.prediction import EventKind, Json, Output, new_id, outcome_of
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,11 @@ async def run(
     quotas, owner = state["quotas"], state["owner"]
     if not quotas:
         return await _run(state, value, options, emit)
-    await quotas.begin(owner)
+    try:
+        await quotas.begin(owner)
+    except errors.TooManyRequests as error:
+        state["metrics"].refused(error.quota)
+        raise
     try:
         return await _run(state, value, options, emit)
     finally:
@@ -41,12 +45,12 @@ async def run(
 
 
 async def _run(state: AppState, value: Json, options: PredictHeaders, emit: Emit) -> Ended:
-    began = started = time.monotonic()
-    outcome: Outcome
+    began, started = time.monotonic(), 0.0  # 0: not started
+    outcome: Outcome = errors.Canceled()  # unless it ends: its client has left
     try:
         if not state["model"].is_ready:
             message = "The model is still loading; try again later, or with Async-Mode: true."
-            raise errors.Overloaded(message)
+            raise errors.Overloaded(message, reason="loading")
         await state["slots"].take()
         started = time.monotonic()
         try:
@@ -60,7 +64,14 @@ async def _run(state: AppState, value: Json, options: PredictHeaders, emit: Emit
             state["slots"].give_back(time.monotonic() - started)
     except errors.PredictorError as error:
         outcome = error
-    return outcome, SERVER_TIMING(started - began, time.monotonic() - started)
+    finally:
+        ended = time.monotonic()
+        if isinstance(outcome, errors.Overloaded):
+            state["metrics"].refused(outcome.reason)
+        else:
+            state["metrics"].ended(outcome_of(outcome), ended - started if started else None)
+    started = started or began
+    return outcome, SERVER_TIMING(started - began, ended - started)
 
 
 async def events(state: AppState, value: Json, options: PredictHeaders) -> AsyncIterator[bytes]:

@@ -10,9 +10,10 @@ from typing import Any
 
 from predictor import errors
 from predictor.config import Config
-from predictor.prediction import Json, Output, PredictionId
+from predictor.prediction import Json, Output, PredictionId, outcome_of
 from predictor.store import keys
 from predictor.store.connection import check_server, version
+from predictor.store.metrics import bucket
 from predictor.store.retry import STORE_ERRORS, StoreRetry, ValueRefused
 from predictor.store.scripts import AsyncScripts
 from predictor.store.wire import Model, encode_ended
@@ -134,8 +135,13 @@ class Claims:
         result = encode_ended(claim.id, outcome, claim.tries, times, {} if claim.verdict else model)
         is_late = isinstance(outcome, errors.TimedOut | errors.Expired)
         ttl = round(1000 * self._config.result_ttl)
-        args = ("finish", claim.id, result, ttl, self.worker, started, int(is_late))
-        return int(await self.retry.until_answered(self.scripts.run, *args, size=len(result)))
+        args: list[Any] = [claim.id, result, ttl, self.worker, started, int(is_late)]
+        args.append(outcome_of(outcome))
+        if not claim.verdict:
+            for ms in (times[2] - started, started - times[0]):
+                args += [bucket(ms / 1000), 1000 * ms]
+        call = self.scripts.run
+        return int(await self.retry.until_answered(call, "finish", *args, size=len(result)))
 
     async def emit(self, id_: PredictionId, first: int, events: list[tuple[str, Json]]) -> None:
         """Write events of a run; `first`: the number of the first of them in this run."""

@@ -28,10 +28,10 @@ class Heartbeat:
     """Renews what one worker holds, and waits for ids to cancel. Times in seconds."""
 
     def __init__(
-        self, url: str, worker: str, lease: float, timeout: float, *, allow_oom: bool
+        self, url: str, worker: str, about: str, lease: float, timeout: float, *, allow_oom: bool
     ) -> None:
-        """`timeout`: how long a run may take."""
-        self._worker, self._lease, self._timeout = worker, lease, timeout
+        """`about`: what is told of the worker. `timeout`: how long a run may take."""
+        self._worker, self._about, self._lease, self._timeout = worker, about, lease, timeout
         self._parent = os.getppid()
         self._requests = keys.CANCEL_REQUESTS + worker
         # A wait that the server forgets (its clock was set back) must not outlast the lease.
@@ -68,7 +68,7 @@ class Heartbeat:
         # What the clock was set meanwhile, or the machine slept, no run has run.
         longest_run = self._timeout + 2 * self._lease + self._most - self._least
         times = (round(1000 * self._lease), round(1000 * longest_run))
-        for id_ in self._scripts.run("renew", self._worker, *times):
+        for id_ in self._scripts.run("renew", self._worker, *times, self._about):
             _write(id_)
 
 

@@ -49,13 +49,21 @@ THROUGHPUT = "predictor:throughput"
 RATE = "predictor:rate:"
 #: Hash, name as in RATE → how many of its predictions are in QUEUE. Members go with those.
 OPEN = "predictor:open"
+#: Hash of counts, whose names metrics.py and the scripts know. Lives for ever: counters only rise.
+METRICS = "predictor:metrics"
+#: The number of the last counts that an api process, whose name follows, has added. Lives for a day.
+COUNTED = "predictor:counted:"
+#: Sorted set, description of a worker as JSON → until when it is alive. Lives for a day past the
+#: last heartbeat.
+WORKERS = "predictor:workers"
 #: Hash of the id and the fingerprint of a request; the key's digest follows. Lives as long as its
 #: prediction is known.
 IDEMPOTENCY = "predictor:idempotency:"
-#: Hash of what else is known: queue_ttl and cancel_after (ms from its submit until it ends, if it
-#: does not run, and whatever it does), its idempotency key, its waiter (channel), progress, run and
-#: last (which run has written how many events), requeued (how often), group (how many may share its
-#: next worker). Lives until it has ended; with a key or progress, as long as it is known.
+#: Hash of what else is known: queue_ttl and cancel_after (ms from its submit until it ends, if
+#: it does not run, and whatever it does), its idempotency key, its waiter (channel), mode (if it
+#: is sync), progress, run and last (which run has written how many events), requeued (how
+#: often), group (how many may share its next worker). Lives until it has ended; with a key or
+#: progress, as long as it is known.
 PREDICTION = "predictor:prediction:"
 #: List of its events, if its state does not tell them, and channel for their kinds. Lives as long
 #: as the prediction is known.

@@ -1,6 +1,7 @@
 """The api's side of the store: submit, read, cancel, erase. Fails within two silent seconds."""
 
 import contextlib
+import logging
 import math
 import sys
 import time
@@ -29,12 +30,16 @@ _HEAD: Final = 65536
 #: Events that are read at once: a client that does not take them holds them in memory.
 MOST_EVENTS: Final = 10
 _CONNECTIONS = 64  # of one process; others wait
+_WARN_EVERY = 10.0  # seconds
+
+logger = logging.getLogger(__name__)
 
 
 class Submitted(NamedTuple):
     id: PredictionId
     is_replay: bool  # it was there before, with the same idempotency key
     retry_after: float  # seconds until it should be read
+    workers: int  # that are alive
 
 
 class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
@@ -58,6 +63,7 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
         self._interval = 1000 / config.rate if config.rate else 0  # ms for each token of a name
         self._retry = StoreRetry(self._redis)
         self._scripts = AsyncScripts(self._redis)
+        self._next_warning = 0.0
 
     async def __aexit__(self, *_: object) -> None:
         await self._redis.aclose(close_connection_pool=True)
@@ -76,14 +82,14 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
         args: list[Any] = [id_, wire.encode_job(job, round(time.time() * 1000))]
         args += [max(1, round(takes * 1000)) if takes else "", round(config.queue_ttl * 1000)]
         args += [config.queue_limit, job.key, job.fingerprint, job.webhook or ""]
-        args += [self._result_ttl, waiter]
+        args += [self._result_ttl, waiter, job.mode]
         if config.rate or config.open:
             args += [self._interval, config.burst, config.open, running]
         if config.wait_replicas:
             reply = await self._submit_to_replicas(id_, args, is_repeatable=bool(job.key))
         else:
             reply = await self._run("submit", *args)
-        outcome, known_id, now_ms, place, counts = reply
+        outcome, known_id, now_ms, place, counts, workers = reply
         throughput = _Throughput.read(now_ms, counts)
         if outcome == b"mismatch":
             raise errors.KeyReused
@@ -94,13 +100,27 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
             message = f"The queue is full: {config.queue_limit} predictions wait; try again later."
             seconds = throughput.until_start(1) or _RETRY_AFTER
             raise errors.Overloaded(message, retry_after=seconds)
-        is_replay = outcome == b"replayed"
-        return Submitted(PredictionId(known_id.decode()), is_replay, throughput.until_end(place))
+        self._warn_without(workers)
+        is_replay, seconds = outcome == b"replayed", throughput.until_end(place)
+        return Submitted(PredictionId(known_id.decode()), is_replay, seconds, workers)
 
     async def take(self, owner: str, most: int) -> tuple[int, float]:
         """Take up to `most` tokens of a name: how many, and the seconds until there is one more."""
         taken, wait = await self._run("take", owner, self._interval, self._config.burst, most)
         return taken, wait / 1000
+
+    def _warn_without(self, workers: int) -> None:
+        if not workers and time.monotonic() >= self._next_warning:
+            self._next_warning = time.monotonic() + _WARN_EVERY
+            logger.warning("predictions are queued, but no worker is alive")
+
+    async def metrics(self) -> Any:
+        """The reply of metrics.lua."""
+        return await self._run("metrics", is_large=True)
+
+    async def count(self, process: str, number: int, counts: list[Any]) -> None:
+        """Add to the metrics: name, count, …; a part that has this `number` once."""
+        await self._run("count", process, number, *counts)
 
     async def read(self, id_: PredictionId, *, at_most: int = sys.maxsize) -> Prediction:
         """The prediction as it is now; of a result, at most so many bytes are read."""

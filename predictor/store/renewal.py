@@ -9,10 +9,12 @@ from asyncio.subprocess import PIPE, Process, create_subprocess_exec
 from collections.abc import Callable
 
 from predictor.config import Config
+from predictor.errors import StoreUnavailable
 from predictor.prediction import PredictionId
 from predictor.store import keys
 from predictor.store.claims import Claims
 from predictor.store.connection import blocking_client
+from predictor.store.metrics import WorkerInfo
 from predictor.store.retry import STORE_ERRORS, describe
 from predictor.store.scripts import Scripts
 
@@ -28,12 +30,18 @@ class Renewal:
         self, config: Config, claims: Claims, on_over: Callable[[PredictionId], None]
     ) -> None:
         """`on_over` is called with each id that need not go on."""
+        self._about = ""
         self._config, self._claims, self._on_over = config, claims, on_over
         self._process: Process | None = None
         self._keeping: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
-        """Return when leases are renewed."""
+    async def start(self, slots: int) -> None:
+        """Return when leases are renewed, and this worker counts as alive."""
+        model, version = self._config.model, self._config.model_version
+        about = WorkerInfo(
+            worker=self._claims.worker, slots=slots, model=model, model_version=version
+        )
+        self._about = about.model_dump_json()
         self._keeping = asyncio.create_task(self._keep(await self._spawn()))
 
     async def stop(self) -> None:
@@ -42,12 +50,16 @@ class Renewal:
             with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
                 self._process.kill()
             await self._process.wait()
+            retry = self._claims.retry
+            with contextlib.suppress(StoreUnavailable):  # it counts as alive until its lease ends
+                await retry.until_answered(lambda: retry.redis.zrem(keys.WORKERS, self._about))
 
     def requeue_now(self, also_delete: str) -> None:
         """From a thread: return all that is held to the queue, and remove a key."""
         claims, url = self._claims, self._config.store_url
         client = blocking_client(url, socket_timeout=0.5, socket_connect_timeout=0.5)
         try:
+            client.zrem(keys.WORKERS, self._about)
             client.delete(also_delete, keys.CANCEL_REQUESTS + claims.worker)
             if held := list(claims.held.values()):
                 scripts = Scripts(client, allow_oom=claims.scripts.allow_oom)
@@ -58,6 +70,7 @@ class Renewal:
     async def _spawn(self) -> asyncio.StreamReader:
         config, claims = self._config, self._claims
         fields = {"url": config.store_url, "worker": claims.worker, "lease": config.lease}
+        fields |= {"about": self._about}
         fields |= {"timeout": config.timeout, "allow_oom": claims.scripts.allow_oom}
         command = (sys.executable, "-m", "predictor.store.heartbeat")
         self._process = process = await create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)

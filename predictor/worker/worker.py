@@ -84,12 +84,12 @@ class Worker:
             await self._claims.open()
             self._model = configured_model(self._config)
             await start_model(self._config.model, self._model)
-        await self._renewal.start()
+        slots = self._model.slots(self._config.slots)
+        await self._renewal.start(slots)
         self._starting = None
         gc.freeze()  # what is loaded stays: no collection needs to look through it
         notify_ready()
-        count = self._model.slots(self._config.slots)
-        logger.info("worker ready: %s, %d at once", self._config.model, count)
+        logger.info("worker ready: %s, %d at once", self._config.model, slots)
 
     async def predict(self, ctx: dict[Any, Any]) -> None:
         """arq's job. Raises the prediction's error after it was stored, so that arq logs it."""

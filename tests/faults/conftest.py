@@ -73,7 +73,8 @@ class Store:
         """Keys that will stay for ever; a result, a sign of life and the like will not."""
         with contextlib.suppress(redis.ConnectionError):
             self.client.ping()  # a connection from before a restart fails once
-        return {key.decode() for key in self.client.scan_iter() if self.client.ttl(key) == -1}
+        keys = {key.decode() for key in self.client.scan_iter() if self.client.ttl(key) == -1}
+        return keys - {"predictor:metrics"}
 
 
 class Farm:

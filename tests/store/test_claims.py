@@ -53,7 +53,7 @@ def _output(text: str) -> Output:
 @asynccontextmanager
 async def _renewing(url: str, claims: Claims) -> AsyncIterator[None]:
     renewal = Renewal(Config(redis_url=url, lease=claims._config.lease), claims, lambda ids: None)
-    await renewal.start()
+    await renewal.start(1)
     try:
         yield
     finally:

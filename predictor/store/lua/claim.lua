@@ -62,6 +62,7 @@ local function recover()
       end
       company[holder] = company[holder] or redis.call('HLEN', HELD .. holder)
       local suspicious = math.max(1, max_tries - 1)
+      count('recovered')
       put_back(id, queued_at, token, now, deaths, max_tries, suspicious, company[holder])
     else
       redis.call('ZREM', LEASES, id)

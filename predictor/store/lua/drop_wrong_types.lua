@@ -4,8 +4,8 @@
 --
 -- ARGV  names of more lists. Returns the names that were removed.
 local types = {
-  zset = { QUEUE, LEASES, SUSPECTS, DELIVERIES },
-  hash = { CLAIMED, CANCELS, THROUGHPUT, OPEN },
+  zset = { QUEUE, LEASES, SUSPECTS, DELIVERIES, WORKERS },
+  hash = { CLAIMED, CANCELS, THROUGHPUT, OPEN, METRICS },
   list = { WAKE, DELIVERY_WAKE, unpack(ARGV) },
   string = { QUARANTINE, LINE, CLOCK },
 }

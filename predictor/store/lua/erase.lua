@@ -8,6 +8,10 @@ local queued_at = submitted_at(id)
 if queued_at and not is_late(id, queued_at, now_ms()) then
   return 'active'
 end
+if queued_at then
+  local outcome = get(TRIES .. id) and 'timed_out' or 'expired'
+  count('predictions ' .. (field(PREDICTION .. id, 'mode') or 'async') .. ' ' .. outcome)
+end
 local key = field(PREDICTION .. id, 'key')
 if key then
   redis.call('DEL', IDEMPOTENCY .. key)

@@ -3,8 +3,11 @@
 -- changes; repeating it changes nothing and returns the same. After its time a prediction does not
 -- succeed any more: it may have been read as timed out.
 --
+-- ARGV  outcome: of prediction.OUTCOMES; for one that ran also the buckets of its run and of its wait, and
+--       both times in microseconds.
 -- Returns 1; 0 if another had ended it; -1 if its time is over, and the result does not say so.
-local id, result, result_ttl, worker, started, says_late = unpack(ARGV)
+local id, result, result_ttl, worker, started, says_late, outcome, run_bucket, run_us,
+  wait_bucket, wait_us = unpack(ARGV)
 local queued_at = submitted_at(id)
 if not queued_at then
   return redis.pcall('GET', RESULT .. id) == result and 1 or 0
@@ -13,8 +16,14 @@ local now = now_ms()
 if says_late == '0' and is_late(id, queued_at, now) then
   return -1
 end
-settle(id, result, result_ttl)
+local mode = settle(id, result, result_ttl, outcome)
 redis.call('HDEL', HELD .. worker, id)
+if run_bucket then
+  count('run ' .. mode .. ' ' .. run_bucket)
+  count('run ' .. mode .. ' us', run_us)
+  count('wait ' .. wait_bucket)
+  count('wait us', wait_us)
+end
 
 -- How many ended lately, a count that decays within a minute or so; since when it is counted; and how
 -- many seconds a run takes, the last ten or so counting most.

@@ -5,8 +5,12 @@
 -- over stays with its worker, but does not read as running again.
 --
 -- Returns the ids that this worker need not go on with: canceled, late, or ended by another.
-local worker, lease, longest_run = unpack(ARGV)
+-- ARGV  about: a description of this worker, which is alive for another lease.
+local worker, lease, longest_run, about = unpack(ARGV)
 local now, over = clock(), {}
+redis.pcall('ZREMRANGEBYSCORE', WORKERS, '-inf', now)
+redis.pcall('ZADD', WORKERS, now + lease, about)
+redis.pcall('PEXPIRE', WORKERS, 86400000)
 
 local function lose(id, is_overdue)
   redis.call('HDEL', HELD .. worker, id)

@@ -4,18 +4,24 @@
 -- many submit it at once, for as long as that one is known. One waiting worker is woken.
 --
 -- ARGV  in ms; without cancel_after, key, webhook or waiter: ''. limit: how many may be queued, 0: any
---       number. waiter: a channel that gets the result. With quotas also interval (0: none) and burst,
+--       number. waiter: a channel that gets the result. mode: sync or async. With quotas also interval (0: none) and burst,
 --       as in take_tokens; most: how many of a name may be open, 0: any number; sync: how many are,
 --       besides those in the queue.
--- Returns { outcome, id, now, place in the queue, throughput }; outcome: 'accepted', 'replayed' with
+-- Returns { outcome, id, now, place in the queue, throughput, workers that are alive }; outcome: 'accepted', 'replayed' with
 -- the id of the known one, 'mismatch' (the key belongs to another request), 'full', 'open', or 'rate'
 -- with the ms until it may be accepted in the place.
 local id, job, cancel_after, queue_ttl, limit, key, fingerprint, webhook, result_ttl,
-  waiter, interval, burst, most, sync = unpack(ARGV)
+  waiter, mode, interval, burst, most, sync = unpack(ARGV)
 local now = clock()
 
 local function answer(outcome, known)
-  return { outcome, known, math.floor(now), redis.call('ZRANK', QUEUE, known) or 0, throughput() }
+  local place = redis.call('ZRANK', QUEUE, known) or 0
+  return { outcome, known, math.floor(now), place, throughput(), workers_alive(now) }
+end
+
+local function refuse(outcome, reason, wait)
+  count('rejected ' .. reason)
+  return { outcome, id, math.floor(now), wait or 0, throughput(), 0 }
 end
 
 local function is_known(known)
@@ -39,22 +45,22 @@ end
 limit = tonumber(limit)
 local waiting = limit > 0 and redis.call('ZCARD', QUEUE) or 0
 if limit > 0 and waiting >= limit and waiting - redis.call('ZCARD', LEASES) >= limit then
-  return answer('full', id)
+  return refuse('full', 'queue_full')
 end
 if tonumber(most or 0) > 0 and open_of(owner_of(id)) + sync >= tonumber(most) then
-  return answer('open', id)
+  return refuse('open', 'open')
 end
 if tonumber(interval or 0) > 0 then
   local taken, wait = take_tokens(owner_of(id), tonumber(interval), tonumber(burst), 1, now)
   if taken == 0 then
-    return { 'rate', id, math.floor(now), wait, {} }
+    return refuse('rate', 'rate', wait)
   end
 end
 redis.call('SET', JOB .. id, job)
 redis.call('ZADD', QUEUE, now, id)
 count_open(id, 1)
 local record = { 'queue_ttl', queue_ttl }
-for name, value in pairs({ cancel_after = cancel_after, key = key, waiter = waiter }) do
+for name, value in pairs({ cancel_after = cancel_after, key = key, waiter = waiter, mode = mode == 'sync' and mode or '' }) do
   if value ~= '' then
     table.insert(record, name)
     table.insert(record, value)

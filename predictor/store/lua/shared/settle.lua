@@ -26,13 +26,14 @@ local function make_due(id, result_ttl)
   return reply
 end
 
-local function settle(id, result, result_ttl)
+-- Returns the mode of the prediction.
+local function settle(id, result, result_ttl, outcome)
   redis.call('SET', RESULT .. id, result, 'PX', result_ttl)
   forget(id)
   announce(id, 'completed', '')
   redis.call('PEXPIRE', EVENTS .. id, result_ttl)
-  local key, progress, waiter =
-    unpack(redis.pcall('HMGET', PREDICTION .. id, 'key', 'progress', 'waiter'))
+  local key, progress, waiter, mode =
+    unpack(redis.pcall('HMGET', PREDICTION .. id, 'key', 'progress', 'waiter', 'mode'))
   if waiter then
     redis.pcall('PUBLISH', waiter, id .. ' ' .. (#result <= 65536 and result or ''))
   end
@@ -48,6 +49,8 @@ local function settle(id, result, result_ttl)
     redis.pcall('HSET', WEBHOOK .. id, 'result', result)
     make_due(id, result_ttl)
   end
+  count('predictions ' .. (mode or 'async') .. ' ' .. outcome)
+  return mode or 'async'
 end
 
 -- Settles a prediction that no worker ends; returns its result. `result` has 0 for what is filled in.
@@ -61,7 +64,7 @@ local function settle_unrun(id, result, queued_at, result_ttl)
   result = string.gsub(result, '"(%w+)":0', function(name)
     return known[name] and string.format('"%s":%.0f', name, known[name])
   end)
-  settle(id, result, result_ttl)
+  settle(id, result, result_ttl, string.match(result, '"code":"([%w_]+)"'))
   return result
 end
 

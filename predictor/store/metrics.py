@@ -1,0 +1,129 @@
+"""What is counted. The scripts count what the store decides; each api process adds its own."""
+
+import asyncio
+import bisect
+import contextlib
+import secrets
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, Final, NamedTuple, Self
+
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+
+from predictor import errors
+from predictor.prediction import MODES, OUTCOMES
+
+#: Upper bounds of the histograms, in seconds.
+BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
+#: Why a request for a prediction was refused.
+REASONS: Final = ("queue_full", "rate", "open", "slots_taken", "loading")
+_BOUNDS = (*map(str, BUCKETS), "+Inf")
+_TELL_EVERY = 1.0  # seconds
+_MOST = 2**62  # of a count
+
+
+def bucket(seconds: float) -> str:
+    """The name of the bucket that counts such a time."""
+    return _BOUNDS[bisect.bisect_left(BUCKETS, seconds)]
+
+
+class WorkerInfo(BaseModel):
+    """A worker that is alive."""
+
+    worker: str
+    slots: int
+    model: str
+    model_version: str
+
+
+class Histogram(NamedTuple):
+    counts: list[int]  # of BUCKETS and what is longer: each without those before
+    seconds: float  # of all together
+
+
+class Snapshot(NamedTuple):
+    """All metrics, at one moment."""
+
+    counts: dict[str, int]
+    queued: int
+    oldest: float  # seconds since the oldest of the queue was submitted
+    running: int
+    workers: list[WorkerInfo]
+
+    def histogram(self, name: str) -> Histogram:
+        counts = [self.counts.get(f"{name} {bound}", 0) for bound in _BOUNDS]
+        return Histogram(counts, self.counts.get(f"{name} us", 0) / 1e6)
+
+
+class Metrics(contextlib.AbstractAsyncContextManager["Metrics"]):
+    """The counts of this process, which are added to the store's every second."""
+
+    _ENDED: Final = {outcome: f"predictions sync {outcome}" for outcome in OUTCOMES}
+    _RUN: Final = [f"run {MODES[0]} {bound}" for bound in _BOUNDS]
+
+    def __init__(
+        self,
+        read: Callable[[], Awaitable[Any]],
+        add: Callable[[str, int, list[Any]], Awaitable[None]],
+    ) -> None:
+        """`read` returns the reply of metrics.lua; `add` calls count.lua."""
+        self._read, self._add = read, add
+        self._counts, self._untold = Counter[str](), Counter[str]()
+        self._process, self._number = secrets.token_hex(8), 0
+
+    async def __aenter__(self) -> Self:
+        self._telling = asyncio.create_task(self._tell_regularly())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._telling.cancel()
+        await asyncio.wait({self._telling})
+        with contextlib.suppress(errors.StoreUnavailable):
+            await self._tell()
+            await self._tell()  # what came while the first part was on its way
+
+    def refused(self, reason: str) -> None:
+        """Count a refusal, for one of REASONS."""
+        self._counts[f"rejected {reason}"] += 1
+
+    def ended(self, outcome: str, seconds: float | None) -> None:
+        """Count a sync prediction, which ran for so many seconds; None: it did not run."""
+        counts = self._counts
+        counts[self._ENDED[outcome]] += 1
+        if seconds is not None:
+            counts[self._RUN[bisect.bisect_left(BUCKETS, seconds)]] += 1
+            counts["run sync us"] += int(seconds * 1e6)
+
+    async def read(self) -> Snapshot:
+        """All that is counted, here and elsewhere. Raises StoreUnavailable."""
+        await self._tell()
+        pairs, queued, oldest_ms, running, workers = await self._read()
+        counts = dict[str, int]()
+        for name, count in zip(pairs[::2], pairs[1::2], strict=True):
+            with contextlib.suppress(ValueError):  # somebody else's field
+                counts[name.decode()] = _count.validate_python(count)
+        known = list[WorkerInfo]()
+        for text in workers:
+            with contextlib.suppress(ValidationError):
+                known.append(WorkerInfo.model_validate_json(text))
+        return Snapshot(counts, queued, oldest_ms / 1000, running, known)
+
+    async def _tell_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(_TELL_EVERY)
+            with contextlib.suppress(errors.StoreUnavailable):
+                await self._tell()
+
+    async def _tell(self) -> None:
+        """Add to the store what was counted here: again, until it has confirmed."""
+        if not self._untold:
+            self._untold, self._counts = self._counts, Counter()
+            self._number += 1
+        if told := self._untold:
+            parts = [part for pair in told.items() for part in pair]
+            await self._add(self._process, self._number, parts)
+            if self._untold is told:
+                self._untold = Counter()
+
+
+_count = TypeAdapter(Annotated[int, Field(ge=0, le=_MOST)])
