@@ -51,7 +51,7 @@ RATE = "predictor:rate:"
 OPEN = "predictor:open"
 #: Hash of counts, whose names metrics.py and the scripts know. Lives for ever: counters only rise.
 METRICS = "predictor:metrics"
-#: The number of the last counts that an api process, whose name follows, has added. Lives for a day.
+#: The number of the last counts that an api process, whose name follows, has added. For a day.
 COUNTED = "predictor:counted:"
 #: Sorted set, description of a worker as JSON → until when it is alive. Lives for a day past the
 #: last heartbeat.

@@ -54,8 +54,9 @@ def post(text: str, *headers: str) -> bytes:
     return "\r\n".join([*head, "", ""]).encode() + body
 
 
-def get(id_: str) -> bytes:
-    return f"GET /predict/{id_} HTTP/1.1\r\nHost: bench\r\n\r\n".encode()
+def get(id_: str, *headers: str) -> bytes:
+    head = [f"GET /predict/{id_} HTTP/1.1", "Host: bench", *headers]
+    return "\r\n".join([*head, "", ""]).encode()
 
 
 @dataclass

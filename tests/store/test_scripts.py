@@ -155,8 +155,8 @@ FAULTS = {
     ),
     "leases do not move with the clock": (
         "shared/clock",
-        "{ QUEUE, LEASES, SUSPECTS, DELIVERIES }",
-        "{ QUEUE, SUSPECTS, DELIVERIES }",
+        "{ QUEUE, LEASES, SUSPECTS, DELIVERIES, WORKERS }",
+        "{ QUEUE, SUSPECTS, DELIVERIES, WORKERS }",
     ),
     "what was submitted after a step back moves with the clock": (
         "submit",

@@ -15,6 +15,7 @@ _SHARED = {
     keys.CLAIMED,
     keys.SUSPECTS,
     keys.CANCELS,
+    keys.METRICS,
     keys.OPEN,
     keys.WAKE,
     keys.DELIVERY_WAKE,
@@ -44,6 +45,7 @@ class Audit:
             self._check_webhook(fact)
         self._check_held()
         self._check_pace()
+        self._check_counts()
         self._check_lives({fact.id for fact in facts} | {fact.key for fact in facts})
 
     def _value(self, key: str) -> Any:
@@ -160,6 +162,14 @@ class Audit:
         pace = dict(pairs(self._value(keys.THROUGHPUT) or []))
         ended = self._model.counts["finish"]
         demand(float(pace.get("count", 0)) <= ended, f"{ended} ended, but the pace is {pace}")
+
+    def _check_counts(self) -> None:
+        """Each prediction that has ended is counted once."""
+        counts = dict(pairs(self._value(keys.METRICS) or []))
+        counted = sum(int(n) for name, n in counts.items() if name.startswith("predictions async "))
+        all_ = [*self._model.facts.values(), *self._model._past.values()]
+        ended = [fact for fact in all_ if not fact.is_active]
+        _same("the count of the ended", counted, len(ended))
 
     def _check_lives(self, active: set[str]) -> None:
         for key, (_, left) in self._state.items():

@@ -60,6 +60,7 @@ local redis = (function()
       return server[how]('DEL', ...)
     end,
     ZREM = shrink,
+    ZREMRANGEBYSCORE = shrink,
     HDEL = shrink,
     LTRIM = shrink,
   }
