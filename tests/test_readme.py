@@ -15,6 +15,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 import httpx
 import pytest
+import yaml
 
 from predictor.config import Config
 from predictor.store.url import check_url
@@ -353,6 +354,18 @@ def _keys(folder: Path, _: Processes) -> None:
         assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
 
 
+def _alerts(_: Path, processes: Processes) -> None:
+    """Each metric that an alert names is there, and its labels are."""
+    text = README.partition("### Metrics")[2].partition("```yaml\n")[2]
+    (group,) = yaml.safe_load(text.partition("```")[0])["groups"]
+    found = processes.api().client.get("/metrics").text
+    for rule in group["rules"]:
+        for name, labels in re.findall(r"(predictor_\w+)(?:\{(\w+)=)?", rule["expr"]):
+            assert re.search(rf"^{name}(\{{.*{labels}=)?", found, re.MULTILINE), name
+        assert rule["alert"]
+        assert rule["expr"].count("(") == rule["expr"].count(")")
+
+
 #: What runs the blocks of each section.
 RUN: dict[str, Callable[[Path, Processes], None]] = {
     "Run it": _quickstart,
@@ -367,6 +380,7 @@ RUN: dict[str, Callable[[Path, Processes], None]] = {
     "Browsers": _keys,
     "Command line": _command_line,
     "Processes": _by_hand,
+    "Metrics": _alerts,
 }
 
 
