@@ -51,6 +51,10 @@ class InvalidHeader(RequestError):
     """A header has a value that it must not have."""
 
 
+class InvalidQuery(RequestError):
+    """Query parameter id must be given 1 to 300 times."""
+
+
 class InvalidJson(RequestError):
     """The body is not valid JSON."""
 

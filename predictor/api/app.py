@@ -20,6 +20,7 @@ from predictor.api.concurrency import Slots
 from predictor.api.headers import RequestId
 from predictor.api.keys import Gate, Keys
 from predictor.api.quotas import Quotas
+from predictor.api.page import add_page
 from predictor.api.responses import EXCEPTION_HANDLERS
 from predictor.api.schemas import Error
 from predictor.api.state import AppState
@@ -96,8 +97,11 @@ def create_app(config: Config) -> FastAPI:
         importlib.import_module("predictor.webhooks.target")  # now, not amid a request
     app = FastAPIOffline(
         title="Predictor",
+        summary=config.model,
         version=__version__,
-        description=f"{_DESCRIPTION}\n## `{config.model}`\n\n{model.signature.description}",
+        description=f"{model.signature.description}\n\n---\n\n{_DESCRIPTION}".lstrip(),
+        swagger_ui_parameters={"tryItOutEnabled": True},
+        openapi_tags=[{"name": name} for name in ("predictions", "health", "webhooks")],
         redoc_url=None,
         redirect_slashes=False,
         telemetry={"tracing": False, "metrics": False, "logs": False},
@@ -109,8 +113,10 @@ def create_app(config: Config) -> FastAPI:
     routes.add_predict(app, model.signature, secured)
     app.router.routes.reverse()  # before those of the documentation: the first that matches serves
     app.include_router(routes.predictions, dependencies=secured)
+    app.include_router(routes.watched, dependencies=secured)
     app.include_router(routes.health)
     app.include_router(routes.operations, dependencies=secured)
+    add_page(app)
     inner = app.build_middleware_stack()
     if config.api_keys or config.allowed_hosts:
         inner = Gate(inner, config, keys)

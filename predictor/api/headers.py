@@ -77,9 +77,12 @@ SECURITY = (
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"x-content-type-options", b"nosniff"),
 )
-_SELF = b"default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
-_SELF += b"img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'"
-_PAGE = ((SECURITY[0][0], _SELF), SECURITY[1], (b"referrer-policy", b"no-referrer"))
+_SELF = "default-src 'none'; script-src 'self'{0}; style-src 'self'{0}; img-src 'self' blob: data:; "
+_SELF += "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'"
+_DOCS, _PAGE = (
+    ((SECURITY[0][0], _SELF.format(more).encode()), SECURITY[1], (b"referrer-policy", b"no-referrer"))
+    for more in (" 'unsafe-inline'", "")
+)
 
 #: The headers of every response with a status.
 BY_STATUS = {
@@ -306,8 +309,11 @@ class RequestId:
         is_usable = len(given) == 1 and _REQUEST_ID.fullmatch(given[0])
         request_id = given[0] if is_usable else os.urandom(16).hex().encode()
         scope["request_id"] = request_id.decode()
-        is_page = scope.get("path", "").endswith("/docs")
-        more = (*(_PAGE if is_page else SECURITY), (b"x-request-id", request_id))
+        path = scope.get("path", "")
+        security = SECURITY
+        if path[-1:] == "/" or path[-5:] == "/docs":
+            security = _PAGE if path[-1:] == "/" else _DOCS
+        more = (*security, (b"x-request-id", request_id))
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":

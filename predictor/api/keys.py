@@ -11,6 +11,7 @@ from predictor.config import Config, entries
 from predictor.prediction import owner_of
 
 _HEALTH = ("/health/",)  # needs no key and any host: probes have neither
+_PAGE = ("/page/",)  # and /: what they show, they ask for with a key
 #: Paths, by how they begin, that need no key if PREDICTOR_PUBLIC has their name.
 _PUBLIC = {"docs": ("/docs", "/openapi.json", "/static-offline-docs/"), "metrics": ("/metrics",)}
 _OPERATOR = owner_of("operator")  # who may read the metrics if there are several names
@@ -50,7 +51,7 @@ class Gate:
 
     def __init__(self, app: ASGIApp, config: Config, keys: Keys) -> None:
         self._app, self._keys = app, keys if config.api_keys else None
-        self._open = _HEALTH + tuple(
+        self._open = (*_HEALTH, *_PAGE) + tuple(
             path for part in entries(config.public) for path in _PUBLIC[part]
         )
         self._hosts = entries(config.allowed_hosts.lower())
@@ -74,7 +75,7 @@ class Gate:
             hosts = [value for name, value in headers if name == b"host"]
             if len(hosts) != 1 or not self._serves(hosts[0].decode("latin-1").lower()):
                 return errors.InvalidHeader(_HOST_REFUSED)
-        if not self._keys or path.startswith(self._open):
+        if not self._keys or path == "/" or path.startswith(self._open):
             return None
         if owner and path == "/metrics" and self._keys.has_several_names and owner != _OPERATOR:
             return errors.Forbidden("Of several names, only operator may read the metrics.")

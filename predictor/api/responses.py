@@ -5,6 +5,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
@@ -18,7 +19,7 @@ from predictor import errors
 from predictor.api import headers as declared
 from predictor.api.headers import Header, Preferences
 from predictor.api.schemas import Error
-from predictor.api.state import app_state
+from predictor.api.state import AppState, app_state
 from predictor.prediction import Json, Output, Prediction, State, encode, splice
 
 logger = logging.getLogger(__name__)
@@ -141,6 +142,13 @@ def progress(prediction: Prediction) -> Headers:
     started = prediction.started or finished
     queue, run = max(0.0, started - prediction.created), max(0.0, finished - started)
     return declared.SERVER_TIMING(queue, run) | declared.NO_STORE
+
+
+def visible(state: AppState, prediction: Prediction) -> Prediction:
+    """Without its place in the queue if there are several names: that tells of the others."""
+    if state["has_several_names"]:
+        return replace(prediction, position=None, estimated_wait=None)
+    return prediction
 
 
 def described(status: int, about: Any, *headers: Header, **more: Any) -> Described:

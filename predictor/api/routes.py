@@ -1,10 +1,10 @@
 """The endpoints, and their responses as OpenAPI describes them."""
 
 from contextlib import suppress
-from dataclasses import replace
 from hashlib import sha256
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, FastAPI, Request, Response, params
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response, params
 from fastapi.sse import EventSourceResponse
 from pydantic_core import from_json, to_json
 
@@ -12,10 +12,11 @@ from predictor import errors
 from predictor.api import headers, queued, responses, schemas, sync
 from predictor.api.events import EXAMPLE, follow, submit, wait_for_end
 from predictor.api.request import Given, PathId, WebhookId, read_input, while_connected
-from predictor.api.responses import described, raises
+from predictor.api.responses import described, raises, visible
 from predictor.api.state import app_state
+from predictor.api.watch import watch
 from predictor.model.signature import Signature
-from predictor.prediction import Job, Json, Output, Prediction, State, Webhook
+from predictor.prediction import Job, Json, Output, Prediction, State, Webhook, parse_id
 
 _UNKNOWN = raises(errors.UnknownPrediction, errors.StoreUnavailable)
 _FAILURES = errors.PredictionError.__subclasses__()
@@ -35,8 +36,11 @@ predictions = APIRouter(
     route_class=headers.DirectRoute,
     responses=_UNKNOWN,
 )
+watched = APIRouter(tags=["predictions"])
 health = APIRouter(prefix="/health", tags=["health"])
 operations = APIRouter(tags=["operations"])
+
+_MOST_WATCHED = 300
 
 
 async def predict(request: Request, options: Given[headers.PredictHeaders]) -> Response:
@@ -124,9 +128,7 @@ async def read_status(request: Request, prediction_id: PathId, response: Respons
     state = app_state(request)
     prediction = await state["predictions"].look(prediction_id)
     response.headers.update(responses.progress(prediction))
-    if state["has_several_names"]:  # the queue is everybody's
-        return replace(prediction, position=None, estimated_wait=None)
-    return prediction
+    return visible(state, prediction)
 
 
 @predictions.delete(
@@ -189,6 +191,30 @@ async def read_events(
     is_minimal = headers.Preferences.parse(options.prefer).is_minimal
     more = headers.STREAM | headers.Preferences(is_minimal=is_minimal).applied()
     return EventSourceResponse(follow(state, id_, after, is_minimal=is_minimal), headers=more)
+
+
+@watched.get(
+    "/events",
+    response_class=Response,
+    responses=described(
+        200,
+        "`status`: the status of each prediction, and each change of it; that of one that is not "
+        "known is `unknown`. The stream ends when all have ended.",
+        headers.CACHE_CONTROL,
+        content={"text/event-stream": {"example": 'event: status\ndata: {"prediction_id":…}\n\n'}},
+    )
+    | raises(errors.InvalidQuery, errors.UnknownPrediction),
+)
+async def watch_predictions(
+    request: Request,
+    ids: Annotated[tuple[str, ...], Query(alias="id", description="1 to 300 of them.")] = (),
+) -> Response:
+    """Follow many predictions over one stream (Server-Sent Events): `/events?id=…&id=…`."""
+    if not 0 < len(ids) <= _MOST_WATCHED:
+        raise errors.InvalidQuery
+    state = app_state(request)
+    known = [parse_id(id_, state["owner"]) for id_ in dict.fromkeys(ids)]
+    return EventSourceResponse(watch(state, known), headers=headers.STREAM)
 
 
 @predictions.get(
@@ -268,11 +294,26 @@ def add_predict(app: FastAPI, signature: Signature, secured: list[params.Depends
 
     To the application itself: an included router is matched twice.
     """
-    body_type, output, done = schemas.bodies(signature.takes.type, signature.gives.type)
+    takes, gives = signature.takes.type, signature.gives.type
+    body_type, output, done, webhook = schemas.bodies(takes, gives)
     app.router.route_class = headers.DirectRoute
 
     async def body(_: body_type) -> None:  # type: ignore[valid-type]
         """Documents the body."""
+
+    @app.webhooks.post(
+        "prediction",
+        tags=["webhooks"],
+        operation_id="prediction_ended",
+        response_description="Delivered.",
+        responses={"default": {"description": "Tried again, for a day; after a 410, never."}},
+    )
+    async def prediction_ended(_: webhook) -> None:  # type: ignore[valid-type]
+        """Sent to the `Webhook-Url` of a prediction when it has ended, whatever came of it.
+
+        Each attempt has the headers `webhook-id`, `webhook-timestamp` and `webhook-signature`
+        (Standard Webhooks).
+        """
 
     file = {headers.FILE: {"schema": {"type": "string", "format": "binary"}}}
     files = file | {"*/*": file[headers.FILE]} if signature.gives.is_bytes else {}

@@ -17,8 +17,8 @@ Timestamp = Annotated[
 ]
 
 
-def bodies(input_: Any, result_: Any) -> tuple[Any, Any, Any]:
-    """The bodies with values of the model's types: a request, an output, and what was accepted."""
+def bodies(input_: Any, result_: Any) -> tuple[Any, Any, Any, Any]:
+    """The bodies with the model's types: a request, an output, one that is read, a webhook."""
     examples = ["Sample input data for the model"] if input_ is str else None
     values = ConfigDict(val_json_bytes="base64", ser_json_bytes="base64", extra="forbid")
 
@@ -41,7 +41,22 @@ def bodies(input_: Any, result_: Any) -> tuple[Any, Any, Any]:
         prediction_id: Id
         output: PredictionOutput
 
-    return PredictionRequest, PredictionOutput, PredictionDone
+    class WebhookData(BaseModel):
+        """The prediction, with its output or the reason why there is none."""
+
+        prediction_id: Id
+        status: Literal["succeeded", "failed", "canceled", "timed_out"]
+        output: PredictionOutput | None = None
+        error: str | None = None
+
+    class WebhookBody(BaseModel):
+        """What a webhook sends, signed as Standard Webhooks says."""
+
+        type: str = Field(pattern=r"^prediction\.", examples=["prediction.succeeded"])
+        timestamp: Timestamp
+        data: WebhookData
+
+    return PredictionRequest, PredictionOutput, PredictionDone, WebhookBody
 
 
 class PredictionAccepted(BaseModel):

@@ -147,7 +147,7 @@ class Supervisor:
             if config.api_processes > 1:
                 workers = f"{config.api_processes} api processes and {workers}"
             _print(f"\nPredictor serves {config.model} with {workers}.")
-            _print(f"  try it   {config.local_url}/docs\n  stop it  Ctrl-C\n")
+            _print(f"  try it   {config.local_url}\n  stop it  Ctrl-C\n")
             if not config.api_keys and (text := exposure()):
                 _print(f"  WARNING  {text}\n")
 

@@ -54,3 +54,12 @@ def dies_once(text: str, run: Run) -> str:
 async def optional(text: str, temperature: float = 0.7) -> float:
     """Its second parameter is its own."""
     return temperature
+
+
+async def reports(text: str, run: Run) -> str:
+    """Progress only."""
+    count, pause = _read(text)
+    for number in range(count):
+        run.progress(number / count, f"{number} of {count}")
+        await asyncio.sleep(pause)
+    return "reported"

@@ -1,0 +1,79 @@
+// Requests to the API that serves this page, with the key of this tab if the API asks for one.
+
+import { $ } from "./dom.js";
+
+const KEY = "predictor.key";
+let asking = null;
+
+/** An answer that is not the one that was asked for. */
+export class Refused extends Error {
+  constructor(status, message) {
+    super(message);
+    this.status = status;
+  }
+}
+
+/** Show the dialog for the key; whether one was given. One dialog, however many requests need it. */
+export function askForKey() {
+  asking ??= new Promise((resolve) => {
+    const dialog = $("key-dialog");
+    $("key").value = sessionStorage.getItem(KEY) ?? "";
+    dialog.addEventListener("close", () => {
+      asking = null;
+      const key = $("key").value.trim();
+      const isGiven = dialog.returnValue === "use";
+      if (isGiven && key) sessionStorage.setItem(KEY, key);
+      else if (isGiven) sessionStorage.removeItem(KEY);
+      $("key").value = "";
+      resolve(isGiven);
+    }, { once: true });
+    dialog.returnValue = "";
+    dialog.showModal();
+  });
+  return asking;
+}
+
+/** The response to a request. `quiet`: do not ask for a key. */
+export async function send(path, { headers = {}, quiet = false, ...options } = {}) {
+  for (;;) {
+    const key = sessionStorage.getItem(KEY);
+    const more = key && /^[\x21-\x7e]+$/.test(key) ? { Authorization: `Bearer ${key}` } : {};
+    const response = await fetch(path, { cache: "no-store", ...options, headers: { ...headers, ...more } });
+    if (response.status !== 401 || quiet || !(await askForKey())) return response;
+  }
+}
+
+/** The JSON of a response. Throws Refused, with the service's own message. */
+export async function json(response) {
+  const body = await response.json().catch(() => null);
+  if (response.ok && body !== null) return body;
+  throw new Refused(response.status, body?.error ?? `${response.status} ${response.statusText}`);
+}
+
+/** The server-sent events of a response: { event, data, id }, data parsed. */
+export async function* events(response) {
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  let event = { event: "message", data: [], id: "" };
+  try {
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) return;
+      const lines = (text + value).split("\n");
+      text = lines.pop();
+      for (const line of lines) {
+        const [, name, content] = /^([^:]*):? ?(.*)$/.exec(line.replace(/\r$/, "")) ?? [];
+        if (name === "data") event.data.push(content);
+        else if (name === "event" || name === "id") event[name] = content;
+        else if (!line.trim() && event.data.length) {
+          yield { ...event, data: JSON.parse(event.data.join("\n") || "null") };
+          event = { event: "message", data: [], id: "" };
+        }
+      }
+    }
+  } finally {
+    reader.cancel().catch(() => {});
+  }
+}
+
+export const pause = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));

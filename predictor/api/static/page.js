@@ -1,0 +1,121 @@
+// The page: a form for this service's model, its answer, and what runs.
+
+import { failure } from "./answer.js";
+import { Refused, askForKey, json, send } from "./api.js";
+import { snippet } from "./code.js";
+import { $, copy, h } from "./dom.js";
+import { Form, isBytes } from "./form.js";
+import { Run } from "./run.js";
+import { Watch } from "./watch.js";
+import { Well } from "./well.js";
+
+const base = new URL(".", location.href).href;
+let form = null;
+let current = null;
+let language = "curl";
+let givesBytes = false;
+
+const mode = () => document.querySelector('input[name="mode"]:checked').value;
+
+async function load() {
+  try {
+    const document_ = await json(await send("openapi.json"));
+    const { PredictionRequest, PredictionOutput } = document_.components.schemas;
+    const { summary, description } = document_.info;
+    $("model-name").textContent = summary;
+    document.title = `${summary} – Predictor`;
+    $("description").textContent = description.startsWith("---") ? "" : description.split("\n\n---\n")[0];
+    givesBytes = isBytes(resolve(PredictionOutput.properties.result, document_));
+    form = new Form(PredictionRequest.properties.input, document_);
+    $("fields").replaceChildren(form.node);
+    write();
+  } catch (error) {
+    $("fields").replaceChildren(failure(error.message), h("button", { type: "button", onclick: load }, "Try again"));
+  }
+}
+
+const resolve = (schema, root) => (schema.$ref ? schema.$ref.split("/").slice(1).reduce((at, name) => at[name], root) : schema);
+
+/** Write the code of the request that the form would send. */
+function write() {
+  const read = form?.read(true);
+  const value = read ? read.value : "…";
+  const hasKey = Boolean(sessionStorage.getItem("predictor.key"));
+  $("snippet").textContent = snippet(language, { base, mode: mode(), value: shorten(value), hasKey });
+  $("snippet").setAttribute("aria-labelledby", `tab-${language}`);
+  for (const name of ["curl", "python", "javascript"]) {
+    const isChosen = name === language;
+    $(`tab-${name}`).setAttribute("aria-selected", String(isChosen));
+    $(`tab-${name}`).tabIndex = isChosen ? 0 : -1;
+  }
+}
+
+/** Long strings, as files are, would make the page slow. */
+function shorten(value) {
+  if (typeof value === "string") return value.length > 2000 ? `${value.slice(0, 200)}…` : value;
+  if (Array.isArray(value)) return value.map(shorten);
+  if (value && typeof value === "object") return Object.fromEntries(Object.entries(value).map(([name, each]) => [name, shorten(each)]));
+  return value;
+}
+
+function begin() {
+  current?.leave();
+  current = new Run(givesBytes, (run) => {
+    if (run !== current) return;
+    $("cancel").hidden = run.isOver;
+    $("answer").setAttribute("aria-busy", String(!run.isOver));
+  });
+  $("cancel").hidden = false;
+  return current;
+}
+
+async function submit(event) {
+  event.preventDefault();
+  const read = form?.read();
+  if (!read) return;
+  const run = begin();
+  try {
+    await run.begin(mode(), read.value, (id) => watch.add(id));
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+    $("answer").replaceChildren(failure(error.message));
+    form.show(problems(error.message));
+  }
+}
+
+/** From the service's `Field 'input.a[0]' must be …`, once for each field. */
+function problems(message) {
+  return [...message.matchAll(/Field '([^']+)' ((?:(?!Field ')[^])*)/g)].map(([, path, text]) => ({ path, text: text.trim() }));
+}
+
+const watch = new Watch((id) => {
+  begin().open(id);
+  $("answer").focus();
+});
+
+$("form").addEventListener("submit", submit);
+$("form").addEventListener("input", write);
+$("form").addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) $("form").requestSubmit();
+});
+$("cancel").addEventListener("click", () => current?.cancel());
+$("copy").addEventListener("click", () => copy($("snippet").textContent, $("copy")));
+$("key-button").addEventListener("click", async () => {
+  if (await askForKey()) location.reload();
+});
+const languages = ["curl", "python", "javascript"];
+for (const name of languages) {
+  $(`tab-${name}`).addEventListener("click", () => {
+    language = name;
+    write();
+  });
+  $(`tab-${name}`).addEventListener("keydown", ({ key }) => {
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[key];
+    if (!step) return;
+    language = languages[(languages.indexOf(name) + step + languages.length) % languages.length];
+    write();
+    $(`tab-${language}`).focus();
+  });
+}
+load();
+new Well();

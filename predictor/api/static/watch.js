@@ -1,0 +1,176 @@
+// The predictions of this browser, followed over one stream of server-sent events, kept over a reload.
+
+import { events, json, pause, send } from "./api.js";
+import { $, copy, duration, h } from "./dom.js";
+
+const KEPT = "predictor.watched";
+const MOST = 300;
+const PER_FRAME = 25; // rows that change in one frame, so that it is not late
+const ACTIVE = new Set(["queued", "running", "submitted"]);
+
+export class Watch {
+  #rows = new Map(); // id → { at, status, cells }
+  #changed = new Map(); // id → status, to be shown in the next frame
+  #stop = new AbortController();
+  #timer = 0;
+
+  /** `open` is called with the id of a row that is opened. */
+  constructor(open) {
+    this.open = open;
+    for (const { id, at } of kept().reverse()) this.#add(id, at);
+    $("clear").addEventListener("click", () => this.#clear());
+    setInterval(() => this.#tick(), 1000);
+    this.#restart();
+  }
+
+  add(id) {
+    this.#add(id, Date.now());
+    this.#keep();
+    this.#restart();
+  }
+
+  #add(id, at) {
+    if (this.#rows.has(id)) return;
+    const cells = {
+      state: h("span", { className: "badge submitted" }, "submitted"),
+      progress: h("progress", { max: 1, hidden: true, "aria-label": "Progress" }),
+      note: h("span", { className: "note" }),
+      time: h("td", { className: "number" }),
+      cancel: h("button", { type: "button", className: "plain", onclick: () => this.#cancel(id) }, "Cancel"),
+    };
+    const name = h("button", { type: "button", className: "plain id", title: `Copy ${id}` }, id.slice(0, 18), "…");
+    name.addEventListener("click", () => copy(id, name));
+    const open = h("button", { type: "button", className: "plain", onclick: () => this.open(id) }, "Open");
+    cells.row = h("tr", {}, h("td", {}, cells.state), h("td", {}, name), h("td", {}, cells.progress, cells.note), cells.time, h("td", { className: "row-actions" }, open, cells.cancel));
+    this.#rows.set(id, { at, status: null, cells });
+    $("rows").prepend(cells.row);
+    while (this.#rows.size > MOST) this.#remove(this.#rows.keys().next().value);
+    this.#frame();
+  }
+
+  #remove(id) {
+    this.#rows.get(id)?.cells.row.remove();
+    this.#rows.delete(id);
+  }
+
+  #clear() {
+    for (const [id, { status }] of [...this.#rows]) if (status && !ACTIVE.has(status.status)) this.#remove(id);
+    this.#keep();
+    this.#restart();
+    this.#frame();
+  }
+
+  #keep() {
+    const list = [...this.#rows].map(([id, { at }]) => ({ id, at })).reverse();
+    localStorage.setItem(KEPT, JSON.stringify(list));
+  }
+
+  async #cancel(id) {
+    const body = await send(`predict/${encodeURIComponent(id)}/cancel`, { method: "POST" }).then(json).catch(({ message }) => ({ note: message }));
+    const row = this.#rows.get(id);
+    if (row && body.note) row.cells.note.textContent = body.note;
+  }
+
+  #restart() {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => {
+      this.#stop.abort();
+      this.#stop = new AbortController();
+      this.#follow(this.#stop.signal);
+    }, 50);
+  }
+
+  async #follow(signal) {
+    for (let wait = 1; !signal.aborted; wait = Math.min(2 * wait, 10)) {
+      const ids = [...this.#rows].filter(([, { status }]) => !status || ACTIVE.has(status.status)).map(([id]) => id);
+      if (!ids.length) return;
+      try {
+        const query = ids.map((id) => `id=${encodeURIComponent(id)}`).join("&");
+        const response = await send(`events?${query}`, { signal });
+        if (!response.ok) await json(response);
+        for await (const { event, data } of events(response)) {
+          wait = 0.5;
+          this.#note("");
+          if (event === "status") this.#changed.set(data.prediction_id, data);
+          this.#frame();
+        }
+      } catch (error) {
+        if (signal.aborted) return;
+        this.#note(`Not followed at the moment: ${error instanceof TypeError ? "the service cannot be reached" : error.message}`);
+      }
+      await pause(wait);
+    }
+  }
+
+  #note(text) {
+    const note = $("watch-note");
+    if (note.textContent !== text) note.textContent = text;
+    note.hidden = !text && this.#rows.size > 0;
+  }
+
+  #frame() {
+    if (this.isDue) return;
+    this.isDue = true;
+    requestAnimationFrame(() => {
+      this.isDue = false;
+      for (const [id, status] of [...this.#changed].slice(0, PER_FRAME)) {
+        this.#changed.delete(id);
+        this.#show(id, status);
+      }
+      if (this.#changed.size) this.#frame();
+      const { size } = this.#rows;
+      $("watch").querySelector("table").hidden = !size;
+      $("clear").hidden = !size;
+      if (size && $("watch-note").textContent.startsWith("Async")) $("watch-note").hidden = true;
+    });
+  }
+
+  #show(id, status) {
+    const row = this.#rows.get(id);
+    if (!row) return;
+    row.status = status;
+    const { state, progress, note, cancel } = row.cells;
+    set(state, "textContent", status.status.replace("_", " "));
+    set(state, "className", `badge ${status.status}`);
+    set(progress, "hidden", !(status.status === "running" && status.progress));
+    if (status.progress) progress.value = status.progress.fraction;
+    set(note, "textContent", about(status));
+    cancel.hidden = !ACTIVE.has(status.status);
+    this.#time(row);
+  }
+
+  #tick() {
+    for (const row of this.#rows.values()) if (!row.status || ACTIVE.has(row.status.status)) this.#time(row);
+  }
+
+  #time({ at, status, cells }) {
+    const from = status?.created ? Date.parse(status.created) : at;
+    const to = status?.finished ? Date.parse(status.finished) : Date.now();
+    const text = status?.status === "unknown" ? "" : duration(Math.max(0, to - from) / 1000);
+    set(cells.time, "textContent", text);
+  }
+}
+
+/** A write, even of the same, has the browser lay the table out again. */
+function set(element, name, value) {
+  if (element[name] !== value) element[name] = value;
+}
+
+function about({ status, position, estimated_start: start, progress, tries, error }) {
+  if (status === "unknown") return "no longer kept";
+  if (status === "queued") {
+    const wait = start ? Math.max(0, (Date.parse(start) - Date.now()) / 1000) : NaN;
+    return [position && `number ${position}`, Number.isFinite(wait) && `starts in ${duration(wait)}`].filter(Boolean).join(", ");
+  }
+  if (status === "running") return [progress?.message, tries > 1 && `try ${tries}`].filter(Boolean).join(", ");
+  return error ?? "";
+}
+
+function kept() {
+  try {
+    const list = JSON.parse(localStorage.getItem(KEPT) ?? "[]");
+    return list.filter(({ id }) => /^[\w-]{1,64}$/.test(id)).slice(0, MOST);
+  } catch {
+    return [];
+  }
+}

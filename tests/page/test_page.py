@@ -1,0 +1,255 @@
+"""What a person does on the page, on real processes."""
+
+import base64
+import json
+import re
+import struct
+import zlib
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from tests.processes import Api, Processes
+
+
+def _open(page: Page, api: Api) -> None:
+    page.goto(f"http://127.0.0.1:{api.port}/")
+    expect(page.locator("#fields .field, #fields fieldset").first).to_be_visible()
+
+
+def _choose(page: Page, mode: str) -> None:
+    page.locator(f".modes label:has(input[value={mode.lower()}])").click()
+
+
+def _run(page: Page, mode: str = "Sync") -> None:
+    _choose(page, mode)
+    page.get_by_role("button", name="Run", exact=True).click()
+
+
+def _answer(page: Page) -> str:
+    return page.locator("#answer .pieces").inner_text()
+
+
+def _ended(page: Page, state: str = "succeeded") -> None:
+    expect(page.locator("#answer .badge")).to_have_text(state)
+
+
+def test_a_first_result_takes_one_click(page: Page, served: Api) -> None:
+    """The form is filled in with an example."""
+    _open(page, served)
+    page.get_by_role("button", name="Run", exact=True).click()
+    _ended(page)
+    assert re.match(r"\d{4,5}", _answer(page))
+    expect(page.locator("#answer .times")).to_contain_text("run")
+
+
+def test_async_is_listed_and_survives_a_reload(page: Page, slow: Api) -> None:
+    _open(page, slow)
+    page.get_by_label("Input").fill("1.5")
+    _run(page, "Async")
+    row = page.locator("#rows tr").first
+    expect(row.locator(".badge")).to_have_text("running")
+    page.reload()
+    expect(row.locator(".badge")).to_have_text("running")
+    expect(row.locator(".badge")).to_have_text("succeeded")
+    row.get_by_role("button", name="Open").click()
+    _ended(page)
+    assert _answer(page).startswith("1.5")
+
+
+def test_a_running_prediction_is_canceled(page: Page, slow: Api) -> None:
+    _open(page, slow)
+    page.get_by_label("Input").fill("60")
+    _run(page, "Async")
+    badge = page.locator("#rows tr .badge").first
+    expect(badge).to_have_text("running")
+    page.locator("#cancel").click()
+    expect(badge).to_have_text("canceled")
+    expect(page.locator("#answer .failure")).to_contain_text("canceled")
+
+
+def test_a_sync_prediction_is_left(page: Page, slow: Api) -> None:
+    _open(page, slow)
+    page.get_by_label("Input").fill("60")
+    _run(page)
+    page.locator("#cancel").click()
+    expect(page.locator("#answer .failure")).to_contain_text("Canceled")
+
+
+def test_a_stream_shows_its_pieces(page: Page, processes: Processes) -> None:
+    _open(page, processes.api(model="tests.models.typed:words"))
+    page.get_by_label("Input").fill("one two three")
+    _run(page, "Stream")
+    _ended(page)
+    assert _answer(page).startswith("one two three")
+
+
+def test_a_nested_form_and_a_refusal_by_field(page: Page, processes: Processes) -> None:
+    _open(page, processes.api(model="tests.models.typed:price"))
+    page.get_by_label("name").fill("apple")
+    count = page.get_by_label("count")
+    count.fill("0")
+    page.get_by_role("button", name="Run", exact=True).click()
+    expect(page.locator(".problem:not(:empty)")).to_have_text(re.compile("greater than or equal"))
+    assert count.get_attribute("aria-invalid") == "true"
+    count.fill("3")
+    page.get_by_role("button", name="Add").click()
+    page.get_by_label("name").nth(1).fill("pear")
+    _run(page)
+    _ended(page)
+    assert '"total": 8' in _answer(page)
+
+
+def test_the_server_s_refusal_is_shown_at_its_field(page: Page, processes: Processes) -> None:
+    _open(page, processes.api(model="tests.models.typed:several"))
+    text = page.get_by_label("text")
+    text.fill("a")
+    temperature = page.get_by_label("temperature")
+    temperature.fill("3")
+    page.evaluate("document.getElementById('field-2').max = ''")
+    _run(page)
+    expect(page.locator(".problem:not(:empty)")).to_contain_text("less than or equal to 2")
+    temperature.fill("1.5")
+    _run(page)
+    _ended(page)
+    assert "a 1.5" in _answer(page)
+
+
+def _png() -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        checksum = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + checksum
+
+    head = struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0)
+    pixels = chunk(b"IDAT", zlib.compress(b"\0\xff\0\0")) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + pixels
+
+
+def test_a_file_is_sent_and_an_image_shown(
+    page: Page, processes: Processes, tmp_path: Path
+) -> None:
+    """The model returns the bytes in reverse: a picture, if they were one in reverse."""
+    _open(page, processes.api(model="tests.models.files:reverse"))
+    (tmp_path / "file").write_bytes(_png()[::-1])
+    page.get_by_label("Input").set_input_files(tmp_path / "file")
+    expect(page.locator("#snippet")).to_contain_text(base64.b64encode(_png()[::-1]).decode()[:40])
+    _run(page)
+    _ended(page)
+    image = page.locator("#answer img")
+    expect(image).to_be_visible()
+    assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") == 1
+
+
+def test_a_failure_says_why(page: Page, processes: Processes) -> None:
+    api = processes.api(model="tests.models.raises:predict")
+    processes.worker(model="tests.models.raises:predict")
+    _open(page, api)
+    for text, message in (("exception", "failed on this input"), ("refused", "must not be")):
+        page.get_by_label("Input").fill(text)
+        for mode in ("Sync", "Async", "Stream"):
+            _run(page, mode)
+            expect(page.locator("#answer .failure")).to_contain_text(message)
+
+
+def test_nothing_becomes_html(page: Page, processes: Processes) -> None:
+    api = processes.api(model="tests.models.echo:predict")
+    processes.worker(model="tests.models.echo:predict")
+    _open(page, api)
+    hostile = (
+        "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
+    )
+    page.get_by_label("Input").fill(hostile)
+    for mode in ("Sync", "Async", "Stream"):
+        _run(page, mode)
+        _ended(page)
+        assert _answer(page).startswith(hostile)
+    assert page.locator("img, #answer script").count() == 0
+    assert "owned" not in page.title()
+    page.evaluate("""localStorage.setItem('predictor.watched', '[{"id": "<b>", "at": 0}]')""")
+    page.reload()
+    expect(page.locator("#rows tr")).to_have_count(0)
+
+
+def test_the_code_does_the_same(page: Page, served: Api) -> None:
+    _open(page, served)
+    page.get_by_label("Input").fill('it\'s "quoted" $HOME `x`')
+    for language, words in (("curl", "Async-Mode: true"), ("Python", "client.submit(")):
+        page.get_by_role("tab", name=language).click()
+        _choose(page, "Async")
+        expect(page.locator("#snippet")).to_contain_text(words)
+    page.get_by_role("button", name="Copy", exact=True).click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied == page.locator("#snippet").inner_text()
+    compile(copied, "snippet", "exec")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1360, 390])
+def test_axe_finds_nothing_and_nothing_overflows(
+    page: Page, served: Api, scheme: Literal["light", "dark"], width: int
+) -> None:
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": width, "height": 900})
+    _open(page, served)
+    _run(page, "Async")
+    _ended(page)
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_it_can_be_used_by_keyboard(page: Page, served: Api) -> None:
+    _open(page, served)
+    page.get_by_label("Input").focus()
+    page.keyboard.press("Tab")
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_role("radio", name="Async")).to_be_checked()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    _ended(page)
+    page.get_by_role("tab", name="curl").focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_role("tab", name="Python")).to_be_focused()
+
+
+@pytest.mark.alone
+def test_two_hundred_are_watched_without_a_dropped_frame(
+    page: Page, processes: Processes, request: pytest.FixtureRequest
+) -> None:
+    """Each reports its progress twice a second; the memory of the page does not grow."""
+    seconds = request.config.getoption("--page-seconds")
+    api = processes.api(model="tests.models.talks:reports", log_level="warning")
+    processes.worker(model="tests.models.talks:reports", concurrency=200, log_level="warning")
+    count = int(2 * seconds) + 20
+    ids = [api.submit(f"{count} 0.5") for _ in range(200)]
+    _open(page, api)
+    kept = json.dumps([{"id": id_, "at": 0} for id_ in ids])
+    page.evaluate("kept => localStorage.setItem('predictor.watched', kept)", kept)
+    page.reload()
+    expect(page.locator("#rows .badge.running")).to_have_count(200)
+    devtools = page.context.new_cdp_session(page)
+    devtools.send("HeapProfiler.collectGarbage")
+    before = devtools.send("Runtime.getHeapUsage")["usedSize"]
+    longest = page.evaluate(
+        """seconds => new Promise((resolve) => {
+          const began = performance.now();
+          let last = began, longest = 0;
+          requestAnimationFrame(function frame(now) {
+            longest = Math.max(longest, now - last);
+            last = now;
+            if (now - began > seconds * 1000) resolve(longest);
+            else requestAnimationFrame(frame);
+          });
+        })""",
+        seconds,
+    )
+    devtools.send("HeapProfiler.collectGarbage")
+    after = devtools.send("Runtime.getHeapUsage")["usedSize"]
+    print(f"longest frame {longest:.0f} ms, heap {before / 1e6:.2f} -> {after / 1e6:.2f} MB")
+    assert longest < 100
+    assert after < before + 1_000_000
+    expect(page.locator("#rows .badge.running")).to_have_count(200)
