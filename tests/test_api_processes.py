@@ -118,7 +118,7 @@ def test_a_stop_refuses_what_is_new_and_finishes_what_is_held(
 ) -> None:
     """On a free port, the same one for all processes and all addresses of the host."""
     process = command.start("predictor", port=0, host="localhost", drain=20, **MODEL, **UNMEASURED)
-    address = r"http://localhost:(\d+)/docs"
+    address = r"http://localhost:(\d+)"
     port = int(eventually(lambda: re.search(address, process.output), "an address", 30)[1])
     api, until = command.client(port, process), tmp_path / "until"
     families = {info[0] for info in socket.getaddrinfo("localhost", port)}

@@ -21,7 +21,7 @@ def test_one_command_serves_both_modes_and_resumes_after_ctrl_c(
 ) -> None:
     settings = {"workers": 2, "concurrency": 1, "mock_delay": 0.3, "drain": 0.1}
     api = serve(command, **settings, **MEASURED)
-    assert f"http://127.0.0.1:{api.port}/docs" in api.process.output
+    assert f"http://127.0.0.1:{api.port}\n" in api.process.output
     assert api.predict("x").status_code == 200
     done = api.submit("done")
     result = api.outcome(done).content

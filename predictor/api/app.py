@@ -19,8 +19,8 @@ from predictor.api.browsers import Cors
 from predictor.api.concurrency import Slots
 from predictor.api.headers import RequestId
 from predictor.api.keys import Gate, Keys
-from predictor.api.quotas import Quotas
 from predictor.api.page import add_page
+from predictor.api.quotas import Quotas
 from predictor.api.responses import EXCEPTION_HANDLERS
 from predictor.api.schemas import Error
 from predictor.api.state import AppState

@@ -73,14 +73,20 @@ NO_STORE = CACHE_CONTROL()
 STREAM = NO_STORE | {"X-Accel-Buffering": "no"}
 
 #: For browsers, of every response: it is no page. Each header costs half a percent of a request.
-SECURITY = (
+SECURITY: tuple[tuple[bytes, bytes], ...] = (
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"x-content-type-options", b"nosniff"),
 )
-_SELF = "default-src 'none'; script-src 'self'{0}; style-src 'self'{0}; img-src 'self' blob: data:; "
+_SELF = (
+    "default-src 'none'; script-src 'self'{0}; style-src 'self'{0}; img-src 'self' blob: data:; "
+)
 _SELF += "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'"
 _DOCS, _PAGE = (
-    ((SECURITY[0][0], _SELF.format(more).encode()), SECURITY[1], (b"referrer-policy", b"no-referrer"))
+    (
+        (SECURITY[0][0], _SELF.format(more).encode()),
+        SECURITY[1],
+        (b"referrer-policy", b"no-referrer"),
+    )
     for more in (" 'unsafe-inline'", "")
 )
 

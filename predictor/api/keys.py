@@ -51,9 +51,8 @@ class Gate:
 
     def __init__(self, app: ASGIApp, config: Config, keys: Keys) -> None:
         self._app, self._keys = app, keys if config.api_keys else None
-        self._open = (*_HEALTH, *_PAGE) + tuple(
-            path for part in entries(config.public) for path in _PUBLIC[part]
-        )
+        public = [path for part in entries(config.public) for path in _PUBLIC[part]]
+        self._open = (*_HEALTH, *_PAGE, *public)
         self._hosts = entries(config.allowed_hosts.lower())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

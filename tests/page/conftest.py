@@ -11,7 +11,7 @@ _CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.whi
 _MISSING = "no Chromium here: apt-get install chromium, or set CHROMIUM to its path"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # Playwright holds the event loop of the thread meanwhile
 def browser() -> Iterator[Browser]:
     if not _CHROMIUM:
         pytest.skip(_MISSING)
