@@ -153,7 +153,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """How much of what can be done without end is done."""
     parser.addoption("--chaos-seconds", type=float, default=4)
     parser.addoption("--chaos-seed", type=int, default=0)
-    parser.addoption("--page-seconds", type=float, default=3)
+    parser.addoption("--page-seconds", type=float, default=2)
     parser.addoption("--bad-clients", type=int, default=300)
     parser.addoption("--check-steps", type=int, default=6000)
     parser.addoption("--check-seed", type=int, default=0)

@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 from hashlib import sha256
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response, params
 from fastapi.sse import EventSourceResponse
@@ -301,20 +301,7 @@ def add_predict(app: FastAPI, signature: Signature, secured: list[params.Depends
     async def body(_: body_type) -> None:  # type: ignore[valid-type]
         """Documents the body."""
 
-    @app.webhooks.post(
-        "prediction",
-        tags=["webhooks"],
-        operation_id="prediction_ended",
-        response_description="Delivered.",
-        responses={"default": {"description": "Tried again, for a day; after a 410, never."}},
-    )
-    async def prediction_ended(_: webhook) -> None:  # type: ignore[valid-type]
-        """Sent to the `Webhook-Url` of a prediction when it has ended, whatever came of it.
-
-        Each attempt has the headers `webhook-id`, `webhook-timestamp` and `webhook-signature`
-        (Standard Webhooks).
-        """
-
+    _describe_webhook(app, webhook)
     file = {headers.FILE: {"schema": {"type": "string", "format": "binary"}}}
     files = file | {"*/*": file[headers.FILE]} if signature.gives.is_bytes else {}
     ended = (*_ENDED, headers.VARY) if files else _ENDED
@@ -340,3 +327,19 @@ def add_predict(app: FastAPI, signature: Signature, secured: list[params.Depends
         | _UNKNOWN
         | raises(*_FAILURES, ended=_ENDED),
     )(read_prediction)
+
+
+def _describe_webhook(app: FastAPI, body: Any) -> None:
+    @app.webhooks.post(
+        "prediction",
+        tags=["webhooks"],
+        operation_id="prediction_ended",
+        response_description="Delivered.",
+        responses={"default": {"description": "Tried again, for a day; after a 410, never."}},
+    )
+    async def prediction_ended(_: body) -> None:  # type: ignore[valid-type]
+        """Sent to the `Webhook-Url` of a prediction when it has ended, whatever came of it.
+
+        Each attempt has the headers `webhook-id`, `webhook-timestamp` and `webhook-signature`
+        (Standard Webhooks).
+        """

@@ -89,7 +89,7 @@ def test_who_is_not_let_in(keyed: Api) -> None:
         *(("POST", "/predict"), ("GET", "/predict/x"), ("DELETE", "/predict/x")),
         *(("GET", "/predict/x/events"), ("GET", "/docs"), ("GET", "/openapi.json")),
         *(("GET", "/static-offline-docs/swagger-ui.css"), ("GET", "/metrics"), ("GET", "/x")),
-        *(("GET", "//health/live"), ("GET", "/healthx"), ("OPTIONS", "/predict"), ("PUT", "/")),
+        *(("GET", "//health/live"), ("GET", "/healthx"), ("OPTIONS", "/predict"), ("PUT", "/page")),
     ]:
         for headers in wrong:
             answer = keyed.client.request(method, path, headers=headers)
@@ -97,8 +97,8 @@ def test_who_is_not_let_in(keyed: Api) -> None:
             assert answer.headers["www-authenticate"] == "Bearer"
 
 
-def test_health_needs_no_key(keyed: Api) -> None:
-    for path in ("/health/live", "/health/ready"):
+def test_health_and_the_page_need_no_key(keyed: Api) -> None:
+    for path in ("/health/live", "/health/ready", "/", "/page/page.js"):
         for key in (None, "wrong", ALICE):
             assert _as(keyed, key, "GET", path).status_code == 200
 
