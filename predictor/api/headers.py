@@ -22,8 +22,8 @@ _MAX_PREFER = 1000  # characters that are parsed; more would take too long
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
 _DURATION = r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(ms|s|m|h)"
-_EVENT_ID = re.compile(r"[0-9]{1,15}")
-_VISIBLE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
+_EVENT_ID = r"[0-9]{1,15}"
+_VISIBLE = r"[\x21-\x7e]([\x20-\x7e]{0,253}[\x21-\x7e])?"
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 _PREFERENCE = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*(?:"|$))+')
 _MEDIA_RANGE = re.compile(r"([^\s,;]+)[^,]*?(?:; *q=([01]?\.[0-9]{0,3}|[01]) *)?(?:,|$)")
@@ -164,19 +164,26 @@ def _key(values: list[str]) -> str:
     key = _only(values)
     if len(key) > 1 and key[0] == key[-1] == '"':
         key = key[1:-1]
-    if not _VISIBLE.fullmatch(key):
+    if not re.fullmatch(_VISIBLE, key):
         raise ValueError("must be 1 to 255 visible ASCII characters.")
     return key
 
 
 def _event_id(values: list[str]) -> str:
-    if (value := _only(values)) and not _EVENT_ID.fullmatch(value):
+    if (value := _only(values)) and not re.fullmatch(_EVENT_ID, value):
         raise ValueError("must be an id that this stream sent.")
     return value
 
 
 _MODE = PlainValidator(_mode, json_schema_input_type=Literal["true", "false"])
-_text = functools.partial(PlainValidator, json_schema_input_type=str)
+
+
+def _text(read: Callable[[list[str]], Any], pattern: str = "") -> PlainValidator:
+    """How a header is read; `pattern`: what is documented of its values."""
+    form = Field(pattern=f"^({pattern})$") if pattern else Field()
+    return PlainValidator(read, json_schema_input_type=Annotated[str, form])
+
+
 _LIST = _text(",".join)
 
 
@@ -246,11 +253,15 @@ class PredictHeaders(RequestHeaders):
     result if it ends within `n` seconds, else with the 202 of the same run (RFC 7240). Without
     effect beside `Async-Mode: true`. `return=minimal`: leave the input out of the response."""
 
-    idempotency_key: Annotated[str | None, _text(_key)] = Field(None, examples=["order-4711"])
+    idempotency_key: Annotated[str | None, _text(_key, _VISIBLE)] = Field(
+        None, examples=["order-4711"]
+    )
     """1 to 255 visible ASCII characters of your choice. The same key and body are the same
     prediction, for as long as it is known: a repeated request never runs twice."""
 
-    cancel_after: Annotated[float | None, _text(_duration)] = Field(None, examples=["30s"])
+    cancel_after: Annotated[float | None, _text(_duration, f"({_DURATION})+")] = Field(
+        None, examples=["30s"]
+    )
     """Timeout of queue and run together, like `30s`, `1m30s` or `500ms`: then the prediction ends
     with 504. One that expires in the queue is never run."""
 
@@ -295,7 +306,7 @@ class ReadHeaders(RequestHeaders):
 
 
 class EventsHeaders(RequestHeaders):
-    last_event_id: Annotated[str | None, _text(_event_id)] = Field(
+    last_event_id: Annotated[str | None, _text(_event_id, f"({_EVENT_ID})?")] = Field(
         None, alias="Last-Event-ID", examples=["3"]
     )
     """The id of the last event that you have: go on after it. Browsers send it themselves."""

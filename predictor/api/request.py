@@ -16,7 +16,11 @@ from predictor.prediction import Json, PredictionId, encode, parse_id
 T = TypeVar("T")
 Given = Annotated[T, Header()]
 
-_Id = Annotated[str, Path(description="The `prediction_id` of the 202 that accepted it.")]
+_PATH = Path(
+    description="The `prediction_id` of the 202 that accepted it.",
+    json_schema_extra={"pattern": "^[A-Za-z0-9_-]{1,64}$"},
+)
+_Id = Annotated[str, _PATH]
 
 
 async def _own_id(request: Request, prediction_id: _Id) -> PredictionId:
