@@ -158,7 +158,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--examples", type=int, default=6, help="of schemathesis, an operation")
     parser.addoption("--examples-model", default="tests.models.typed:several")
     parser.addoption("--examples-seed", type=int, default=0)
-    parser.addoption("--raw-requests", type=int, default=3000, help="of the fuzzer of HTTP")
+    parser.addoption("--raw-requests", type=int, default=1500, help="of the fuzzer of HTTP")
     parser.addoption("--raw-seed", type=int, default=0)
     parser.addoption("--check-steps", type=int, default=6000)
     parser.addoption("--check-seed", type=int, default=0)

@@ -51,6 +51,7 @@ class _Http(HttpToolsProtocol):
         self.left = 0  # bytes of the body to be parsed; -1: it is chunked; 0: a head is next
         self._size = 0  # bytes parsed of a head, or of a chunked body since its last data
         self._is_idle, self._is_half_closed = True, False  # idle: the last request is responded to
+        self._is_refused = False
         self._start: Callable[[], None] | None = None  # the application, for the current request
         self._timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
@@ -187,7 +188,7 @@ class _Http(HttpToolsProtocol):
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Whether the connection stays open: the client may still read a response."""
-        is_busy = not (self.left or self._is_idle)
+        is_busy = not (self.left or self._is_idle or self._is_refused)
         self._is_half_closed = is_busy and self.scheme == "http"
         if self._is_half_closed:
             self._set_timer(_FIRST_PROBE, self._probe)
@@ -214,11 +215,11 @@ class _Http(HttpToolsProtocol):
             if self.cycle.response_started:  # and nothing can be written within another response
                 self._close()
                 return
-            self.cycle.disconnected = True
+            self.cycle.disconnected, self.cycle.waiting_for_100_continue = True, False
             self.cycle.message_event.set()
         self.on_message_begin()  # frees the headers
         self.parser = None  # type: ignore[assignment]
-        self.left, self._is_idle = 0, False
+        self.left, self._is_idle, self._is_refused = 0, False, True
         response = error_response(status, message, {"Connection": "close"})
         headers = [*response.raw_headers, *SECURITY, *self.server_state.default_headers]
         head = STATUS_LINE[status] + b"\r\n".join(b"%b: %b" % header for header in headers)

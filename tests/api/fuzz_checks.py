@@ -38,7 +38,7 @@ def _is_explained(response: Any) -> bool:
 
 
 def _but_explained(check: Any) -> Any:
-    def checked(ctx: CheckContext, response: Any, case: schemathesis.Case) -> bool | None:
+    def checked(ctx: CheckContext, response: Any, case: Any) -> bool | None:
         try:
             found: bool | None = check(ctx, response, case)
         except Failure:

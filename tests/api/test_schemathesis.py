@@ -32,7 +32,9 @@ def test_every_response_is_as_described(
         *("--generation-database", "none", "--request-timeout", "90", "--no-color"),
     ]
     hooks = {"SCHEMATHESIS_HOOKS": "tests.api.fuzz_checks", "PYTHONPATH": str(ROOT)}
-    result = subprocess.run(command, env=os.environ | hooks, capture_output=True, text=True)
+    result = subprocess.run(
+        command, check=False, env=os.environ | hooks, capture_output=True, text=True
+    )
     print(result.stdout[-20_000:])
     assert result.returncode == 0, result.stderr
     assert api.process.is_running
