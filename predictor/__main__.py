@@ -27,6 +27,10 @@ invalid setting, 130 Ctrl-C"""
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status. Exits with 78 if it is misconfigured."""
     options = _parser().parse_args(arguments)
+    if options.command == "doctor":
+        from predictor.supervisor import doctor  # not at the top, as `commands` below
+
+        return doctor.diagnose(vars(options), as_json=options.json)
     try:
         with ends_if_misconfigured():
             config = Config(**vars(options))
@@ -55,6 +59,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     text = "the same as no command"
     commands.add_parser("serve", parents=[settings], help=text, description=f"{_SERVE}.")
+    text = "check settings, store, model and machine, and say what to do about each"
+    doctor = commands.add_parser("doctor", parents=[settings], help=text, description=text)
+    doctor.add_argument("--json", action="store_true", help="print one JSON object")
     shared = _settings("url")
     shared.add_argument("--json", action="store_true", help="print the response as JSON")
 

@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+from predictor.store.inspection import _COMMANDS
 from tests.faults.conftest import Farm
 from tests.processes import ROOT, UNMEASURED, eventually
 from tests.webhooks.test_deliverer import SETTINGS, Receiver
@@ -42,6 +43,10 @@ def test_the_user_that_readme_shows_can_do_all_that_is_done(farm: Farm) -> None:
     finally:
         receiver.close()
     assert client.execute_command("ACL", "LOG") == []
+    probed = set(re.findall(r"(?:^|[|\n])([A-Z]+)", _COMMANDS))
+    sent = {name.removeprefix("cmdstat_").upper() for name in client.info("commandstats")}
+    of_others = {"ACL|SETUSER", "ACL|LOG", "CLIENT|SETINFO", "AUTH", "PING", "HELLO", "CONFIG|GET"}
+    assert {name.partition("|")[0] for name in sent - of_others} <= probed, "the doctor tries all"
 
 
 def test_what_a_user_lacks_is_said(farm: Farm) -> None:

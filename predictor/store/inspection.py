@@ -1,0 +1,115 @@
+"""What an operator should know of a store: what it is like, what it holds, what its user may do."""
+
+import itertools
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from socket import gethostname
+from typing import Any, Final, NamedTuple
+
+from redis.exceptions import NoPermissionError, ResponseError
+
+from predictor.config import Config
+from predictor.errors import UnsuitableStore
+from predictor.store import keys
+from predictor.store.connection import blocking_client, check_server
+from predictor.store.retry import STORE_ERRORS, describe
+
+_SILENCE = 1.0  # seconds until the store is taken for unreachable
+_SLOW, _APART, _OVERDUE = 0.01, 1.0, 60.0  # seconds: of a PING, of two clocks, of a webhook
+_FULL = 0.8  # of a limit
+#: What the processes and the scripts send, in a form without effect: K is of another type.
+_COMMANDS: Final = """SET K 1 PX 1000|EXISTS K|TYPE K|GET K|GETRANGE K 0 1|STRLEN K|PTTL K|DECR K
+HSET K a 1|HGET K a|HMGET K a|HGETALL K|HKEYS K|HLEN K|HEXISTS K a|HINCRBY K a 1|HDEL K a
+ZADD K 1 a|ZREM K a|ZSCORE K a|ZRANK K a|ZCARD K|ZRANGE K 0 0|ZRANGEBYSCORE K 0 0|LPUSH K a
+RPUSH K a|RPUSHX K a|LRANGE K 0 0|LTRIM K 0 0|BLPOP K 0.1|PEXPIRE K 1000|WAIT 0 0|TIME|INFO
+DBSIZE|PSETEX K 1000 1|DEL K|EVAL return 0|EVALSHA a 0|SCRIPT LOAD return|PUBLISH C a
+SUBSCRIBE C|UNSUBSCRIBE C"""
+
+
+class Finding(NamedTuple):
+    name: str
+    found: str
+    advice: str = ""  # what to do about it; empty: all is well
+    severity: str = "error"  # if there is advice; or "warning": predictions succeed meanwhile
+
+    @property
+    def status(self) -> str:
+        return self.severity if self.advice else "ok"
+
+
+def inspect(config: Config, url: str) -> Iterator[Finding]:
+    """Look at the store. Changes nothing."""
+    client = blocking_client(url, socket_timeout=_SILENCE, socket_connect_timeout=_SILENCE)
+    for look in (_server, _rights, _contents):
+        try:
+            yield from look(client, config)
+        except STORE_ERRORS as error:
+            advice = "See that it runs; check PREDICTOR_REDIS_URL, and the rights of its user."
+            yield Finding("store", f"it does not answer ({describe(error)})", advice)
+            if not isinstance(error, NoPermissionError):
+                return
+
+
+def _server(client: Any, config: Config) -> Iterator[Finding]:
+    info, times = client.info(), [time.perf_counter()]
+    times += [client.ping() and time.perf_counter() for _ in range(9)]
+    ping = statistics.median(later - one for one, later in itertools.pairwise(times))
+    kind = "valkey" if "valkey_version" in info else "redis"
+    found = f"{kind} {info[f'{kind}_version']}, {info['role']}; PING takes {1000 * ping:.2f} ms"
+    try:
+        check_server(info)
+        is_wrong = info["role"] == "slave" or bool(info["cluster_enabled"])
+        advice = "Use a primary, of no cluster; with Sentinel: redis+sentinel://." * is_wrong
+        advice = advice or "It is slow: see SLOWLOG GET, or move it nearer." * (ping > _SLOW)
+        yield Finding("store", found, advice, "error" if is_wrong else "warning")
+    except UnsuitableStore as error:
+        yield Finding("store", found, str(error))
+    used, most = info["used_memory"], info["maxmemory"] or info.get("total_system_memory", 0)
+    found = f"{used >> 20} of {most >> 20} MiB used{'' if info['maxmemory'] else '; no maxmemory'}"
+    advice = "Raise maxmemory, or lower PREDICTOR_RESULT_TTL." * (0 < _FULL * most < used)
+    yield Finding("memory", found, advice)
+    failed = [name for name, value in info.items() if name.endswith("_status") and value == "err"]
+    advice = f"See its log, its disk may be full: {', '.join(failed)}." if failed else ""
+    is_weak, fsync = not info["aof_enabled"], ""
+    with suppress(ResponseError):  # this user may not
+        fsync = f", appendfsync {client.config_get('appendfsync')['appendfsync']}"
+    advice = advice or "Set appendonly yes: a crash of the store loses predictions." * is_weak
+    found = f"appendonly {'no' if is_weak else 'yes'}{fsync}"
+    yield Finding("persistence", found, advice, "error" if failed else "warning")
+    count, wanted = info["connected_slaves"], config.wait_replicas
+    advice = "Start replicas, or lower PREDICTOR_WAIT_REPLICAS." * (count < wanted)
+    yield Finding("replicas", f"{count}; {wanted} must confirm", advice)
+    before, (seconds, us) = time.time(), client.time()
+    apart = seconds + us / 10**6 - (before + time.time()) / 2
+    advice = "Run an NTP client on both machines." * (abs(apart) > _APART)
+    yield Finding("clock", f"{apart:+.3f} s from this machine's", advice, "warning")
+
+
+def _rights(client: Any, _: Config) -> Iterator[Finding]:
+    commands = [text.split() for text in _COMMANDS.replace("\n", "|").split("|")]
+    names = {"K": keys.PROBE, "C": keys.EVENTS}
+    with client.pipeline(transaction=False) as pipe:
+        for command in commands:
+            pipe.execute_command(*(names.get(word, word) for word in command))
+        replies = zip(commands, pipe.execute(raise_on_error=False), strict=True)
+    lacks = [c[0] for c, reply in replies if isinstance(reply, NoPermissionError)]
+    advice = "Give its user the rights of the line in README." * bool(lacks)
+    yield Finding("rights", f"missing: {', '.join(lacks) or 'none'}", advice)
+
+
+def _contents(client: Any, config: Config) -> Iterator[Finding]:
+    sign, now = client.get(keys.HEALTH + gethostname()), time.time()
+    advice = "Start one, unless others have any: arq predictor.worker.Settings" * (not sign)
+    yield Finding("workers", f"{'some' if sign else 'none'} on this machine", advice, "warning")
+    depth = client.zcard(keys.QUEUE) - client.zcard(keys.LEASES)
+    first = [score / 1000 for _, score in client.zrange(keys.QUEUE, 0, 0, withscores=True)]
+    oldest = max(0.0, now - min(first, default=now))
+    is_long = 0 < _FULL * config.queue_limit < depth or oldest > config.timeout
+    advice = "Start more workers, or see why they are slow." * is_long
+    yield Finding("queue", f"{depth} queued, the oldest due for {oldest:.0f} s", advice, "warning")
+    count, due = client.zcard(keys.DELIVERIES), 1000 * (now - _OVERDUE)
+    late = client.zcount(keys.DELIVERIES, 0, due)
+    advice = "Start python -m predictor.webhooks, with PREDICTOR_WEBHOOK_SECRETS." * bool(late)
+    yield Finding("deliveries", f"{count} webhooks to deliver, {late} overdue", advice, "warning")
