@@ -83,6 +83,7 @@ def blocking_client(url: str, **options: Any) -> "redis.Redis":
         options |= service.options
         sentinel = redis.Sentinel(service.hosts, sentinel_kwargs=options | _NO_LOGIN, **options)
         return cast("redis.Redis", sentinel.master_for(service.name))
+    options |= {"ssl_check_hostname": True} if url.startswith("rediss:") else {}
     return redis.Redis.from_url(url, **options)
 
 

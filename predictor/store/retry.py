@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable
+from ssl import SSLCertVerificationError
 from typing import Any, TypeVar
 
 from redis.asyncio import Redis
@@ -34,6 +35,7 @@ _MEANINGS = {
     "ReadOnlyError": "it takes no writes",
     "BusyLoadingError": "it is loading its data",
     "TimeoutError": "it did not answer in time",
+    "SSLCertVerificationError": "its certificate is not trusted, or names another host",
 }
 
 
@@ -124,6 +126,8 @@ def describe(error: Exception) -> str:
     """The kind of an error. Never its text: that may hold the command, and somebody's input."""
     # redis-py wraps what went wrong while it connects
     error = next((cause for cause in error.args if isinstance(cause, Exception)), error)
+    if isinstance(error.__context__, SSLCertVerificationError):
+        error = error.__context__
     word = str(error).split(" ", 1)[0].strip(":-")
     kind = word if word.isupper() and word.isalpha() else type(error).__name__
     return f"{kind}: {_MEANINGS[kind]}" if kind in _MEANINGS else kind

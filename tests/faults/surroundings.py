@@ -2,8 +2,11 @@
 
 import contextlib
 import math
+import select
 import shlex
 import socket
+import socketserver
+import ssl
 import struct
 import subprocess
 import threading
@@ -159,6 +162,75 @@ class Link:
             self._connections.discard(source)
             _shut(source)
             _shut(target)
+
+
+class Certificates:
+    """An authority, and what it has signed for `names`: `name`.pem, key and certificate."""
+
+    def __init__(self, folder: Path, *names: str) -> None:
+        """Raises Unavailable."""
+        self.folder, self.authority = folder, folder / "authority.pem"
+        self._make(self.authority, "-x509", "-subj", "/CN=authority")
+        for name in names:
+            given = "-CA", str(self.authority), "-CAkey", str(self.authority)
+            self._make(folder / f"{name}.pem", "-x509", *given, "-subj", f"/CN={name}",
+                       "-addext", f"subjectAltName=DNS:{name}")  # fmt: skip
+
+    def _make(self, file: Path, *options: str) -> None:
+        key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+        command = ["openssl", "req", *key, "-days", "2", *options]
+        made = file.with_suffix(".key"), file.with_suffix(".crt")
+        try:
+            subprocess.run([*command, "-keyout", made[0], "-out", made[1]], capture_output=True,
+                           check=True)  # fmt: skip
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise Unavailable(f"openssl: {error}") from None
+        file.write_bytes(b"".join(part.read_bytes() for part in made))
+
+
+class Tls(socketserver.ThreadingTCPServer):
+    """TLS on a port of this machine, before a store with a Unix socket."""
+
+    daemon_threads, allow_reuse_address = True, True
+
+    def __init__(self, target: str, certificate: Path) -> None:
+        super().__init__(("127.0.0.1", 0), _Plain)
+        self.target = target.removeprefix("unix://")
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.load_cert_chain(certificate)
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self.server_close()
+
+    @property
+    def port(self) -> int:
+        return int(self.server_address[1])
+
+    def handle_error(self, *_: object) -> None:
+        """A client that does not like the certificate breaks off."""
+
+
+class _Plain(socketserver.BaseRequestHandler):
+    server: Tls
+
+    def handle(self) -> None:
+        with (
+            self.server.context.wrap_socket(self.request, server_side=True) as client,
+            socket.socket(socket.AF_UNIX) as store,
+        ):
+            store.connect(self.server.target)
+            while True:
+                ready = [client] if client.pending() else select.select([client, store], [], [])[0]
+                for source, target in ((client, store), (store, client)):
+                    if source in ready:
+                        if not (data := source.recv(65536)):
+                            return
+                        target.sendall(data)
 
 
 def _shut(connection: socket.socket) -> None:
