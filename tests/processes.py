@@ -18,6 +18,7 @@ from typing import Any, Self
 
 import httpx
 
+from tests.canaries import Canaries
 from tests.contract import contract
 
 ROOT = Path(__file__).parent.parent
@@ -177,6 +178,7 @@ class Processes:
         self._redis_url = redis_url
         self._started: list[Process] = []
         self._clients: list[httpx.Client] = []
+        self._canaries = Canaries()
 
     def __enter__(self) -> Self:
         return self
@@ -195,6 +197,12 @@ class Processes:
             process.kill()
             if kind:
                 print(f"--- output of {process.pid}\n{process.output}")
+        found = {
+            each: process.output
+            for process in self._started
+            for each in self._canaries.found_in(process.output)
+        }
+        assert kind or not found, f"a log shows what a client sent or got, or a secret: {found}"
 
     def start(self, *command: str, **settings: Any) -> Process:
         """Start a command; `settings` are PREDICTOR_* without the prefix, others in capitals."""
@@ -207,6 +215,7 @@ class Processes:
         for name, value in (self._settings | settings).items():
             prefix = "" if name.isupper() else "PREDICTOR_"
             environment[prefix + name.upper()] = str(value)
+        self._canaries.set({"redis_url": self._redis_url} | self._settings | settings)
         kind = Process if command[0] == "watchfiles" else self._kind
         process = kind(list(command), environment, self._folder)
         self._started.append(process)
@@ -254,7 +263,7 @@ class Processes:
             base_url=f"http://127.0.0.1:{port}",
             timeout=30,
             verify=plain,
-            event_hooks={"response": [contract().check]},
+            event_hooks={"response": [contract().check, self._canaries.note]},
         )
         self._clients.append(client)
         return Api(client, process, port)
