@@ -2,9 +2,9 @@
 
 from contextlib import suppress
 from hashlib import sha256
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response, params
+from fastapi import APIRouter, Depends, FastAPI, Request, Response, params
 from fastapi.sse import EventSourceResponse
 from pydantic_core import from_json, to_json
 
@@ -41,6 +41,7 @@ health = APIRouter(prefix="/health", tags=["health"])
 operations = APIRouter(tags=["operations"])
 
 _MOST_WATCHED = 300
+_IDS = {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": _MOST_WATCHED}
 
 
 async def predict(request: Request, options: Given[headers.PredictHeaders]) -> Response:
@@ -196,6 +197,7 @@ async def read_events(
 @watched.get(
     "/events",
     response_class=Response,
+    openapi_extra={"parameters": [{"name": "id", "in": "query", "required": True, "schema": _IDS}]},
     responses=described(
         200,
         "`status`: the status of each prediction, and each change of it; that of one that is not "
@@ -205,11 +207,9 @@ async def read_events(
     )
     | raises(errors.InvalidQuery, errors.UnknownPrediction),
 )
-async def watch_predictions(
-    request: Request,
-    ids: Annotated[tuple[str, ...], Query(alias="id", description="1 to 300 of them.")] = (),
-) -> Response:
+async def watch_predictions(request: Request) -> Response:
     """Follow many predictions over one stream (Server-Sent Events): `/events?id=…&id=…`."""
+    ids = request.query_params.getlist("id")
     if not 0 < len(ids) <= _MOST_WATCHED:
         raise errors.InvalidQuery
     state = app_state(request)
@@ -337,7 +337,7 @@ def _describe_webhook(app: FastAPI, body: Any) -> None:
         response_description="Delivered.",
         responses={"default": {"description": "Tried again, for a day; after a 410, never."}},
     )
-    async def prediction_ended(_: body) -> None:  # type: ignore[valid-type]
+    async def prediction_ended(_: body) -> None:
         """Sent to the `Webhook-Url` of a prediction when it has ended, whatever came of it.
 
         Each attempt has the headers `webhook-id`, `webhook-timestamp` and `webhook-signature`

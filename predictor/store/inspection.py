@@ -5,7 +5,6 @@ import statistics
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from socket import gethostname
 from typing import Any, Final, NamedTuple
 
 from redis.exceptions import NoPermissionError, ResponseError
@@ -14,6 +13,7 @@ from predictor.config import Config
 from predictor.errors import UnsuitableStore
 from predictor.store import keys
 from predictor.store.connection import blocking_client, check_server
+from predictor.store.metrics import WorkerInfo
 from predictor.store.retry import STORE_ERRORS, describe
 
 _SILENCE = 1.0  # seconds until the store is taken for unreachable
@@ -22,9 +22,10 @@ _FULL = 0.8  # of a limit
 #: What the processes and the scripts send, in a form without effect: K is of another type.
 _COMMANDS: Final = """SET K 1 PX 1000|EXISTS K|TYPE K|GET K|GETRANGE K 0 1|STRLEN K|PTTL K|DECR K
 HSET K a 1|HGET K a|HMGET K a|HGETALL K|HKEYS K|HLEN K|HEXISTS K a|HINCRBY K a 1|HDEL K a
-ZADD K 1 a|ZREM K a|ZSCORE K a|ZRANK K a|ZCARD K|ZRANGE K 0 0|ZRANGEBYSCORE K 0 0|LPUSH K a
-RPUSH K a|RPUSHX K a|LRANGE K 0 0|LTRIM K 0 0|BLPOP K 0.1|PEXPIRE K 1000|WAIT 0 0|TIME|INFO
-DBSIZE|PSETEX K 1000 1|DEL K|EVAL return 0|EVALSHA a 0|SCRIPT LOAD return|PUBLISH C a
+ZADD K 1 a|ZREM K a|ZREMRANGEBYSCORE K 0 0|ZCOUNT K 0 0|ZSCORE K a|ZRANK K a|ZCARD K|ZRANGE K 0 0
+ZRANGEBYSCORE K 0 0|LPUSH K a|RPUSH K a|RPUSHX K a|LRANGE K 0 0|LTRIM K 0 0
+BLPOP K 0.1|PEXPIRE K 1000|WAIT 0 0|TIME|INFO|DBSIZE
+PSETEX K 1000 1|DEL K|EVAL return 0|EVALSHA a 0|SCRIPT LOAD return|PUBLISH C a
 SUBSCRIBE C|UNSUBSCRIBE C"""
 
 
@@ -100,9 +101,15 @@ def _rights(client: Any, _: Config) -> Iterator[Finding]:
 
 
 def _contents(client: Any, config: Config) -> Iterator[Finding]:
-    sign, now = client.get(keys.HEALTH + gethostname()), time.time()
-    advice = "Start one, unless others have any: arq predictor.worker.Settings" * (not sign)
-    yield Finding("workers", f"{'some' if sign else 'none'} on this machine", advice, "warning")
+    (seconds, us), now = client.time(), time.time()
+    alive = client.zrangebyscore(keys.WORKERS, 1000 * seconds + us / 1000, "+inf")
+    workers = [WorkerInfo.model_validate_json(text) for text in alive]
+    mine, slots = (config.model, config.model_version), sum(each.slots for each in workers)
+    others = {(each.model, each.model_version) for each in workers} - {mine}
+    advice = "Start one: arq predictor.worker.Settings" if not workers else ""
+    advice = advice or "Restart those that run another model or version." * bool(others)
+    runs = "".join(f"; {' '.join(each).strip()} is run" for each in sorted(others))
+    yield Finding("workers", f"{len(workers)} with {slots} slots{runs}", advice, "warning")
     depth = client.zcard(keys.QUEUE) - client.zcard(keys.LEASES)
     first = [score / 1000 for _, score in client.zrange(keys.QUEUE, 0, 0, withscores=True)]
     oldest = max(0.0, now - min(first, default=now))
