@@ -82,7 +82,7 @@ FAULTS = {
         "try = verdict == '' and try + 1 or try",
         "try = try",
     ),
-    "an end is not counted": ("shared/settle", "count_open(id, -1)", ""),
+    "an end is not counted": ("shared/settle", "count_open(owner_of(id), -1)", ""),
     "a claim leaves no lease": (
         "shared/deadline",
         "redis.call('ZADD', LEASES, now + lease, id)",

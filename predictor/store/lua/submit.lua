@@ -47,20 +47,25 @@ local waiting = limit > 0 and redis.call('ZCARD', QUEUE) or 0
 if limit > 0 and waiting >= limit and waiting - redis.call('ZCARD', LEASES) >= limit then
   return refuse('full', 'queue_full')
 end
-if tonumber(most or 0) > 0 and open_of(owner_of(id)) + sync >= tonumber(most) then
-  return refuse('open', 'open')
+local owner = owner_of(id)
+if most and most ~= '0' then
+  local open = owner == '' and redis.call('ZCARD', QUEUE) or tonumber(field(OPEN, owner)) or 0
+  if open + sync >= tonumber(most) then
+    return refuse('open', 'open')
+  end
 end
-if tonumber(interval or 0) > 0 then
-  local taken, wait = take_tokens(owner_of(id), tonumber(interval), tonumber(burst), 1, now)
+if interval and interval ~= '0' then
+  local taken, wait = take_tokens(owner, tonumber(interval), tonumber(burst), 1, now)
   if taken == 0 then
     return refuse('rate', 'rate', wait)
   end
 end
 redis.call('SET', JOB .. id, job)
 redis.call('ZADD', QUEUE, now, id)
-count_open(id, 1)
+count_open(owner, 1)
 local record = { 'queue_ttl', queue_ttl }
-for name, value in pairs({ cancel_after = cancel_after, key = key, waiter = waiter, mode = mode == 'sync' and mode or '' }) do
+mode = mode == 'sync' and mode or ''
+for name, value in pairs({ cancel_after = cancel_after, key = key, waiter = waiter, mode = mode }) do
   if value ~= '' then
     table.insert(record, name)
     table.insert(record, value)

@@ -6,7 +6,7 @@
 local function forget(id)
   redis.call('DEL', JOB .. id, IN_PROGRESS .. id, TRIES .. id)
   if redis.call('ZREM', QUEUE, id) == 1 then
-    count_open(id, -1)
+    count_open(owner_of(id), -1)
   end
   if redis.call('ZREM', LEASES, id) == 0 then
     redis.call('ZREM', SUSPECTS, id)
