@@ -9,7 +9,7 @@ from typing import Any
 
 from predictor import __version__
 from predictor.config import PREFIX, Config, descriptions
-from predictor.process import configure_logging, ends_if_misconfigured
+from predictor.process import ends_if_misconfigured, start_logging
 from predictor.supervisor.supervisor import supervise
 
 _SERVE = """Serve a model over HTTP: the API, its workers and, unless PREDICTOR_REDIS_URL is set, an
@@ -32,13 +32,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return doctor.diagnose(vars(options), as_json=options.json)
     try:
-        with ends_if_misconfigured():
+        is_client = options.command not in {None, "serve"}
+        with ends_if_misconfigured(is_client=is_client):
             config = Config(**vars(options))
-            if options.command not in {None, "serve"}:
+            if is_client:
                 from predictor.client import commands  # not at the top: it would delay the server
 
                 return commands.run_command(options, config)
-            configure_logging(config)
+            start_logging(config)
             supervise(config)
     except KeyboardInterrupt:
         return 130

@@ -1,4 +1,4 @@
-"""What all processes share: logging, exit status 78, threads, the ready signal, stop signals."""
+"""What all processes share: logs, exit status 78, threads, the ready signal, stop signals."""
 
 import asyncio
 import contextlib
@@ -17,57 +17,37 @@ from queue import SimpleQueue
 from types import FrameType
 from typing import Any, TypeVar
 
-from pythonjsonlogger.json import JsonFormatter
-
 from predictor import errors
 from predictor.config import Config, misspelled
+from predictor.logs import configure_logging, is_json
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 IdleThreads = list[SimpleQueue[Callable[[], None]]]
-_FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _OPEN = "PREDICTOR_API_KEYS is not set: whoever can reach"
 
 
-def _is_logged(record: logging.LogRecord) -> bool:
-    """Removes tracebacks that show only this package's code; what clients cause is no ERROR."""
-    error = record.exc_info[1] if record.exc_info else None
-    if isinstance(error, errors.PredictionError) and not isinstance(error, errors.ModelFailed):
-        record.exc_info = None
-    if isinstance(error, errors.InvalidInput | errors.Canceled):
-        record.levelno, record.levelname = logging.INFO, "INFO"
-    return logging.getLogger("predictor").isEnabledFor(record.levelno)
-
-
-def configure_logging(config: Config) -> None:
-    """Log to standard error in one format; arq only from WARNING, as its INFO has the inputs."""
-    formatter = JsonFormatter if config.log_format == "json" else logging.Formatter
-    handler = logging.StreamHandler()
-    handler.setFormatter(formatter(_FORMAT))
-    handler.addFilter(_is_logged)
-    level = getattr(logging, config.log_level.upper())
-    # uvicorn has removed the handlers of its access log if it is not wanted.
-    access_log = ["uvicorn.access"] * logging.getLogger("uvicorn.access").hasHandlers()
-    for name in ("predictor", "uvicorn", "arq", *access_log):
-        logger = logging.getLogger(name)
-        logger.handlers, logger.propagate = [handler], False
-        logger.setLevel(level if name != "arq" else max(level, logging.WARNING))
-    logging.getLogger("uvicorn.error").setLevel(level)
+def start_logging(config: Config, *, prints: bool = False) -> None:
+    """Log as `config` says; `prints`: what is printed, too. Warns of names that are no settings."""
+    configure_logging(config.log_format, config.log_level, prints=prints)
     for name, meant in misspelled():
-        logging.getLogger(__name__).warning("%s is no setting; did you mean %s?", name, meant)
+        logger.warning("%s is no setting; did you mean %s?", name, meant)
 
 
 @contextlib.contextmanager
-def ends_if_misconfigured() -> Iterator[None]:
+def ends_if_misconfigured(*, is_client: bool = False) -> Iterator[None]:
     """Turn an error of the configuration into one line on standard error and exit status 78."""
     try:
         yield
     except (errors.ConfigError, errors.UnsuitableStore) as error:
-        logger = logging.getLogger("predictor")
-        if any(isinstance(handler.formatter, JsonFormatter) for handler in logger.handlers):
-            logger.error("%s", error)  # noqa: TRY400 (one line, as JSON)
+        if not (is_client or logging.getLogger().handlers):  # the settings cannot be read
+            configure_logging(os.environ.get("PREDICTOR_LOG_FORMAT", ""), "info")
+        if is_json():
+            logging.getLogger("predictor").error("%s", error)  # noqa: TRY400 (one line)
         else:
-            print(f"predictor: {error}", file=sys.stderr)  # noqa: T201
+            print(f"predictor: {error}", file=sys.__stderr__)
         sys.exit(os.EX_CONFIG)
 
 

@@ -209,7 +209,7 @@ class Processes:
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith("PREDICTOR_")
         }
-        environment["PYTHONPATH"] = str(ROOT)
+        environment |= {"PYTHONPATH": str(ROOT), "PREDICTOR_LOG_FORMAT": "console"}
         if self._redis_url:
             environment["PREDICTOR_REDIS_URL"] = self._redis_url
         for name, value in (self._settings | settings).items():

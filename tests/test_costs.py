@@ -32,6 +32,7 @@ def served(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     """An api and a worker that count their function calls."""
     with Processes(tmp_path_factory.mktemp("costs"), url, Forked) as started:
         settings: dict[str, Any] = {"model": "tests.models.calls:predict", **UNMEASURED}
+        settings["log_level"] = "warning"  # a line in the log costs 80 calls
         api = started.api(**settings)
         started.worker(**settings)
         assert api.read(api.submit("x"), wait=10).status_code == 200
@@ -64,7 +65,7 @@ async def test_function_calls_in_the_api(served: Api) -> None:
 
 def test_function_calls_in_the_worker(served: Api) -> None:
     answers = [served.post("x", Prefer="wait=10").json() for _ in range(_TIMES)]
-    assert min(answer["result"] for answer in answers) <= 1310
+    assert min(answer["result"] for answer in answers) <= 1265
 
 
 def test_commands_of_the_store(served: Api, url: str) -> None:

@@ -306,11 +306,12 @@ async def test_a_model_that_cancels_itself_has_failed(
         await processes.call_batch([Json(b'"a"')], Heard().run)
 
 
-async def test_what_the_model_prints_is_the_parent_s_output(
+async def test_what_the_model_prints_is_a_line_of_the_log(
     start: Start, capfd: pytest.CaptureFixture[str]
 ) -> None:
     await ask(await start("hostile:predict"), "print hello")
-    assert capfd.readouterr().out == "hello\n"
+    records = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    assert [each["message"] for each in records if each["logger"] == "model.stdout"] == ["hello"]
 
 
 @pytest.mark.parametrize(

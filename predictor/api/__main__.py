@@ -24,6 +24,7 @@ def _serve(drain: int, fds: list[int]) -> None:
         "predictor.main:app",
         http="predictor.api.protocol:Protocol",
         server_header=False,
+        log_config=None,
         ws="none",
         timeout_graceful_shutdown=drain,
     )

@@ -10,6 +10,7 @@ from fastapi.sse import format_sse_event
 from predictor import errors
 from predictor.api.responses import completed
 from predictor.api.state import AppState
+from predictor.logs import say_about
 from predictor.prediction import Event, EventKind, Job, Json, Prediction, PredictionId, new_id
 from predictor.store.predictions import MOST_EVENTS, Predictions, Submitted
 
@@ -28,6 +29,7 @@ async def submit(
 ) -> tuple[Submitted, Expected | None]:
     """Submit a prediction; `is_awaited`: `wait_for_end` gets what this returns for it."""
     store, changes, id_ = state["predictions"], state["changes"], new_id(state["owner"])
+    say_about(prediction_id=id_)
     quotas = state["quotas"]
     running = quotas.running(state["owner"]) if quotas else 0
     if not is_awaited:

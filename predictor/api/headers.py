@@ -14,6 +14,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from predictor.errors import InvalidHeader
+from predictor.logs import about, say_about
 from predictor.prediction import parse_id
 
 _MAX_WAIT = 60  # seconds of `Prefer: wait=n`; proxies cut connections after a minute
@@ -239,6 +240,8 @@ class DirectRoute(APIRoute):
         options = self._options.read(request.headers)
         owner = scope["state"]["owner"]
         ids = {name: parse_id(text, owner) for name, text in request.path_params.items()}
+        if ids:
+            say_about(**ids)
         response = await self.endpoint(request, options=options, **ids)
         await response(scope, receive, send)
 
@@ -326,6 +329,8 @@ class RequestId:
         is_usable = len(given) == 1 and _REQUEST_ID.fullmatch(given[0])
         request_id = given[0] if is_usable else os.urandom(16).hex().encode()
         scope["request_id"] = request_id.decode()
+        if scope["type"] == "http":
+            about.set({"request_id": scope["request_id"]})
         path = scope.get("path", "")
         security = SECURITY
         if path[-1:] == "/" or path[-5:] == "/docs":

@@ -14,8 +14,9 @@ from predictor.api.events import MAX_PAUSE, PING, is_set_within
 from predictor.api.headers import SERVER_TIMING, PredictHeaders
 from predictor.api.responses import Ended, Outcome, completed
 from predictor.api.state import AppState
+from predictor.logs import log_end, say_about
 from predictor.model.run import Emitter, Events, Run
-from predictor.prediction import EventKind, Json, Output, new_id, outcome_of
+from predictor.prediction import EventKind, Json, Output, PredictionId, new_id, outcome_of
 
 logger = logging.getLogger(__name__)
 
@@ -27,24 +28,31 @@ Send = Callable[[int, Events], Awaitable[None]]
 
 
 async def run(
-    state: AppState, value: Json, options: PredictHeaders, emit: Emit = lambda *_: None
+    state: AppState,
+    value: Json,
+    options: PredictHeaders,
+    emit: Emit = lambda *_: None,
+    id_: PredictionId | None = None,
 ) -> Ended:
     """The outcome of a sync prediction, and its headers. Raises TooManyRequests."""
     quotas, owner = state["quotas"], state["owner"]
+    say_about(prediction_id=(id_ := id_ or new_id(owner)))
     if not quotas:
-        return await _run(state, value, options, emit)
+        return await _run(state, value, options, emit, id_)
     try:
         await quotas.begin(owner)
     except errors.TooManyRequests as error:
         state["metrics"].refused(error.quota)
         raise
     try:
-        return await _run(state, value, options, emit)
+        return await _run(state, value, options, emit, id_)
     finally:
         quotas.end(owner)
 
 
-async def _run(state: AppState, value: Json, options: PredictHeaders, emit: Emit) -> Ended:
+async def _run(
+    state: AppState, value: Json, options: PredictHeaders, emit: Emit, id_: PredictionId
+) -> Ended:
     began, started = time.monotonic(), 0.0  # 0: not started
     outcome: Outcome = errors.Canceled()  # unless it ends: its client has left
     try:
@@ -58,7 +66,7 @@ async def _run(state: AppState, value: Json, options: PredictHeaders, emit: Emit
             if left <= 0:
                 raise errors.TimedOut
             seconds, most = min(state["config"].timeout, left), state["config"].max_result
-            live = Run(new_id(state["owner"]), time.time() + seconds, emit, most)
+            live = Run(id_, time.time() + seconds, emit, most)
             outcome = Output(value, await state["model"].run(value, seconds, live))
         finally:
             state["slots"].give_back(time.monotonic() - started)
@@ -66,12 +74,14 @@ async def _run(state: AppState, value: Json, options: PredictHeaders, emit: Emit
         outcome = error
     finally:
         ended = time.monotonic()
+        queue, ran = (started or ended) - began, ended - (started or ended)
         if isinstance(outcome, errors.Overloaded):
             state["metrics"].refused(outcome.reason)
         else:
-            state["metrics"].ended(outcome_of(outcome), ended - started if started else None)
-    started = started or began
-    return outcome, SERVER_TIMING(started - began, ended - started)
+            how = outcome_of(outcome)
+            state["metrics"].ended(how, ran if started else None)
+            log_end(id_, "sync", how, queue, ran)
+    return outcome, SERVER_TIMING(queue, ran)
 
 
 async def events(state: AppState, value: Json, options: PredictHeaders) -> AsyncIterator[bytes]:
@@ -89,7 +99,8 @@ async def events(state: AppState, value: Json, options: PredictHeaders) -> Async
         unsent.extend(new)
         changed.set()
 
-    task = asyncio.create_task(_run_with_events(state, value, options, send))
+    say_about(prediction_id=(id_ := new_id(state["owner"])))
+    task = asyncio.create_task(_run_with_events(state, value, options, send, id_))
     task.add_done_callback(lambda _: changed.set())
     try:
         await is_set_within(_FIRST, changed)
@@ -114,12 +125,12 @@ async def events(state: AppState, value: Json, options: PredictHeaders) -> Async
 
 
 async def _run_with_events(
-    state: AppState, value: Json, options: PredictHeaders, send: Send
+    state: AppState, value: Json, options: PredictHeaders, send: Send, id_: PredictionId
 ) -> Outcome:
     emitter = Emitter(send)
     try:
         try:
-            return (await run(state, value, options, emitter.emit))[0]
+            return (await run(state, value, options, emitter.emit, id_))[0]
         finally:
             await emitter.close()  # raises what `send` has raised
     except errors.ModelFailed as error:

@@ -41,12 +41,13 @@ from pydantic_core import from_json, to_json
 
 from predictor.config import Config
 from predictor.errors import Canceled, ConfigError, ModelFailed, PredictionError
+from predictor.logs import about
 from predictor.model.frames import PART, Kind, frame, read
 from predictor.model.loading import configured_model, start_model
 from predictor.model.model import Model
 from predictor.model.run import Run
 from predictor.prediction import EventKind, Json, PredictionId, encode, splice
-from predictor.process import configure_logging, on_stop
+from predictor.process import on_stop, start_logging
 
 _TRACE = 20_000  # characters of a traceback that are sent
 
@@ -66,18 +67,20 @@ class _Child:
             while True:
                 kind, body = await read(reader, sys.maxsize)
                 if kind is Kind.RUN:
-                    self._begin(*body.split(b" ", 2))
+                    self._begin(*body.partition(b"\n")[::2])
                 elif self._run:
                     self._run.canceled = True
                     self._task.cancel()
         if self._run:
             os.killpg(0, signal.SIGKILL)
 
-    def _begin(self, id_: bytes, deadline: bytes, value: bytes) -> None:
+    def _begin(self, head: bytes, value: bytes) -> None:
         def emit(kind: EventKind, data: Json) -> None:
             self._say(run, Kind[kind.name], data)
 
-        run = self._run = Run(PredictionId(id_.decode()), float(deadline), emit, self._max_result)
+        id_, deadline, ids = from_json(head)
+        about.set(ids)
+        run = self._run = Run(PredictionId(id_), deadline, emit, self._max_result)
         call = self._batch if self._model.signature.batching else self._model.way.call
         self._task = asyncio.ensure_future(call(Json(value), run))
         self._answering = asyncio.ensure_future(self._answer(run))
@@ -121,7 +124,7 @@ def main() -> None:
     channel = socket.socket(fileno=int(sys.argv[1]))
     channel.set_inheritable(False)
     channel.settimeout(10**6)  # unlike None, it leaves the descriptor non-blocking for the loop
-    configure_logging(config := Config())
+    start_logging(config := Config(), prints=True)
     try:
         model = configured_model(config)
         uvloop.run(_Child(channel, model, config.max_result).serve(config.model))

@@ -9,7 +9,9 @@ PART = 2**18  # bytes that are copied in one step of a loop
 
 
 class Kind(enum.IntEnum):
-    RUN = 1  # to the child: id, deadline, and input or list of inputs, with spaces between
+    RUN = (
+        1  # to the child: `["id", deadline, {"ids": "of its lines in the log"}]`, line break, input
+    )
     CANCEL = 2
     READY = 3  # from the child
     REFUSED = 4  # why the model cannot be loaded

@@ -5,11 +5,12 @@ import contextlib
 import logging
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from itertools import islice
 from typing import Any
 
 from predictor.errors import ModelFailed, TimedOut
+from predictor.logs import about, joined
 from predictor.model.local import Local
 from predictor.model.processes import Processes
 from predictor.model.run import Abandoned, Run
@@ -19,7 +20,8 @@ from predictor.prediction import Json, new_id
 logger = logging.getLogger(__name__)
 
 _GRACE = 0.1  # seconds that a call which nobody waits for gets to clean up before it is abandoned
-_Item = tuple[asyncio.Future[Json], Json, Run]  # result, input, and a run of its own
+#: Result, input, a run of its own, and what its lines in the log are about.
+_Item = tuple[asyncio.Future[Json], Json, Run, Mapping[str, str]]
 
 
 class Model:
@@ -117,7 +119,7 @@ class _Batches:
 
     def call(self, value: Json, run: Run) -> asyncio.Future[Json]:
         result: asyncio.Future[Json] = asyncio.get_running_loop().create_future()
-        self._waiting[result] = result, value, run
+        self._waiting[result] = result, value, run, about.get()
         result.add_done_callback(lambda result: self._waiting.pop(result, None))
         self._came.set()
         if not self._serving or self._serving.done():
@@ -146,7 +148,8 @@ class _Batches:
 
     async def _run_part(self, part: list[_Item]) -> bool:
         """Run them in one call. False if they are to be run again, in halves."""
-        results, values, runs = zip(*part, strict=True)
+        results, values, runs, ids = zip(*part, strict=True)
+        about.set(joined(ids))
         deadline, most = max(run.deadline for run in runs), runs[0].max_result
         run = Run(new_id(), deadline, max_result=most)
         call = asyncio.ensure_future(self._way.call_batch(list(values), run))

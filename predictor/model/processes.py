@@ -11,10 +11,11 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any
 
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from predictor.config import PREFIX, Config
 from predictor.errors import BY_CODE, ConfigError, ModelFailed
+from predictor.logs import about
 from predictor.model.frames import PART, Kind, read, write
 from predictor.model.run import Outcome, Run
 from predictor.prediction import EventKind, Json, encode
@@ -87,7 +88,7 @@ class _Child:
     async def call(self, value: Json, run: Run) -> Json:
         """The result. If this is canceled, the process must be ended if it has not answered."""
         answer = self.answer = _future()
-        self._run, head = run, f"{run.id} {run.deadline!r} ".encode()
+        self._run, head = run, to_json([run.id, run.deadline, dict(about.get())]) + b"\n"
         try:
             with suppress(OSError, RuntimeError):  # it is dead: so will the answer be
                 await write(self._writer, Kind.RUN, head, value)

@@ -10,6 +10,7 @@ from typing import Any
 
 from predictor import errors
 from predictor.config import Config
+from predictor.logs import log_end
 from predictor.prediction import Json, Output, PredictionId, outcome_of
 from predictor.store import keys
 from predictor.store.connection import check_server, version
@@ -121,10 +122,16 @@ class Claims:
             try:
                 written = await self._finish(claim, outcome)
             except ValueRefused as refused:
-                written = await self._finish(claim, errors.ModelFailed(str(refused)))
+                outcome = errors.ModelFailed(str(refused))
+                written = await self._finish(claim, outcome)
             if written < 0:
-                written = await self._finish(claim, errors.TimedOut())
-            if not written:
+                outcome = errors.TimedOut()
+                written = await self._finish(claim, outcome)
+            if written:
+                ran = (self._now_ms - claim.started) / 1000
+                times = max(0.0, claim.waited), max(0.0, ran)
+                log_end(claim.id, "async", outcome_of(outcome), *times)
+            else:
                 logger.warning("prediction %s had ended already; this result is dropped", claim.id)
         self._release(claim.id)
 

@@ -7,6 +7,7 @@ output when it is ready, then the ids of predictions that need not go on, one a 
 
 import contextlib
 import json
+import logging
 import math
 import os
 import signal
@@ -86,7 +87,17 @@ def _is_stopped(pid: int) -> bool:
 if __name__ == "__main__":
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, signal.SIG_IGN)  # they are for the worker, which may need its leases
-    with contextlib.suppress(BrokenPipeError):
-        heartbeat = Heartbeat(**json.loads(sys.stdin.readline()))
+    fields = json.loads(sys.stdin.readline())
+    log = fields.pop("log")
+    try:
+        heartbeat = Heartbeat(**fields)
         _write(b"")  # ready
         heartbeat.run()
+    except BrokenPipeError:
+        pass
+    except Exception:
+        from predictor.logs import configure_logging  # with pydantic, which takes memory
+
+        configure_logging(*log)
+        logging.getLogger("predictor.store.heartbeat").exception("the heartbeat cannot go on")
+        sys.exit(1)

@@ -15,7 +15,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from predictor import errors
 from predictor.config import Config
-from predictor.prediction import Event, Job, Prediction, PredictionId, State, Webhook
+from predictor.logs import log_end
+from predictor.prediction import Event, Job, Prediction, PredictionId, State, Webhook, outcome_of
 from predictor.store import keys, wire
 from predictor.store.connection import check_server, connect
 from predictor.store.retry import STORE_ERRORS, StoreRetry, describe
@@ -154,8 +155,14 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
                 raise errors.UnknownPrediction
             case [b"canceling"]:
                 return State.RUNNING
-            case [b"done", bytes(data)] if wire.decode_ended(id_, data).state is not State.CANCELED:
-                raise errors.AlreadyEnded
+            case [bytes(said), bytes(data)]:
+                ended = wire.decode_ended(id_, data)
+                if said != b"done":  # by this call
+                    waited = (ended.finished or 0) - ended.created
+                    how = outcome_of(ended.error or errors.Canceled())
+                    log_end(id_, "async", how, max(0.0, waited), 0.0)
+                if ended.state is not State.CANCELED:
+                    raise errors.AlreadyEnded
         return State.CANCELED
 
     async def erase(self, id_: PredictionId) -> None:

@@ -72,6 +72,7 @@ class Renewal:
         fields = {"url": config.store_url, "worker": claims.worker, "lease": config.lease}
         fields |= {"about": self._about}
         fields |= {"timeout": config.timeout, "allow_oom": claims.scripts.allow_oom}
+        fields |= {"log": (config.log_format, config.log_level)}
         command = (sys.executable, "-m", "predictor.store.heartbeat")
         self._process = process = await create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
         assert process.stdin and process.stdout  # noqa: PT018, S101 (for the type checker)

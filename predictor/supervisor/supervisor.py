@@ -17,6 +17,7 @@ from typing import IO
 
 from predictor.config import Config
 from predictor.errors import ConfigError
+from predictor.logs import is_json
 from predictor.process import exposure
 from predictor.store.url import check_url
 from predictor.supervisor.embedded import EmbeddedStore, is_address
@@ -146,10 +147,10 @@ class Supervisor:
             workers = f"{config.workers} worker{'s' if config.workers > 1 else ''}"
             if config.api_processes > 1:
                 workers = f"{config.api_processes} api processes and {workers}"
-            _print(f"\nPredictor serves {config.model} with {workers}.")
-            _print(f"  try it   {config.local_url}\n  stop it  Ctrl-C\n")
+            served, url = f"Predictor serves {config.model} with {workers}", config.local_url
+            _say(f"{served} at {url}", f"\n{served}.\n  try it   {url}\n  stop it  Ctrl-C\n")
             if not config.api_keys and (text := exposure()):
-                _print(f"  WARNING  {text}\n")
+                _say(text, f"  WARNING  {text}\n", logging.WARNING)
 
     async def _launch(self, child: Child) -> None:
         """Start `child`; return when it is ready, or when everything is to stop."""
@@ -171,7 +172,7 @@ class Supervisor:
                 child.terminate(signal.SIGKILL)
             return
         text = f"stopping; running predictions get {self._config.drain:g} s to finish"
-        _print(f"predictor: {text} (again to stop at once, they will run at the next start)")
+        _say(text, f"predictor: {text} (again to stop at once, they will run at the next start)")
         self._stop.set()
 
     async def _stop_listening(self) -> None:
@@ -197,7 +198,11 @@ def supervise(config: Config) -> None:
         asyncio.run(Supervisor(config, Path(scratch)).run())
 
 
-def _print(text: str) -> None:
+def _say(line: str, text: str, level: int = logging.INFO) -> None:
+    """Log the line; or print the text, where people read it."""
+    if is_json():
+        logger.log(level, line)
+        return
     with contextlib.suppress(OSError):  # a closed pipe
         print(text, flush=True)  # noqa: T201
 

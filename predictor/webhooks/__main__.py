@@ -5,7 +5,7 @@ import logging
 import signal
 
 from predictor.config import Config
-from predictor.process import configure_logging, ends_if_misconfigured, notify_ready
+from predictor.process import ends_if_misconfigured, notify_ready, start_logging
 from predictor.store.deliveries import Deliveries
 from predictor.webhooks.allowlist import Allowed
 from predictor.webhooks.deliverer import Deliverer
@@ -31,5 +31,5 @@ async def _serve(config: Config) -> None:
 if __name__ == "__main__":
     with ends_if_misconfigured():
         _config = Config()
-        configure_logging(_config)
+        start_logging(_config)
         asyncio.run(_serve(_config))

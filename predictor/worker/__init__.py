@@ -8,7 +8,7 @@ import uvloop
 
 from predictor.config import Config
 from predictor.errors import ConfigError
-from predictor.process import ends_if_misconfigured
+from predictor.process import ends_if_misconfigured, start_logging
 from predictor.worker.worker import Worker
 
 
@@ -22,6 +22,9 @@ def __getattr__(name: str) -> Any:
                 "arq's --watch does not load changed code; instead, run: "
                 "watchfiles 'arq predictor.worker.Settings' FOLDER"
             )
-        settings = Worker(Config()).settings()
+        config = Config()
+        if "--check" not in sys.argv:  # what that says is for who runs it
+            start_logging(config, prints=True)
+        settings = Worker(config).settings()
     asyncio.set_event_loop(uvloop.new_event_loop())  # arq takes the current one
     return settings

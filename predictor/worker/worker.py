@@ -17,10 +17,11 @@ from arq.worker import RetryJob, func
 
 from predictor import errors
 from predictor.config import Config
+from predictor.logs import configure_logging, say_about
 from predictor.model.loading import configured_model, start_model
 from predictor.model.run import Emitter, Run
 from predictor.prediction import Json, Output, PredictionId
-from predictor.process import configure_logging, ends_if_misconfigured, notify_ready, on_stop
+from predictor.process import ends_if_misconfigured, notify_ready, on_stop
 from predictor.store.claims import Claim, Claims
 from predictor.store.connection import connect
 from predictor.store.keys import HEALTH
@@ -76,7 +77,7 @@ class Worker:
 
     async def _start(self, _ctx: dict[Any, Any]) -> None:
         """Check the store and load the model, then notify that this worker is ready."""
-        configure_logging(self._config)
+        configure_logging(self._config.log_format, self._config.log_level)  # arq has changed it
         self._starting = asyncio.current_task()
         # Not arq's handlers: a drain is ours, and arq would poll without a pause meanwhile.
         on_stop(functools.partial(self._on_signal, asyncio.get_running_loop()), instead=True)
@@ -94,6 +95,7 @@ class Worker:
     async def predict(self, ctx: dict[Any, Any]) -> None:
         """arq's job. Raises the prediction's error after it was stored, so that arq logs it."""
         claim = self._claims.held[PredictionId(ctx["job_id"])]
+        say_about(prediction_id=claim.id)
         try:
             outcome = await self._outcome(claim)
         except errors.PredictionError as error:

@@ -378,7 +378,5 @@ def test_the_log_shows_neither_inputs_nor_passwords(processes: Processes) -> Non
 def test_logs_for_machines_are_json(processes: Processes) -> None:
     api = processes.api(log_format="json", model="tests.models.raises:predict")
     api.predict("exception")
-    lines = [line for line in api.process.output.splitlines() if line.startswith("{")]
-    records = [json.loads(line) for line in lines]
+    records = [json.loads(line) for line in api.process.output.splitlines()]
     assert any("RuntimeError" in record.get("exc_info", "") for record in records)
-    assert {"asctime", "levelname", "name", "message"} <= set(records[0])

@@ -2,7 +2,8 @@
 -- Guarantees: one that is queued will not be run; one that runs is marked, so that its next worker
 -- ends it, even if this one does not. The mark goes with the prediction.
 --
--- Returns 'canceled', 'canceling', 'done' with the first bytes of the result, or nil for an unknown id.
+-- Returns 'canceled' or 'late' with the result, 'canceling', 'done' with the first bytes of the result,
+-- or nil for an unknown id.
 local id, result_ttl, head = unpack(ARGV)
 local queued_at = submitted_at(id)
 if not queued_at then
@@ -10,12 +11,11 @@ if not queued_at then
   return known and { 'done', text(redis.pcall('GETRANGE', RESULT .. id, 0, head)) or '' } or nil
 end
 if is_late(id, queued_at, now_ms()) then
-  return { 'done', settle_late(id, queued_at, result_ttl) }
+  return { 'late', settle_late(id, queued_at, result_ttl) }
 end
 local holder = get(IN_PROGRESS .. id)
 if not holder then
-  settle_unrun(id, CANCELED, queued_at, result_ttl)
-  return { 'canceled' }
+  return { 'canceled', settle_unrun(id, CANCELED, queued_at, result_ttl) }
 end
 redis.call('HSET', CANCELS, id, 1)
 local requests = CANCEL_REQUESTS .. (worker_of(holder) or holder)

@@ -456,7 +456,7 @@ class Model:
             demand(what == expected, f"cancel: {what} of {fact.id}, not {expected}")
             demand(not what or call.reply[1].decode() == fact.result, "cancel: another result")
         elif fact.is_late(self.now, self.now_ms):
-            demand(what == "done", f"cancel: {what} of {fact.id}, whose time is over")
+            demand(what == "late", f"cancel: {what} of {fact.id}, whose time is over")
             self._end(fact, call, None)
         elif fact.run and fact.run.is_alive(self.now_ms):
             demand(what == "canceling", f"cancel: {what} of the running {fact.id}")
