@@ -2,7 +2,8 @@
 
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from hashlib import sha256
@@ -14,6 +15,7 @@ from predictor import errors
 
 PredictionId = NewType("PredictionId", str)
 Json = NewType("Json", bytes)  # a value already encoded as JSON, in UTF-8
+Trace = Mapping[str, str]  # what a span is part of, as headers of W3C's; empty: nothing
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
 
@@ -108,6 +110,7 @@ class Job:
     model: str = ""  # of the api that accepted it: path, and version, if one is set
     model_version: str = ""
     mode: str = "async"  # of MODES
+    trace: Trace = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,3 +190,4 @@ class Delivery:
     prediction: Prediction
     recent_tries: int  # attempts since `since`
     since: float  # when the prediction ended, or the delivery was requested again
+    trace: Trace = field(default_factory=dict)

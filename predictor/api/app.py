@@ -31,6 +31,7 @@ from predictor.process import ends_if_misconfigured, on_stop, warn_if_exposed
 from predictor.store.changes import Changes
 from predictor.store.metrics import Metrics
 from predictor.store.predictions import Predictions
+from predictor.traces import Traces, start_tracing
 from predictor.webhooks.allowlist import Allowed
 
 _DESCRIPTION = """\
@@ -55,7 +56,13 @@ async def _start(path: str, model: Model) -> None:
 
 @asynccontextmanager
 async def _lifespan(
-    config: Config, model: Model, store: Predictions, allowed: Allowed, keys: Keys, _: FastAPI
+    config: Config,
+    model: Model,
+    store: Predictions,
+    allowed: Allowed,
+    keys: Keys,
+    traces: Traces,
+    _: FastAPI,
 ) -> AsyncIterator[AppState]:
     gc.freeze()  # what is loaded stays: a collection amid a large body would look through it
     with suppress(ValueError, OSError):  # each connection is a file
@@ -80,17 +87,19 @@ async def _lifespan(
             quotas=Quotas(config, store) if config.rate or config.open else None,
             has_several_names=keys.has_several_names,
             owner="",
+            traces=traces,
         )
         if start:
             start.cancel()
             await model.close()
+    await traces.close()
 
 
 def create_app(config: Config) -> FastAPI:
     """The api as `config` says, its model loaded. Raises ConfigError."""
     model = configured_model(config)
     store, allowed = Predictions(config), Allowed.parse(config.webhook_allow)
-    keys = Keys(config.api_keys)
+    keys, traces = Keys(config.api_keys), start_tracing()
     scheme = HTTPBearer(auto_error=False, description="A key of PREDICTOR_API_KEYS.")
     secured = [Security(scheme)] if config.api_keys else []  # documents what Gate does
     if config.signing_secrets:
@@ -104,8 +113,12 @@ def create_app(config: Config) -> FastAPI:
         openapi_tags=[{"name": name} for name in ("predictions", "health", "webhooks")],
         redoc_url=None,
         redirect_slashes=False,
-        telemetry={"tracing": False, "metrics": False, "logs": False},
-        lifespan=partial(_lifespan, config, model, store, allowed, keys),
+        telemetry={
+            "tracing": traces.is_on,
+            **dict.fromkeys(("metrics", "logs", "operation_spans", "auto_configure"), False),
+            "exclude": lambda scope: scope["path"].startswith(("/health", "/metrics")),
+        },
+        lifespan=partial(_lifespan, config, model, store, allowed, keys, traces),
         exception_handlers=EXCEPTION_HANDLERS,
         generate_unique_id_function=lambda route: route.name,
         responses={"default": {"description": "Any other error.", "model": Error}},

@@ -11,6 +11,7 @@ from predictor.model.model import Model
 from predictor.store.changes import Changes
 from predictor.store.metrics import Metrics
 from predictor.store.predictions import Predictions
+from predictor.traces import Traces
 from predictor.webhooks.allowlist import Allowed
 
 
@@ -25,6 +26,7 @@ class AppState(TypedDict):
     quotas: Quotas | None
     has_several_names: bool
     owner: str  # what the ids of the sender of this request begin with; empty without keys
+    traces: Traces
 
 
 def app_state(request: Request) -> AppState:

@@ -6,6 +6,7 @@ import logging
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import Context
 from itertools import islice
 from typing import Any
 
@@ -123,7 +124,8 @@ class _Batches:
         result.add_done_callback(lambda result: self._waiting.pop(result, None))
         self._came.set()
         if not self._serving or self._serving.done():
-            self._serving = asyncio.create_task(self._serve())
+            # In no context: it goes on for others than whose prediction is first.
+            self._serving = asyncio.create_task(self._serve(), context=Context())
         return result
 
     async def _serve(self) -> None:

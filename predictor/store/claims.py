@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import re
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ _MOST_REQUEUES = 10
 #: Seconds after which a wait ends though nothing happened: due predictions may have no token (an
 #: expired lease, another producer), and arq writes its sign of life between two polls.
 _WAIT = 1.0
+_LOST = re.compile(r"^(\d{1,15}) (\S+:\d{1,9}:\d{1,15})$", re.MULTILINE)
 _GATHER, _ENOUGH = 0.003, 4  # seconds between two claims of at least so many
 
 
@@ -160,6 +162,15 @@ class Claims:
                     await self.retry.until_answered(self.scripts.run, *args, size=size)
                 except ValueRefused as refused:
                     logger.warning("prediction %s: a piece of output is dropped: %s", id_, refused)
+
+    async def lost(self, claim: Claim) -> list[tuple[float, str]]:
+        """Of tries whose workers died: when that was seen, as `queued_at`, and the token."""
+        with contextlib.suppress(errors.StoreUnavailable):  # at shutdown
+            ask = ("HGET", keys.PREDICTION + claim.id, "lost")
+            kept = await self.retry.until_answered(self.retry.redis.execute_command, *ask)
+            found = _LOST.findall((kept or b"").decode(errors="replace"))
+            return [(float(ms), token) for ms, token in found]
+        return []
 
     async def requeue(self, *ids: PredictionId) -> None:
         """Return predictions to their places in the queue; the tries do not count."""

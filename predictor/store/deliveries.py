@@ -15,7 +15,7 @@ from predictor.store import keys
 from predictor.store.connection import connect
 from predictor.store.retry import StoreRetry
 from predictor.store.scripts import AsyncScripts
-from predictor.store.wire import decode_ended
+from predictor.store.wire import decode_ended, decode_trace
 
 _TIMEOUT = 5.0  # seconds of silence of the store after which a command is sent again
 _CLAIM_BYTES = 8 * 2**20  # bytes of results in the reply to one claim, beyond the first
@@ -42,10 +42,11 @@ class Deliveries:
         next_ms, *due = await self._until_answered(self._scripts.run, "deliver", *args) or [-1]
         self._next_due = self._poll_every if next_ms < 0 else min(next_ms / 1000, self._poll_every)
         claimed = {}
-        for name, url, result, *counts in due:
+        for name, url, result, trace, *counts in due:
             tries, before, since = (int(text) if text.isdigit() else 0 for text in counts)
             ended = decode_ended(PredictionId(name.decode()), result)
-            claimed[ended.id] = Delivery(url.decode(), ended, max(0, tries - before), since / 1000)
+            recent, traced = max(0, tries - before), decode_trace(trace)
+            claimed[ended.id] = Delivery(url.decode(), ended, recent, since / 1000, traced)
         return claimed
 
     async def wait(self) -> None:

@@ -62,8 +62,8 @@ IDEMPOTENCY = "predictor:idempotency:"
 #: Hash of what else is known: queue_ttl and cancel_after (ms from its submit until it ends, if
 #: it does not run, and whatever it does), its idempotency key, its waiter (channel), mode (if it
 #: is sync), progress, run and last (which run has written how many events), requeued (how
-#: often), group (how many may share its next worker). Lives until it has ended; with a key or
-#: progress, as long as it is known.
+#: often), group (how many may share its next worker), lost (tries whose workers died: lines of ms
+#: and token). Lives until it has ended; with a key or progress, as long as it is known.
 PREDICTION = "predictor:prediction:"
 #: List of its events, if its state does not tell them, and channel for their kinds. Lives as long
 #: as the prediction is known.

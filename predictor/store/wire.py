@@ -24,6 +24,7 @@ from predictor.prediction import (
     PredictionId,
     Progress,
     State,
+    Trace,
     Webhook,
     encode,
 )
@@ -36,6 +37,7 @@ _Ms = Annotated[int, Field(ge=0, le=253_402_300_799_000)]
 #: Seconds from its submit until a prediction is no longer wanted.
 _CancelAfter = Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)]
 _Name = Annotated[str, Field(max_length=1000)]
+_Trace = dict[Annotated[str, Field(pattern="^trace(parent|state)$")], _Name]
 #: What precedes the input in a result as it is written here.
 _INPUT: Final = b',"a":'
 
@@ -48,6 +50,7 @@ class Model(TypedDict, total=False):
 @with_config(extra="forbid")
 class _Terms(Model, total=False):
     cancel_after: _CancelAfter | None
+    trace: _Trace  # that it is part of
 
 
 class _Job(BaseModel, strict=True, extra="forbid"):
@@ -74,6 +77,7 @@ class _Result(BaseModel, strict=True):
 
 
 _progress, _attempt, _model = TypeAdapter(Progress), TypeAdapter(Attempt), TypeAdapter(Model)
+_trace = TypeAdapter(_Trace)
 
 
 def encode_job(job: Job, submitted_ms: int) -> bytes:
@@ -172,6 +176,13 @@ def decode_webhook(fields: dict[bytes, bytes], next_ms: float | None) -> Webhook
         next_at = (next_ms or 0) / 1000 if is_due else None
         return Webhook(fields[b"url"].decode(), state, attempts, next_at)
     return None
+
+
+def decode_trace(data: bytes) -> Trace:
+    """The trace of a delivery; empty where there is none, or not ours."""
+    with contextlib.suppress(ValidationError):
+        return _trace.validate_json(data)
+    return {}
 
 
 def decode_progress(data: bytes) -> Progress | None:

@@ -7,6 +7,7 @@ import signal
 from predictor.config import Config
 from predictor.process import ends_if_misconfigured, notify_ready, start_logging
 from predictor.store.deliveries import Deliveries
+from predictor.traces import start_tracing
 from predictor.webhooks.allowlist import Allowed
 from predictor.webhooks.deliverer import Deliverer
 from predictor.webhooks.sender import Sender
@@ -22,10 +23,11 @@ async def _serve(config: Config) -> None:
         logger.warning("PREDICTOR_WEBHOOK_SECRETS is unset: no webhooks are delivered")
         await stop.wait()
         return
-    deliveries = Deliveries(config)
+    deliveries, traces = Deliveries(config), start_tracing()
     async with Sender(Allowed.parse(config.webhook_allow), config.signing_secrets) as sender:
-        await Deliverer(deliveries, sender).run(stop, config.drain)
+        await Deliverer(deliveries, sender, traces).run(stop, config.drain)
     await deliveries.close()
+    await traces.close()
 
 
 if __name__ == "__main__":

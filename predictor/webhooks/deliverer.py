@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from predictor.prediction import Attempt, Delivery, DeliveryState, PredictionId
 from predictor.store.deliveries import Deliveries
+from predictor.traces import Traces
 from predictor.webhooks.sender import Sender, payload
 
 logger = logging.getLogger(__name__)
@@ -25,8 +26,10 @@ _GIVE_UP_AFTER = 24 * 3600.0  # seconds
 class Deliverer:
     """One process's deliveries. Receivers that do not answer delay no new deliveries for long."""
 
-    def __init__(self, deliveries: Deliveries, sender: Sender) -> None:
-        self._deliveries, self._sender = deliveries, sender
+    def __init__(
+        self, deliveries: Deliveries, sender: Sender, traces: Traces | None = None
+    ) -> None:
+        self._deliveries, self._sender, self._traces = deliveries, sender, traces or Traces()
         self._running: dict[PredictionId, asyncio.Task[None]] = {}
         #: host, bytes and timeout of attempts without an answer, the oldest first
         self._sending: dict[PredictionId, tuple[str, int, asyncio.Timeout]] = {}
@@ -79,8 +82,9 @@ class Deliverer:
         self._sending[id_] = host, len(body), limit
         # The body has the output: do not hold it twice.
         delivery = replace(delivery, prediction=replace(delivery.prediction, output=None))
+        send = partial(self._sender.send, delivery.url, f"msg_{id_}", body, limit)
         try:
-            attempt = await self._sender.send(delivery.url, f"msg_{id_}", body, limit)
+            attempt = await self._traces.webhook(delivery.trace, id_, host, send)
         finally:
             self._sending.pop(id_, None)
         state, pause = state_after(attempt, delivery)

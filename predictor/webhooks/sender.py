@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -16,7 +17,7 @@ from standardwebhooks import Webhook
 
 from predictor import __version__
 from predictor.errors import WebhookRefused
-from predictor.prediction import Attempt, Prediction, encode, splice, timestamp
+from predictor.prediction import Attempt, Prediction, Trace, encode, splice, timestamp
 from predictor.webhooks.allowlist import Allowed
 from predictor.webhooks.target import parse_target, permitted_addresses
 
@@ -44,18 +45,27 @@ class Sender(AbstractAsyncContextManager["Sender"]):
     async def __aexit__(self, *_: object) -> None:
         await self._transport.aclose()
 
-    async def send(self, url: str, id_: str, body: bytes, limit: asyncio.Timeout) -> Attempt:
+    async def send(
+        self,
+        url: str,
+        id_: str,
+        body: bytes,
+        limit: asyncio.Timeout,
+        trace: Trace = MappingProxyType({}),
+    ) -> Attempt:
         """Try once. Raises nothing but CancelledError."""
         at, began = time.time(), time.monotonic()
         try:
             async with limit:
-                response = await self._post(parse_target(url), id_, int(at), body)
+                response = await self._post(parse_target(url), id_, int(at), body, trace)
         except Exception as error:
             seconds = time.monotonic() - began
             return Attempt(at, seconds, error=_describe(error, seconds))
         return _attempt(response, at, time.monotonic() - began)
 
-    async def _post(self, url: httpx.URL, id_: str, at: int, body: bytes) -> httpx.Response:
+    async def _post(
+        self, url: httpx.URL, id_: str, at: int, body: bytes, trace: Trace
+    ) -> httpx.Response:
         """The response, without a body, of the first address that accepts a connection."""
         moment = datetime.fromtimestamp(at, UTC)
         signatures = [key.sign(id_, moment, body.decode()) for key in self._keys]
@@ -68,6 +78,7 @@ class Sender(AbstractAsyncContextManager["Sender"]):
             "webhook-id": id_,
             "webhook-timestamp": str(at),
             "webhook-signature": " ".join(signatures),
+            **trace,
         }
         extensions = {
             "sni_hostname": url.raw_host.decode("ascii"),  # the certificate must name the host

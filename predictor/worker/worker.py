@@ -1,6 +1,7 @@
 """One worker process: its start, the predictions it runs, and its stop at a signal."""
 
 import asyncio
+import contextlib
 import functools
 import gc
 import logging
@@ -20,7 +21,7 @@ from predictor.config import Config
 from predictor.logs import configure_logging, say_about
 from predictor.model.loading import configured_model, start_model
 from predictor.model.run import Emitter, Run
-from predictor.prediction import Json, Output, PredictionId
+from predictor.prediction import Json, Output, PredictionId, Trace
 from predictor.process import ends_if_misconfigured, notify_ready, on_stop
 from predictor.store.claims import Claim, Claims
 from predictor.store.connection import connect
@@ -28,6 +29,7 @@ from predictor.store.keys import HEALTH
 from predictor.store.renewal import Renewal
 from predictor.store.retry import StoreRetry
 from predictor.store.wire import FUNCTION, decode_job
+from predictor.traces import Traces, start_tracing
 from predictor.worker.arq_pool import ClaimingRedis, arq_settings
 
 logger = logging.getLogger(__package__)
@@ -43,6 +45,7 @@ class Worker:
         self._config = config
         self._drain = config.drain
         self._starting: asyncio.Task[Any] | None = None
+        self._traces = Traces()
         store = connect(config.store_url, silence=_STORE_TIMEOUT, socket_connect_timeout=1)
         self._claims = Claims(
             config,
@@ -78,7 +81,7 @@ class Worker:
     async def _start(self, _ctx: dict[Any, Any]) -> None:
         """Check the store and load the model, then notify that this worker is ready."""
         configure_logging(self._config.log_format, self._config.log_level)  # arq has changed it
-        self._starting = asyncio.current_task()
+        self._starting, self._traces = asyncio.current_task(), start_tracing()
         # Not arq's handlers: a drain is ours, and arq would poll without a pause meanwhile.
         on_stop(functools.partial(self._on_signal, asyncio.get_running_loop()), instead=True)
         with ends_if_misconfigured():
@@ -97,7 +100,7 @@ class Worker:
         claim = self._claims.held[PredictionId(ctx["job_id"])]
         say_about(prediction_id=claim.id)
         try:
-            outcome = await self._outcome(claim)
+            outcome = await (self._traced(claim) if self._traces.is_on else self._outcome(claim))
         except errors.PredictionError as error:
             await asyncio.shield(self._claims.finish(claim, error))
             raise
@@ -105,6 +108,17 @@ class Worker:
             await asyncio.shield(self._claims.requeue(claim.id))
             raise RetryJob from None
         await asyncio.shield(self._claims.finish(claim, outcome))
+
+    async def _traced(self, claim: Claim) -> Output:
+        """As `_outcome`, and its spans."""
+        parent: Trace = {}
+        with contextlib.suppress(errors.Unreadable):
+            parent = decode_job(claim.job).trace
+        if not parent:
+            return await self._outcome(claim)
+        lost = await self._claims.lost(claim) if claim.tries != 1 else []
+        with self._traces.run(parent, claim.id, claim.queued_at, claim.token, lost):
+            return await self._outcome(claim)
 
     async def _outcome(self, claim: Claim) -> Output:
         """The output. Raises errors.PredictionError, and CancelledError if it is to be requeued."""
@@ -175,6 +189,7 @@ class Worker:
         await self._renewal.stop()
         if hasattr(self, "_model"):  # it was loaded
             await self._model.close()
+        await self._traces.close()
         if count := self._claims.requeued:
             logger.info("worker stopped; predictions requeued: %d", count)
 

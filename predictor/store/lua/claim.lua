@@ -59,6 +59,9 @@ local function recover()
       if holder == worker then
         deaths = math.max(0, deaths - 1) -- this worker lives: it sent this claim
         redis.call('SET', TRIES .. id, deaths, 'EX', 86400)
+      else
+        local lost = field(PREDICTION .. id, 'lost') or ''
+        redis.pcall('HSET', PREDICTION .. id, 'lost', string.format('%s%d %s\n', lost, now, token))
       end
       company[holder] = company[holder] or redis.call('HLEN', HELD .. holder)
       local suspicious = math.max(1, max_tries - 1)

@@ -3,8 +3,8 @@
 -- prediction whose time is over ends here, though there is no worker. Only the store's clock counts.
 --
 -- ARGV  most_bytes: of results, beyond the first. Behind the named ones, the ids that it holds.
--- Returns { ms until the next may be due, { id, url, result, tries, tries before it was last asked
--- for, when that was }, … }.
+-- Returns { ms until the next may be due, { id, url, result, trace, tries, tries before it was last
+-- asked for, when that was }, … }.
 local lease, most, most_bytes, result_ttl = unpack(ARGV)
 local now = clock()
 local lease_end, bytes, reply = now + lease, 0, {}
@@ -13,7 +13,7 @@ for i = 5, #ARGV do
 end
 
 local function webhook_of(id)
-  return redis.pcall('HMGET', WEBHOOK .. id, 'url', 'result', 'tries', 'before', 'since')
+  return redis.pcall('HMGET', WEBHOOK .. id, 'url', 'result', 'trace', 'tries', 'before', 'since')
 end
 
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', DELIVERIES, '-inf', now, 'LIMIT', 0, most)) do
@@ -31,7 +31,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', DELIVERIES, '-inf', now, 'LIMIT'
     redis.call('ZREM', DELIVERIES, id)
   end
   if hook[1] and hook[2] then
-    reply[#reply + 1] = { id, hook[1], hook[2], hook[3] or '0', hook[4] or '0', hook[5] or '0' }
+    reply[#reply + 1] = { id, hook[1], hook[2], hook[3] or '', hook[4] or '0', hook[5] or '0', hook[6] or '0' }
   end
 end
 local next_due = redis.call('ZRANGE', DELIVERIES, 0, 0, 'WITHSCORES')[2]

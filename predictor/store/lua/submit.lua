@@ -77,7 +77,8 @@ if key ~= '' then
   redis.call('HSET', IDEMPOTENCY .. key, 'id', id, 'fingerprint', fingerprint)
 end
 if webhook ~= '' then
-  redis.call('HSET', WEBHOOK .. id, 'url', webhook)
+  local terms = string.match(job, '"k":({.-}),"et"') or ''
+  redis.call('HSET', WEBHOOK .. id, 'url', webhook, 'trace', string.match(terms, '"trace":({.-})') or '')
   -- A deliverer looks at it when its time may be over: that is an end, too. A little later, so that
   -- a worker that ends it then comes first.
   local time = math.min(tonumber(cancel_after) or math.huge, tonumber(queue_ttl))

@@ -518,7 +518,7 @@ class Model:
                 expected.append((id_, fact.result, fact.since))
         given = [
             (id_.decode(), result.decode(), since.decode())
-            for id_, _, result, _, _, since in call.reply[1:]
+            for id_, _, result, _, _, _, since in call.reply[1:]
         ]
         self.counts["delivered"] += len(given)
         demand(given == expected, f"deliver: {given} given, {expected} are due")
