@@ -11,7 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
-from functools import cache, lru_cache, partial
+from functools import cache, partial
 from types import MappingProxyType
 from typing import Any, TextIO
 
@@ -25,8 +25,8 @@ from predictor.errors import Canceled, InvalidInput, ModelFailed, PredictionErro
 about: ContextVar[Mapping[str, str]] = ContextVar("about", default=MappingProxyType({}))
 
 _CONSOLE = "%(asctime)s %(levelname)-7s %(name)s%(ids)s: %(message)s"
-#: What a record has beside the fields of its line, and uvicorn's copy of the message.
-_UNSEEN = frozenset({*RESERVED_ATTRS, "color_message", "ids", "taskName"})
+#: What a record has beside the fields of its line; `extra` is arq's.
+_UNSEEN = frozenset({*RESERVED_ATTRS, "color_message", "extra", "ids", "taskName"})
 #: Whose INFO has inputs or URLs, and those that configure handlers of their own.
 _QUIET, _OTHERS = ("arq", "httpx", "httpcore"), ("arq", "uvicorn", "uvicorn.error", "uvicorn.asgi")
 #: Bytes of a printed line above which it is cut, and begun lines that are held.
@@ -74,29 +74,22 @@ def configure_logging(log_format: str, log_level: str, *, prints: bool = False) 
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
     # arq sets its own level and handler before it starts the worker.
-    logging.getLogger("arq.worker").addFilter(_is_warning)
+    logging.getLogger("arq.worker").filters = [lambda record: record.levelno >= logging.WARNING]
     _root.handlers = [handler]
     _root.setLevel(level)
     logging.captureWarnings(True)
-    sys.excepthook = lambda *error: _uncaught("an exception ends the process", error)
-    sys.unraisablehook = partial(_uncaught_by, "an exception is ignored")
-    threading.excepthook = partial(_uncaught_by, "an exception ends a thread")
+    sys.excepthook = lambda *error: _root.error("uncaught exception", exc_info=error)
+    sys.unraisablehook = threading.excepthook = _uncaught
     if prints:
         sys.stdout = _printed("model.stdout", logging.INFO, sys.__stdout__, handler)
         sys.stderr = _printed("model.stderr", logging.WARNING, sys.__stderr__, handler)
 
 
-def _is_warning(record: logging.LogRecord) -> bool:
-    return record.levelno >= logging.WARNING
-
-
-def _uncaught(text: str, error: Any) -> None:
-    if not issubclass(error[0], SystemExit):
-        logging.getLogger("predictor").error(text, exc_info=error)
-
-
-def _uncaught_by(text: str, args: Any) -> None:
-    _uncaught(text, (args.exc_type, args.exc_value, args.exc_traceback))
+def _uncaught(args: Any) -> None:
+    """Log an exception that ends a thread, or that nobody can get."""
+    if not issubclass(args.exc_type, SystemExit):
+        error = (args.exc_type, args.exc_value, args.exc_traceback)
+        _root.error("uncaught exception", exc_info=error)
 
 
 class _Handler(logging.StreamHandler[TextIO]):
@@ -104,12 +97,12 @@ class _Handler(logging.StreamHandler[TextIO]):
         super().__init__(_stderr())
         is_auto = log_format not in {"console", "json"}
         self.is_json = not self.stream.isatty() if is_auto else log_format == "json"
-        self.setFormatter(_Json() if self.is_json else _Console(_CONSOLE))
+        self.setFormatter(_Json() if self.is_json else _Redacted(_CONSOLE))
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Add the ids. What clients cause has no traceback: it would show only this package."""
-        for name, value in about.get().items():
-            vars(record).setdefault(name, value)
+        ids = about.get()
+        vars(record).update(ids, ids=f" [{' '.join(ids.values())}]" if ids else "")
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, PredictionError) and not isinstance(error, ModelFailed):
             record.exc_info = None
@@ -143,27 +136,17 @@ class _Redacted(logging.Formatter):
         return "".join(shown.format()).rstrip("\n")
 
 
-class _Console(_Redacted):
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
-        known = vars(record)
-        ids = [known[name] for name in ("request_id", "prediction_id") if name in known]
-        record.ids = f" [{' '.join(ids)}]" if ids else ""
-        return super().formatMessage(record)
-
-
 class _Json(_Redacted, JsonFormatter):
+    converter = staticmethod(time.gmtime)
+    default_time_format, default_msec_format = "%Y-%m-%dT%H:%M:%S", "%s.%03dZ"
+
     def add_fields(
         self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]
     ) -> None:
         """As the base class, but for what is not asked for here: in a third of the time."""
-        at = f"{_second(int(record.created))}.{int(record.msecs):03d}Z"
         names = {"level": record.levelname, "logger": record.name, "message": record.message}
-        more = {
-            name: each
-            for name, each in vars(record).items()
-            if name not in _UNSEEN and each is not None
-        }
-        log_data |= {"time": at} | names | more | message_dict
+        more = {name: each for name, each in vars(record).items() if name not in _UNSEEN}
+        log_data |= {"time": self.formatTime(record)} | names | more | message_dict
 
     def jsonify_log_record(self, log_data: dict[str, Any]) -> str:
         try:
@@ -179,11 +162,6 @@ def _stderr() -> TextIO:
     return os.fdopen(fd, "w", 1, "utf-8", "backslashreplace")
 
 
-@lru_cache(1)
-def _second(at: int) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at))
-
-
 def _printed(name: str, level: int, stream: TextIO | None, handler: _Handler) -> TextIO:
     logger = logging.getLogger(name)
     # Not by the root logger: a model may add a handler to it that prints.
@@ -196,17 +174,13 @@ class _Printed(io.RawIOBase):
     """Logs what is written to it, line by line. A line is of one thread and one prediction."""
 
     def __init__(self, log: Callable[[str], None], stream: TextIO | None) -> None:
-        self._log, self._stream = log, stream
+        self._log = log
         self._begun: dict[Any, bytes] = {}  # by thread, so that no lock is needed
+        for name in ("isatty", "fileno") if stream else ():
+            setattr(self, name, getattr(stream, name))
 
     def writable(self) -> bool:
         return True
-
-    def isatty(self) -> bool:
-        return bool(self._stream and self._stream.isatty())
-
-    def fileno(self) -> int:
-        return self._stream.fileno() if self._stream else super().fileno()
 
     def write(self, data: Any) -> int:
         whole = memoryview(data).cast("B")

@@ -154,6 +154,8 @@ def test_every_prediction_is_one_line(processes: Processes) -> None:
     assert 0 <= line["queue_seconds"] < 1
     assert 0.2 <= line["run_seconds"] < 1
     assert line["message"].startswith(f"prediction {succeeded} async succeeded (queue ")
+    assert processes.api(**settings, sync="queue").predict("0").status_code == 200
+    assert of(records(worker.output), "predictor.predictions")[-1]["mode"] == "sync"
 
 
 def test_every_line_of_uvicorn_is_a_record(processes: Processes) -> None:

@@ -60,9 +60,10 @@ async def _lifespan(
     model: Model,
     store: Predictions,
     allowed: Allowed,
+    _: FastAPI,
+    *,
     keys: Keys,
     traces: Traces,
-    _: FastAPI,
 ) -> AsyncIterator[AppState]:
     gc.freeze()  # what is loaded stays: a collection amid a large body would look through it
     with suppress(ValueError, OSError):  # each connection is a file
@@ -118,7 +119,7 @@ def create_app(config: Config) -> FastAPI:
             **dict.fromkeys(("metrics", "logs", "operation_spans", "auto_configure"), False),
             "exclude": lambda scope: scope["path"].startswith(("/health", "/metrics")),
         },
-        lifespan=partial(_lifespan, config, model, store, allowed, keys, traces),
+        lifespan=partial(_lifespan, config, model, store, allowed, keys=keys, traces=traces),
         exception_handlers=EXCEPTION_HANDLERS,
         generate_unique_id_function=lambda route: route.name,
         responses={"default": {"description": "Any other error.", "model": Error}},

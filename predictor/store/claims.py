@@ -132,7 +132,7 @@ class Claims:
             if written:
                 ran = (self._now_ms - claim.started) / 1000
                 times = max(0.0, claim.waited), max(0.0, ran)
-                log_end(claim.id, "async", outcome_of(outcome), *times)
+                log_end(claim.id, "sync" if written == 2 else "async", outcome_of(outcome), *times)
             else:
                 logger.warning("prediction %s had ended already; this result is dropped", claim.id)
         self._release(claim.id)

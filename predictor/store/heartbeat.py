@@ -6,8 +6,8 @@ output when it is ready, then the ids of predictions that need not go on, one a 
 """
 
 import contextlib
+import functools
 import json
-import logging
 import math
 import os
 import signal
@@ -77,6 +77,14 @@ def _write(id_: bytes) -> None:
     print(id_.decode(errors="replace"), flush=True)  # noqa: T201
 
 
+def _report(log: list[str], *error: Any) -> None:
+    """Log what ends this process."""
+    from predictor.logs import configure_logging  # with pydantic, which takes memory
+
+    configure_logging(*log)
+    sys.excepthook(*error)
+
+
 def _is_stopped(pid: int) -> bool:
     """Whether a process was stopped by a signal: it does not go on with what it holds."""
     with contextlib.suppress(OSError):  # not Linux
@@ -88,16 +96,8 @@ if __name__ == "__main__":
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, signal.SIG_IGN)  # they are for the worker, which may need its leases
     fields = json.loads(sys.stdin.readline())
-    log = fields.pop("log")
-    try:
+    sys.excepthook = functools.partial(_report, fields.pop("log"))
+    with contextlib.suppress(BrokenPipeError):
         heartbeat = Heartbeat(**fields)
         _write(b"")  # ready
         heartbeat.run()
-    except BrokenPipeError:
-        pass
-    except Exception:
-        from predictor.logs import configure_logging  # with pydantic, which takes memory
-
-        configure_logging(*log)
-        logging.getLogger("predictor.store.heartbeat").exception("the heartbeat cannot go on")
-        sys.exit(1)

@@ -5,7 +5,8 @@
 --
 -- ARGV  outcome: of prediction.OUTCOMES; for one that ran also the buckets of its run and of its wait, and
 --       both times in microseconds.
--- Returns 1; 0 if another had ended it; -1 if its time is over, and the result does not say so.
+-- Returns 1, of a sync one 2; 0 if another had ended it; -1 if its time is over, and the result does
+-- not say so.
 local id, result, result_ttl, worker, started, says_late, outcome, run_bucket, run_us,
   wait_bucket, wait_us = unpack(ARGV)
 local queued_at = submitted_at(id)
@@ -37,4 +38,4 @@ end
 count, run = count * math.exp(math.min(at - now, 0) / 60) + 1, run + 0.1 * (took - run)
 redis.pcall('HSET', THROUGHPUT, 'count', count, 'at', now, 'since', since, 'run', run)
 redis.pcall('PEXPIRE', THROUGHPUT, 600000)
-return 1
+return mode == 'sync' and 2 or 1
