@@ -14,7 +14,7 @@ from predictor.supervisor.supervisor import supervise
 
 _SERVE = """Serve a model over HTTP: the API, its workers and, unless PREDICTOR_REDIS_URL is set, an
 embedded store. Ctrl-C stops all of them"""
-_JSONL = """each line of FILE (-: standard input) is {"input": "…"} or a JSON string; empty ones are
+_JSONL = """each line of FILE (-: standard input) is {"input": …} or a JSON string; empty ones are
 skipped. For each, in order: {"input": …, "result": …} or {"input": …, "error": …}. An invalid line
 stops the command before anything is run; in a pipe, its output is an error"""
 _OUTPUT = """file for the output of --jsonl. The same command resumes after a stop: FILE.run exists
@@ -75,6 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("id")
     _add_wait(status, "wait until it has ended, and print the result")
     add("cancel", "cancel a prediction").add_argument("id")
+    top = add("top", "show what the service does: live at a terminal, else a line each interval")
+    text = "seconds from one look to the next [default 2]"
+    top.add_argument("--interval", type=_positive, default=2, metavar="SECONDS", help=text)
     return parser
 
 
@@ -92,6 +95,7 @@ def _settings(*names: str) -> argparse.ArgumentParser:
 def _add_predict(predict: argparse.ArgumentParser) -> None:
     add = predict.add_argument
     add("text", nargs="?", help="the input of the model; -: all of standard input")
+    add("--input-json", action="store_true", help='the text is JSON, such as {"a": 1}')
     text = "print its id as soon as it is accepted, without --wait"
     add("--async", dest="is_async", action="store_true", help=text)
     modes = predict.add_mutually_exclusive_group()

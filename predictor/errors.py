@@ -43,6 +43,10 @@ class Overloaded(PredictorError, status=503):
         self.retry_after, self.reason = retry_after, reason
 
 
+class Unreachable(PredictorError, status=503):
+    """The API cannot be reached. Raised by clients."""
+
+
 class RequestError(PredictorError, status=400):
     """The request cannot be served as it was sent."""
 

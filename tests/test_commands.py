@@ -286,7 +286,7 @@ def test_progress_on_a_terminal_survives_a_broken_stream(
     processes.worker(model=model)
     ours, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
-    with Proxy(api, _once(b"2 of 8")) as proxy, os.fdopen(terminal, "w") as stderr:
+    with Proxy(api, _once(b"5 of 8")) as proxy, os.fdopen(terminal, "w") as stderr:
         monkeypatch.setattr("sys.stderr", stderr)
         status, out, _ = run(proxy.url, "predict", "8 0.2", "--wait")
         shown = os.read(ours, 65536).decode()

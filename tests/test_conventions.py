@@ -34,7 +34,7 @@ def test_functions_fit_on_a_screen() -> None:
 def test_modules_and_the_package_stay_small() -> None:
     lines = {path: path.read_text().count("\n") for path in MODULES}
     assert not [path for path, count in lines.items() if count > 400]
-    names = {path.name for path in (ROOT / "predictor").iterdir()} - {"__pycache__"}
+    names = {path.name for path in (ROOT / "predictor").iterdir()} - {"__pycache__", "py.typed"}
     assert len(names) <= 16
     scripts = (ROOT / "predictor").rglob("*.lua")
     assert sum(lines.values()) + sum(path.read_text().count("\n") for path in scripts) <= 9700
@@ -103,6 +103,7 @@ def test_arq_s_keys_are_arq_s() -> None:
         ("worker.worker", {"fastapi", "httpx", "starlette", "uvicorn"}),
         ("store.heartbeat", {"arq", "httpx", "pydantic_core", "uvicorn"}),
         ("__main__", {"fastapi", "httpx", "redis", "uvicorn"}),
+        ("client", {"arq", "fastapi", "predictor.config", "redis", "rich", "uvicorn"}),
         ("supervisor.guardian", {"asyncio", "pydantic_core"}),
     ],
 )

@@ -10,12 +10,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from pydantic import HttpUrl
 
 from predictor.__main__ import main
-from predictor.client import jsonl
-from predictor.client.api import Body, Client
-from predictor.config import Config
+from predictor.client import AsyncClient, jsonl
+from predictor.client.api import Body
 from tests.processes import Api, Processes, eventually
 
 Run = Callable[..., tuple[int, str, str]]
@@ -90,8 +88,8 @@ def test_an_empty_file_and_one_without_lines(served: Api, run: Run) -> None:
     [
         (b"{", "EOF while parsing"),
         (b'"\xff"', "invalid unicode code point"),
-        (b'{"text":"x"}', 'neither {"input": "\u2026"} nor a JSON string'),
-        (b'{"input":1}', 'neither {"input": "\u2026"} nor a JSON string'),
+        (b'{"text":"x"}', 'neither {"input": \u2026} nor a JSON string'),
+        (b'{"input":NaN}', "expected value"),
     ],
 )
 def test_invalid_line_in_a_file_stops_before_anything_runs(
@@ -127,7 +125,7 @@ def test_reading_ahead_is_bounded(slow: Api) -> None:
     output = jsonl.Results(lambda _: written.append(len(read)), "a run")
 
     async def run() -> None:
-        async with Client(Config(url=HttpUrl(_url(slow))), 1) as client:
+        async with AsyncClient(_url(slow), retry_for=1) as client:
             await jsonl.predict_lines(lines(), output, 2, lambda: None, client)
 
     asyncio.run(run())

@@ -310,6 +310,26 @@ def _waiting(folder: Path, processes: Processes) -> None:
         Reader(shell, {"8080": str(api.port)}).follow("Wait for a result, or follow it")
 
 
+def _python_client(folder: Path, processes: Processes) -> None:
+    """The api is killed, and started again, while the program waits."""
+    (block,) = [block for block in BLOCKS if block.section == "Python client"]
+    assert len(block.text.splitlines()) == 5
+    model = "from pathlib import Path\nfrom time import sleep\n\ndef predict(text: str) -> str:\n"
+    model += "    Path('started').touch()\n    sleep(1)\n    return text.upper()\n"
+    (folder / "shouts.py").write_text(model)
+    settings = {"model": "shouts:predict", "PYTHONPATH": f"{ROOT}:{folder}"}
+    api = processes.api(**settings)
+    processes.worker(**settings)
+    (folder / "program.py").write_text(block.text.replace("8080", str(api.port)))
+    program = processes.start("python", "-m", "program", **settings)
+    eventually((folder / "started").exists, "a run")
+    api.process.signal(signal.SIGKILL)
+    api.process.wait()
+    processes.start_api(api.port, **settings)
+    assert program.wait() == 0
+    assert program.output.endswith("SAMPLE INPUT DATA FOR THE MODEL\n")
+
+
 def _command_line(folder: Path, processes: Processes) -> None:
     api = processes.api(mock_delay=0.1)
     worker = processes.worker(mock_delay=0.1)
@@ -378,6 +398,7 @@ RUN: dict[str, Callable[[Path, Processes], None]] = {
     "Keys": _keys,
     "Quotas": _keys,
     "Browsers": _keys,
+    "Python client": _python_client,
     "Command line": _command_line,
     "Processes": _by_hand,
     "Metrics": _alerts,
@@ -462,7 +483,7 @@ def test_the_map_of_the_package_is_complete() -> None:
     text = README.partition("    predictor/\n")[2].partition("\n\n")[0]
     named = set(re.findall(r"(?:^ {6}| {3})(\w+(?:\.py|/))(?=  )", text, re.MULTILINE))
     there = {p.name + "/" * p.is_dir() for p in (ROOT / "predictor").iterdir()}
-    assert named == there - {"__init__.py", "__pycache__/"}
+    assert named == there - {"__init__.py", "__pycache__/", "py.typed"}
 
 
 def test_containers() -> None:

@@ -1,4 +1,4 @@
-"""A client of the api, which retries what is safe to send again."""
+"""Requests to the api, sent again where that is safe and may help."""
 
 import asyncio
 import contextlib
@@ -6,133 +6,148 @@ import logging
 import math
 import random
 import time
-import uuid
-from collections.abc import Callable
-from typing import Any
-from urllib.parse import quote
+from collections.abc import AsyncGenerator, Iterator
+from typing import Any, NamedTuple
 
 import httpx
-from httpx_sse import SSEError, aconnect_sse
+from httpx_sse import EventSource
 from pydantic_core import from_json
 
-from predictor.config import Config
-from predictor.errors import PredictionError, PredictorError, RequestError, UnknownPrediction
+from predictor import errors
+from predictor.errors import PredictorError, Unreachable
 
 logger = logging.getLogger(__name__)
 
 _TIMEOUT = 20.0  # seconds, on top of the time that the api is asked to hold a request
+_LARGE = 10 * 2**20  # bytes: PREDICTOR_MAX_BODY, unless it is set
+_ALIKE = 20  # characters that a message begins with as the default of its class does
+#: The classes of other messages, where that is not the first one with the status.
+_USUAL = {422: errors.InvalidInput, 500: errors.ModelFailed, 503: errors.Overloaded}
 
 Body = dict[str, Any]
 
 
-class Unreachable(PredictorError):
-    """The api cannot be reached."""
+class Event(NamedTuple):
+    """An event of a prediction: `status`, `progress`, `output`, at last `completed`."""
 
-    def __init__(self, message: str | None = None, retry_after: float | None = None) -> None:
-        """`retry_after`: seconds until a retry; set if the request was certainly not processed."""
-        super().__init__(message)
-        self.retry_after = retry_after
+    kind: str
+    data: Any
+    id: str = ""
 
 
-class Client(contextlib.AbstractAsyncContextManager["Client"]):
-    """The api at one address.
+class _Failure(Exception):
+    """A request failed that may succeed later."""
 
-    Raises PredictionError if a prediction ended without a result, RequestError if the api refuses
-    the request, UnknownPrediction, and Unreachable.
-    """
+    def __init__(self, error: PredictorError, pause: float | None = None) -> None:
+        """`pause`: seconds until a retry; set if the request was certainly not processed."""
+        super().__init__(error)
+        self.error, self.pause = error, pause
 
-    def __init__(self, config: Config, retry_for: float) -> None:
+
+class Api:
+    """The api at one address. Its methods raise the errors that the responses mean."""
+
+    def __init__(self, url: str, api_key: str, retry_for: float) -> None:
         """`retry_for`: seconds after which requests are no longer retried."""
-        self._config, self._retry_for = config, retry_for
-        self._failing_since: float | None = None
-        self._url = str(config.url or config.local_url).rstrip("/")
-        key = {"Authorization": f"Bearer {config.api_key}"} if config.api_key else {}
-        self._http = httpx.AsyncClient(headers=key, timeout=_TIMEOUT, limits=httpx.Limits())
+        self._url, self._retry_for = url.rstrip("/"), retry_for
+        self.address = self._url.rpartition("//")[2].rpartition("@")[2]  # without a password
+        self._succeeded, self._is_failing = 0.0, False  # when a request last succeeded
+        key = {"Authorization": f"Bearer {api_key.strip()}"} if api_key else {}
+        self.http = httpx.AsyncClient(headers=key, timeout=_TIMEOUT, limits=httpx.Limits())
 
-    async def __aexit__(self, *_: object) -> None:
-        await self._http.aclose()
+    async def call(
+        self, method: str, path: str, field: str, *, hold: float = 0, **options: Any
+    ) -> Body:
+        """The response body that has `field`, or is pending; `hold`: seconds that it may take.
 
-    async def predict(self, text: str) -> Body:
-        """The `input` and the `result`. Not retried once it may have been processed."""
-        options: Body = {"json": {"input": text}, "timeout": self._config.timeout + _TIMEOUT}
-        return await self._call("POST", "", "result", **options)
-
-    async def submit(self, text: str, key: str | None = None) -> Body:
-        """The `prediction_id` of an async prediction; the same for the same key."""
-        headers = {"Async-Mode": "true", "Idempotency-Key": key or uuid.uuid4().hex}
-        return await self._call("POST", "", "prediction_id", json={"input": text}, headers=headers)
-
-    async def status(self, id_: str) -> Body:
-        return await self._call("GET", f"{_path(id_)}/status", "status")
-
-    async def cancel(self, id_: str) -> Body:
-        return await self._call("POST", f"{_path(id_)}/cancel", "status")
-
-    async def wait(self, id_: str, on_event: Callable[[str, Any], None] | None = None) -> Body:
-        """The `output`, as soon as there is one; `on_event` is called with each event."""
-        # Proxies cut connections after a minute, and a stream that broke off is soon resumed.
-        hold = 1 if on_event else 30
-        options: Body = {"headers": {"Prefer": f"wait={hold}"}, "timeout": hold + _TIMEOUT}
-        last = ""
-        while True:
-            if on_event:
-                last = await self._follow(id_, last, on_event)
-            began = time.monotonic()
-            body = await self._call("GET", _path(id_), "output", **options)
-            if "output" in body:
-                return body
-            await asyncio.sleep(max(0, began + 1 - time.monotonic()))  # a proxy may end the hold
-
-    async def _follow(self, id_: str, last: str, on_event: Callable[[str, Any], None]) -> str:
-        """Read events until the stream ends or breaks off; return the id of its last event."""
-        url = f"{self._url}/predict{_path(id_)}/events"
-        headers = {"Last-Event-ID": last} if last else {}
-        with contextlib.suppress(httpx.HTTPError, SSEError, ValueError):
-            async with aconnect_sse(self._http, "GET", url, headers=headers) as source:
-                async for event in source.aiter_sse():
-                    last = event.id or last
-                    on_event(event.event, from_json(event.data))
-        return last
-
-    async def _call(self, method: str, path: str, field: str, **options: Any) -> Body:
-        """The response body that has `field`, with retries while they are safe and may help."""
+        A prediction's `result` is not asked for again once it may have been processed.
+        """
+        since, timeout = None, httpx.Timeout(_TIMEOUT, read=hold + _TIMEOUT)
         while True:
             try:
-                body = _read(await self._send(method, path, **options), field)
-            except Unreachable as failure:
-                if field == "result" and failure.retry_after is None:  # it may have been processed
-                    raise
-                await self._back_off(failure)
+                with self._answering(options):
+                    url = f"{self._url}/predict{path}"
+                    response = await self.http.request(method, url, timeout=timeout, **options)
+                body = _read(response, field)
+            except _Failure as failure:
+                since = await self._back_off(failure, since, is_safe=field != "result")
             else:
-                self._failing_since = None
+                self._succeeded, self._is_failing = time.monotonic(), False
                 return body
 
-    async def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+    async def look(self, path: str) -> httpx.Response:
+        """The response of a path beside /predict, of any status. Raises Unreachable."""
         try:
-            return await self._http.request(method, f"{self._url}/predict{path}", **options)
+            with self._answering({}):
+                return await self.http.get(self._url + path)
+        except _Failure as failure:
+            raise failure.error from None
+
+    async def events(self, method: str, path: str, **options: Any) -> AsyncGenerator[Event, None]:
+        """The events up to the last one, `completed`. Not retried once it has begun."""
+        since = None
+        while True:
+            try:
+                async with contextlib.aclosing(self._stream(method, path, **options)) as events:
+                    async for event in events:
+                        yield event
+            except _Failure as failure:
+                since = await self._back_off(failure, since, is_safe=False)
+            else:
+                return
+
+    async def _stream(self, method: str, path: str, **options: Any) -> AsyncGenerator[Event, None]:
+        url, kind = f"{self._url}/predict{path}", ""
+        options["headers"] |= {"Accept": "text/event-stream", "Prefer": "return=minimal"}
+        with self._answering(options):
+            async with self.http.stream(method, url, **options) as response:
+                if response.status_code == 204:  # it has ended, and there are no more
+                    return
+                if "text/event-stream" not in response.headers.get("Content-Type", ""):
+                    await response.aread()
+                    _read(response, "" if method == "GET" else "result")
+                async for event in EventSource(response).aiter_sse():
+                    if kind := event.event:
+                        yield Event(kind, from_json(event.data), event.id)
+        if kind != "completed":
+            raise _Failure(Unreachable("the events broke off"))
+
+    @contextlib.contextmanager
+    def _answering(self, options: Body) -> Iterator[None]:
+        try:
+            yield
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             is_harmless = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
-            if len(str(options.get("json")).encode()) > self._config.max_body and not is_harmless:
+            is_hopeless = isinstance(error, httpx.UnsupportedProtocol | httpx.InvalidURL)
+            pause = 0.0 if is_harmless else math.inf if is_hopeless else None
+            if pause is None and len(options.get("content", "")) > _LARGE:
                 # The api closes the connection to what is too large; its response can be lost.
                 text = "cut off: is it larger than the api's PREDICTOR_MAX_BODY?"
-                raise RequestError(text) from None
-            address = self._url.rpartition("@")[2]  # without a password
-            reason = f"no answer from {address} ({str(error) or type(error).__name__})"
-            raise Unreachable(reason, 0 if is_harmless else None) from None
+                raise errors.BodyTooLarge(text) from None
+            reason = f"no answer from {self.address} ({str(error) or type(error).__name__})"
+            raise _Failure(Unreachable(reason), pause) from None
 
-    async def _back_off(self, failure: Unreachable) -> None:
-        """Return when it is time for a retry; raise `failure` if it is too late for one."""
+    async def _back_off(self, failure: _Failure, since: float | None, *, is_safe: bool) -> float:
+        """Wait until a retry; raise the error if none is safe, or it is too late for one.
+
+        Takes and returns when this began to fail. If the api is just busy, other successes count.
+        """
+        if failure.pause is None and not is_safe:
+            raise failure.error from None
         now = time.monotonic()
-        lasted = now - (self._failing_since or now)
+        since = since or now
+        is_busy = not isinstance(failure.error, Unreachable)
+        lasted = now - (max(since, self._succeeded) if is_busy else since)
         # Proportional to the time so far, which doubles it each time, up to five seconds.
         pause = random.uniform(0.5, 1) * min(0.2 + lasted, 5)  # noqa: S311 (no secret)
-        pause = max(pause, failure.retry_after or 0)
+        pause = max(pause, failure.pause or 0)
         if lasted + pause > self._retry_for:
-            raise failure
-        if self._failing_since is None:
-            self._failing_since = now
-            logger.warning("%s; trying again for %g s", failure, self._retry_for)
+            raise failure.error from None
+        if not self._is_failing and lasted + pause > 0.5:
+            self._is_failing = True
+            logger.warning("%s; trying again for %g s", failure.error, self._retry_for)
         await asyncio.sleep(pause)
+        return since
 
 
 def json_object(data: bytes) -> Body:
@@ -143,26 +158,34 @@ def json_object(data: bytes) -> Body:
     return body
 
 
-def _path(id_: str) -> str:
-    return f"/{quote(id_, safe='')}"
+def error_of(status: int | None, message: str) -> PredictorError:
+    """The error of the service with this status and message; None: that of a prediction."""
+    every = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    kinds = [kind for kind in every if issubclass(kind, PredictorError) and kind.status == status]
+    kinds = kinds or ([errors.RequestError] if status else list(errors.BY_CODE.values()))
+    alike = [kind for kind in kinds if message.startswith(str(kind())[:_ALIKE])]
+    error: PredictorError = [*alike, _USUAL.get(status or 0, kinds[0])][0]()
+    error.args = (message,)
+    return error
 
 
 def _read(response: httpx.Response, field: str) -> Body:
     """The body, if it is pending or has `field`. Raises what other responses mean."""
     status, body = response.status_code, json_object(response.content)
     error = body.get("error")
-    message = str(error or f"{response.url}: {status} {response.reason_phrase}")
     if response.is_success and (field in body or error):
         return body
-    if status in {410, 422, 500, 504} and error and (field == "result" or "prediction_id" in body):
-        raise PredictionError(message)
+    url = response.url.copy_with(userinfo=b"")
+    message = str(error or f"{url}: {status} {response.reason_phrase}")
     if status in {429, 503}:
         seconds = response.headers.get("Retry-After", "")
-        raise Unreachable(message, float(seconds) if seconds.isdecimal() else 1)
-    if status >= 500:
-        raise Unreachable(message)
-    if status == 404 and error and not response.url.path.endswith("/predict"):
-        raise UnknownPrediction("No such prediction: never accepted, or no longer kept.")
-    if status == 404 or not error:
-        raise Unreachable(f"{message} (is that the api?)", math.inf)
-    raise RequestError(message)
+        pause = float(seconds) if seconds.isdecimal() else 1
+        refusal = error_of(status, message) if error else Unreachable(message)
+        vars(refusal)["retry_after"] = pause
+        raise _Failure(refusal, pause)
+    is_end = error and (field == "result" or "prediction_id" in body)
+    if status >= 500 and not (status in {500, 504} and is_end):
+        raise _Failure(Unreachable(message))
+    if not error or (status == 404 and url.path.endswith("/predict")):
+        raise _Failure(Unreachable(f"{message} (is that the api?)"), math.inf)
+    raise error_of(status, message)

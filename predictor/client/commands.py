@@ -1,6 +1,7 @@
 """The commands that ask an api: what they print, and their exit status."""
 
 import asyncio
+import contextlib
 import logging
 import math
 import os
@@ -11,16 +12,18 @@ from functools import partial
 from io import TextIOWrapper
 from typing import Any
 
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 from tqdm import tqdm
 
 from predictor.client import jsonl
-from predictor.client.api import Body, Client, Unreachable
+from predictor.client.api import Api
+from predictor.client.asynchronous import AsyncClient, AsyncPrediction
 from predictor.config import Config
-from predictor.errors import PredictorError, RequestError, UnknownPrediction
+from predictor.errors import InvalidInput, PredictionError, PredictorError, RequestError
 
 _RETRY_FOR, _RETRY_MANY_FOR = 30.0, 120.0  # seconds: for one prediction, for many
-_STATUS = {RequestError: 2, UnknownPrediction: 66, Unreachable: 69}  # others: 1
+_UNKNOWN = "No such prediction: never accepted, or no longer kept."
+_STATUS = {404: 66, 429: 69, 503: 69}  # other refusals: 2, other errors: 1
 
 
 def run_command(options: Namespace, config: Config) -> int:
@@ -31,6 +34,8 @@ def run_command(options: Namespace, config: Config) -> int:
     try:
         if options.command == "predict":
             return _predict(options, config)
+        if options.command == "top":
+            return asyncio.run(_top(options, config))
         return asyncio.run(_run(config, _RETRY_FOR, partial(_status_or_cancel, options)))
     except BrokenPipeError:
         # End as SIGPIPE would; what is flushed at exit is dropped.
@@ -40,8 +45,9 @@ def run_command(options: Namespace, config: Config) -> int:
         _report(f"{error.filename or 'standard input or output'}: {error.strerror}")
         return 2
     except PredictorError as error:
-        _report(str(error))
-        return _STATUS.get(type(error), 1)
+        _report(_UNKNOWN if error.status == 404 else str(error))
+        is_refused = error.status < 500 and not isinstance(error, PredictionError)
+        return _STATUS.get(error.status, 2 if is_refused else 1)
 
 
 def _predict(options: Namespace, config: Config) -> int:
@@ -55,53 +61,68 @@ def _predict(options: Namespace, config: Config) -> int:
         if options.text == "-":
             options.text = open(0, "rb", closefd=False).read().decode()  # noqa: SIM115
         options.text.encode()
+        options.input = from_json(options.text) if options.input_json else options.text
     except UnicodeError as error:
         raise RequestError(f"the text is not UTF-8: {error}") from None
+    except ValueError as error:
+        raise RequestError(f"the text is not JSON: {error}") from None
     return asyncio.run(_run(config, _RETRY_FOR, partial(_predict_one, options)))
 
 
-async def _predict_one(options: Namespace, client: Client) -> int:
+async def _predict_one(options: Namespace, client: AsyncClient) -> int:
     if not options.is_async and not options.wait:
-        body = await client.predict(options.text)
-        return _print(body, body["result"], options)
-    body = await client.submit(options.text)
-    id_ = body["prediction_id"]
-    return await _wait(client, id_, options) if options.wait else _print(body, id_, options)
+        result = await client.predict(options.input)
+        return _print({"input": options.input, "result": result}, result, options)
+    try:
+        prediction = await client.submit(options.input)
+    except InvalidInput as error:  # no prediction has failed
+        raise RequestError(str(error)) from None
+    if options.wait:
+        return await _wait(prediction, options)
+    message = "Request received. Processing asynchronously."
+    return _print({"message": message, "prediction_id": prediction.id}, prediction.id, options)
 
 
-async def _status_or_cancel(options: Namespace, client: Client) -> int:
+async def _status_or_cancel(options: Namespace, client: AsyncClient) -> int:
+    prediction = client.prediction(options.id)
     if options.command == "status" and options.wait:
-        return await _wait(client, options.id, options)
-    ask = client.cancel if options.command == "cancel" else client.status
-    body = await ask(options.id)
-    progress = body.get("progress")
+        return await _wait(prediction, options)
+    ask = prediction.cancel if options.command == "cancel" else prediction.status
+    body = dict(await ask())
+    progress: Any = body.get("progress")
     text = f"{progress['fraction']:.0%} {progress['message']}" if progress else None
     lines = [f"{k}: {v}" for k, v in (body | {"progress": text}).items() if v is not None]
     return _print(body, "\n".join(lines), options)
 
 
-async def _wait(client: Client, id_: str, options: Namespace) -> int:
+async def _wait(prediction: AsyncPrediction, options: Namespace) -> int:
     """Print the result; until then show the progress, if standard error is a terminal."""
-    hint = f"{id_} goes on; to wait for it: predictor status {id_} --wait"
+    hint = f"{prediction.id} goes on; to wait for it: predictor status {prediction.id} --wait"
     layout = "{desc} {percentage:3.0f}%|{bar}|"
     bar: tqdm[Any] = tqdm(total=1, bar_format=layout, leave=False, disable=None)
 
-    def on_event(event: str, data: Any) -> None:
-        if event in {"status", "progress"}:
-            bar.n = data.get("fraction", 0)
-            bar.set_description_str(data.get("status") or data["message"])
+    async def show() -> None:
+        with contextlib.suppress(PredictorError):  # a proxy may hold the events back
+            async for kind, data, _ in prediction.events():
+                if kind in {"status", "progress"}:
+                    bar.n = data.get("fraction", 0)
+                    bar.set_description_str(data.get("status") or data["message"])
 
+    showing = asyncio.create_task(show())
     try:
         with bar:
-            async with asyncio.timeout(options.wait):
-                body = await client.wait(id_, on_event)
+            output = await prediction.output(options.wait)
+            await asyncio.wait([showing], timeout=0.5)
     except TimeoutError:
         _report(f"not ended within {options.wait:g} s: {hint}")
         return 75
-    except (asyncio.CancelledError, Unreachable):
-        _report(hint)
+    except (asyncio.CancelledError, PredictorError) as error:
+        if getattr(error, "status", 503) == 503:
+            _report(hint)
         raise
-    return _print(body, body["output"]["result"], options)
+    finally:
+        showing.cancel()
+    return _print({"prediction_id": prediction.id, "output": output}, output["result"], options)
 
 
 def _predict_many(options: Namespace, config: Config) -> int:
@@ -113,18 +134,30 @@ def _predict_many(options: Namespace, config: Config) -> int:
         ):
             ask = partial(jsonl.predict_lines, lines, to, math.ceil(options.at_once), bar.update)
             return 1 if asyncio.run(_run(config, _RETRY_MANY_FOR, ask)) else 0
-    except (KeyboardInterrupt, Unreachable):
-        if options.output:
+    except (KeyboardInterrupt, PredictorError) as error:
+        if options.output and type(error) is not RequestError:  # that of a file
             _report("the same command goes on where this one has stopped")
         raise
 
 
-async def _run(config: Config, retry_for: float, call: Callable[[Client], Awaitable[int]]) -> int:
-    async with Client(config, retry_for) as client:
+async def _top(options: Namespace, config: Config) -> int:
+    from predictor.client import top  # with rich, which others do not need
+
+    api = Api(str(config.url or config.local_url), config.api_key, 0)
+    async with api.http:
+        return await top.run(api, options.interval, _write, is_json=options.json)
+
+
+async def _run(
+    config: Config, retry_for: float, call: Callable[[AsyncClient], Awaitable[int]]
+) -> int:
+    url, key = str(config.url or config.local_url), config.api_key
+    timeout = config.timeout
+    async with AsyncClient(url, api_key=key, timeout=timeout, retry_for=retry_for) as client:
         return await call(client)
 
 
-def _print(body: Body, short: Any, options: Namespace) -> int:
+def _print(body: dict[str, Any], short: Any, options: Namespace) -> int:
     is_text = isinstance(short, str) and not options.json
     _write(short if is_text else to_json(body if options.json else short).decode())
     return 0

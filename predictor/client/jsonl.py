@@ -10,15 +10,17 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from stat import S_ISREG
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic_core import from_json, to_json
 
-from predictor.client.api import Body, Client, json_object
-from predictor.errors import PredictionError, RequestError, UnknownPrediction
+from predictor.client.api import Body, json_object
+from predictor.client.asynchronous import AsyncClient
+from predictor.errors import PredictorError, RequestError
 from predictor.process import call_in_thread
 
 _AHEAD = 4  # lines that are read ahead, for each concurrent one
+_STOPS = {401, 403, 429, 503}  # the next line would be refused, too
 _Write = Callable[[str], object]
 
 
@@ -57,13 +59,13 @@ def _read(name: str) -> Iterator[Body]:
                     yield {"error": f"line {number}: {reason}"}
 
 
-def _input(line: bytes) -> str:
-    value = from_json(line)
+def _input(line: bytes) -> Any:
+    value = from_json(line, allow_inf_nan=False)
     if isinstance(value, dict) and value.keys() == {"input"}:
-        value = value["input"]
+        return value["input"]
     if isinstance(value, str):
         return value
-    raise ValueError('neither {"input": "…"} nor a JSON string')
+    raise ValueError('neither {"input": …} nor a JSON string')
 
 
 @contextlib.contextmanager
@@ -108,7 +110,11 @@ def _skip_done(path: Path, lines: Iterator[Body]) -> tuple[int, int]:
 
 
 async def predict_lines(
-    lines: Iterator[Body], to: Results, limit: int, on_result: Callable[[], object], client: Client
+    lines: Iterator[Body],
+    to: Results,
+    limit: int,
+    on_result: Callable[[], object],
+    client: AsyncClient,
 ) -> int:
     """Write the result of each line, in order, `limit` at once; return the number of errors."""
     slots = asyncio.Semaphore(limit)
@@ -137,14 +143,16 @@ async def predict_lines(
     return failed
 
 
-async def _predict(client: Client, line: Body, key: str, slots: asyncio.Semaphore) -> Body:
+async def _predict(client: AsyncClient, line: Body, key: str, slots: asyncio.Semaphore) -> Body:
     if "error" in line:
         return line
     id_: Body = {}
     async with slots:
         try:
-            id_ = {"prediction_id": (await client.submit(line["input"], key))["prediction_id"]}
-            body = await client.wait(id_["prediction_id"])
-        except (PredictionError, RequestError, UnknownPrediction) as error:
+            prediction = await client.submit(line["input"], idempotency_key=key)
+            id_ = {"prediction_id": prediction.id}
+            return line | {"result": await prediction.wait()}
+        except PredictorError as error:
+            if error.status in _STOPS:
+                raise
             return line | {"error": str(error)} | id_
-    return line | {"result": body["output"]["result"]}
