@@ -36,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with ends_if_misconfigured(is_client=is_client):
             config = Config(**vars(options))
             if is_client:
+                sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]  # heavy
                 from predictor.client import commands  # not at the top: it would delay the server
 
                 return commands.run_command(options, config)

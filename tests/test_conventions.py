@@ -103,7 +103,8 @@ def test_arq_s_keys_are_arq_s() -> None:
         ("worker.worker", {"fastapi", "httpx", "starlette", "uvicorn"}),
         ("store.heartbeat", {"arq", "httpx", "pydantic_core", "uvicorn"}),
         ("__main__", {"fastapi", "httpx", "redis", "uvicorn"}),
-        ("client", {"arq", "fastapi", "predictor.config", "redis", "rich", "uvicorn"}),
+        ("client", {"arq", "fastapi", "predictor.config", "redis", "uvicorn"}),
+        ("webhooks.deliverer", {"arq", "fastapi", "rich", "uvicorn"}),
         ("supervisor.guardian", {"asyncio", "pydantic_core"}),
     ],
 )

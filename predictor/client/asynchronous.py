@@ -1,20 +1,35 @@
-"""A client for asyncio: predictions that are awaited, followed and canceled."""
+"""A client for asyncio. It sends requests again where that is safe and may help."""
 
 import asyncio
+import logging
+import math
 import os
+import random
 import time
 import uuid
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
-from typing import Any, Literal, Self, TypedDict, cast
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from typing import Any, Literal, NamedTuple, Self, TypedDict, cast
 from urllib.parse import quote
 
-from pydantic_core import to_json
+import httpx
+from httpx_sse import EventSource
+from pydantic_core import from_json, to_json
 
-from predictor.client.api import Api, Body, Event, error_of
-from predictor.errors import InvalidInput, PredictorError
+from predictor.client.responses import Body, Failure, error_of, read
+from predictor.errors import BodyTooLarge, InvalidInput, Unreachable
 
-_HOLD = 30  # seconds that the api holds a request for a result: proxies cut it after a minute
+logger = logging.getLogger(__name__)
+
+_TIMEOUT = 20.0  # seconds, on top of the time that the api is asked to hold a request
+_HOLD = 30  # seconds that it is asked to: proxies cut connections after a minute
+_LARGE = 10 * 2**20  # bytes: PREDICTOR_MAX_BODY, unless it is set
+
+
+class Event(NamedTuple):
+    kind: str  # status, progress, output; at last completed
+    data: Any
+    id: str = ""
 
 
 class Status(TypedDict):
@@ -32,6 +47,10 @@ class Status(TypedDict):
     model_version: str | None
     progress: dict[str, Any] | None  # `fraction`, from 0 to 1, and `message`
     error: str | None  # why it ended without an output
+
+
+class BrokenOff(Unreachable):
+    """The events broke off."""
 
 
 class AsyncClient:
@@ -55,13 +74,20 @@ class AsyncClient:
         """
         url = url or os.environ.get("PREDICTOR_URL") or "http://127.0.0.1:8080"
         key = os.environ.get("PREDICTOR_API_KEY", "") if api_key is None else api_key
-        self._api, self._timeout = Api(url, key, retry_for), timeout
+        headers = {"Authorization": f"Bearer {key.strip()}"} if key else {}
+        self.address = url.rpartition("//")[2].rpartition("@")[2]  # without a password
+        #: Sends requests of your own, to paths such as /metrics.
+        self.http = httpx.AsyncClient(
+            base_url=url, headers=headers, timeout=_TIMEOUT, limits=httpx.Limits()
+        )
+        self._timeout, self._retry_for = timeout, retry_for
+        self._succeeded, self._is_failing = 0.0, False  # when a request last succeeded
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._api.http.aclose()
+        await self.http.aclose()
 
     async def predict(self, input: Any, *, cancel_after: float | None = None) -> Any:
         """The result for an input: any JSON value, or bytes, which are sent as a file.
@@ -70,7 +96,7 @@ class AsyncClient:
         take. Raises InvalidInput, ModelFailed, TimedOut, or another PredictionError.
         """
         options = _request(input, cancel_after, Prefer="return=minimal")
-        body = await self._api.call("POST", "", "result", hold=self._timeout, **options)
+        _, body = await self._send("POST", "", "result", hold=self._timeout, **options)
         return body["result"]
 
     async def submit(
@@ -87,10 +113,9 @@ class AsyncClient:
         `cancel_after`: seconds for queue and run. Raises InvalidInput and KeyReused.
         """
         headers = {"Async-Mode": "true", "Idempotency-Key": idempotency_key or uuid.uuid4().hex}
-        if webhook_url is not None:
-            headers["Webhook-Url"] = webhook_url
+        headers |= {} if webhook_url is None else {"Webhook-Url": webhook_url}
         options = _request(input, cancel_after, **headers)
-        body = await self._api.call("POST", "", "prediction_id", **options)
+        _, body = await self._send("POST", "", "prediction_id", **options)
         return self.prediction(body["prediction_id"])
 
     async def stream(
@@ -98,25 +123,109 @@ class AsyncClient:
     ) -> AsyncGenerator[Any, None]:
         """The pieces of the output. Runs and raises as `predict`; closing this ends the run."""
         options = _request(input, cancel_after)
-        async with aclosing(self._api.events("POST", "", **options)) as events:
-            async for event in events:
-                if event.kind == "output":
-                    yield event.data
-                elif "error" in event.data:
-                    status = {"canceled": 410, "timed_out": 504}.get(event.data["status"])
-                    raise error_of(status, event.data["error"])
+        async with aclosing(self._events("POST", "", "result", **options)) as events:
+            async for kind, data, _ in events:
+                if kind == "output":
+                    yield data
+                elif "error" in data:
+                    status = {"canceled": 410, "timed_out": 504}.get(data["status"])
+                    raise error_of(status, data["error"])
 
     def prediction(self, id: str) -> "AsyncPrediction":
         """The prediction with this id, which is not checked here."""
-        return AsyncPrediction(id, self._api)
+        return AsyncPrediction(id, self._send, self._events)
+
+    async def _send(
+        self, method: str, path: str, field: str, *, hold: float = 0, **options: Any
+    ) -> tuple[httpx.Response, Body]:
+        """The response; and its body, which has `field` or is pending, unless it is a stream.
+
+        `hold`: seconds that the api may take. A `result` is not asked for again once it may have
+        been computed.
+        """
+        since, timeout = None, httpx.Timeout(_TIMEOUT, read=hold + _TIMEOUT)
+        while True:
+            request = self.http.build_request(method, f"predict{path}", timeout=timeout, **options)
+            try:
+                with self._answering(request):
+                    response, body = await self.http.send(request, stream=True), Body()
+                    is_stream = "text/event-stream" in response.headers.get("Content-Type", "")
+                    if not is_stream:
+                        await response.aread()
+                        body = read(response, field)
+            except Failure as failure:
+                since = await self._back_off(failure, since, is_safe=field != "result")
+            else:
+                self._succeeded, self._is_failing = time.monotonic(), False
+                return response, body
+
+    async def _events(
+        self, method: str, path: str, field: str, *, headers: dict[str, str], content: bytes = b""
+    ) -> AsyncGenerator[Event, None]:
+        """The events up to the last one, `completed`. Raises BrokenOff."""
+        headers = headers | {"Accept": "text/event-stream", "Prefer": "return=minimal"}
+        response, _ = await self._send(method, path, field, headers=headers, content=content)
+        if response.status_code == 204:  # it has ended, and there are no more
+            return
+        kind = ""
+        try:
+            with self._answering(response.request):
+                async for event in EventSource(response).aiter_sse():
+                    if kind := event.event:
+                        yield Event(kind, from_json(event.data), event.id)
+        except Failure as failure:
+            raise BrokenOff(str(failure.error)) from None
+        finally:
+            await response.aclose()
+        if kind != "completed":
+            raise BrokenOff
+
+    @contextmanager
+    def _answering(self, request: httpx.Request) -> Iterator[None]:
+        try:
+            yield
+        except httpx.HTTPError as error:
+            is_harmless = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+            is_hopeless = isinstance(error, httpx.UnsupportedProtocol)
+            pause = 0.0 if is_harmless else math.inf if is_hopeless else None
+            if pause is None and len(request.content) > _LARGE:
+                # The api closes the connection to what is too large; its response can be lost.
+                text = "cut off: is it larger than the api's PREDICTOR_MAX_BODY?"
+                raise BodyTooLarge(text) from None
+            reason = f"no answer from {self.address} ({str(error) or type(error).__name__})"
+            raise Failure(Unreachable(reason), pause) from None
+
+    async def _back_off(self, failure: Failure, since: float | None, *, is_safe: bool) -> float:
+        """Wait until a retry; raise the error if none is safe, or it is too late for one.
+
+        Takes and returns when this began to fail. If the api is just busy, other successes count.
+        """
+        if failure.pause is None and not is_safe:
+            raise failure.error from None
+        now = time.monotonic()
+        since = since or now
+        is_busy = not isinstance(failure.error, Unreachable)
+        lasted = now - (max(since, self._succeeded) if is_busy else since)
+        # Proportional to the time so far, which doubles it each time, up to five seconds.
+        pause = random.uniform(0.5, 1) * min(0.2 + lasted, 5)  # noqa: S311 (no secret)
+        pause = max(pause, failure.pause or 0)
+        if lasted + pause > self._retry_for:
+            raise failure.error from None
+        if not self._is_failing and lasted + pause > 0.5:
+            self._is_failing = True
+            logger.warning("%s; trying again for %g s", failure.error, self._retry_for)
+        await asyncio.sleep(pause)
+        return since
 
 
 class AsyncPrediction:
     """A prediction that was accepted. All requests are retried; raises UnknownPrediction, too."""
 
-    def __init__(self, id: str, api: Api) -> None:
-        self.id = id
-        self._api, self._path = api, f"/{quote(id, safe='')}"
+    def __init__(
+        self, id: str, send: Callable[..., Any], events: Callable[..., AsyncGenerator[Event, None]]
+    ) -> None:
+        self.id, self._path = id, f"/{quote(id, safe='')}"
+        self._send, self._events = send, events
 
     async def wait(self, timeout: float | None = None) -> Any:
         """The result, once there is one. Raises TimeoutError after `timeout` seconds, while the
@@ -130,36 +239,35 @@ class AsyncPrediction:
         async with asyncio.timeout(timeout):
             while True:
                 began = time.monotonic()
-                body = await self._api.call("GET", self._path, "output", **options)
+                _, body = await self._send("GET", self._path, "output", **options)
                 if "output" in body:
                     return dict(body["output"])
                 await asyncio.sleep(max(0, began + 1 - time.monotonic()))  # a proxy ended the hold
 
     async def status(self) -> Status:
         """The state, times, tries and progress."""
-        return cast(Status, await self._api.call("GET", f"{self._path}/status", "status"))
+        _, body = await self._send("GET", f"{self._path}/status", "status")
+        return cast(Status, body)
 
     async def cancel(self) -> dict[str, Any]:
         """End it: `status` is `canceled`, or `canceling` while it runs. Raises AlreadyEnded."""
-        return await self._api.call("POST", f"{self._path}/cancel", "status")
+        _, body = await self._send("POST", f"{self._path}/cancel", "status")
+        return cast(Body, body)
 
     async def events(self) -> AsyncGenerator[Event, None]:
         """Each event once, from the first to `completed`, which has the `error` if there is one."""
         last: dict[str, str] = {}
         while True:
             try:
-                events = self._api.events("GET", f"{self._path}/events", headers=last)
+                events = self._events("GET", f"{self._path}/events", "", headers=last)
                 async with aclosing(events):
                     async for event in events:
-                        last |= {"Last-Event-ID": event.id} if event.id else {}
+                        last = {"Last-Event-ID": event.id} if event.id else last
                         yield event
-            except PredictorError as error:  # they broke off, or a proxy holds them back
-                if error.status != 503:
-                    raise
+            except BrokenOff:
+                await asyncio.sleep(1)
             else:
                 return
-            await self.status()  # unless the api is away
-            await asyncio.sleep(1)
 
     async def stream(self) -> AsyncGenerator[Any, None]:
         """The pieces of the output; raises as `wait`. A run that is repeated repeats its pieces."""

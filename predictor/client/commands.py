@@ -16,7 +16,6 @@ from pydantic_core import from_json, to_json
 from tqdm import tqdm
 
 from predictor.client import jsonl
-from predictor.client.api import Api
 from predictor.client.asynchronous import AsyncClient, AsyncPrediction
 from predictor.config import Config
 from predictor.errors import InvalidInput, PredictionError, PredictorError, RequestError
@@ -34,9 +33,8 @@ def run_command(options: Namespace, config: Config) -> int:
     try:
         if options.command == "predict":
             return _predict(options, config)
-        if options.command == "top":
-            return asyncio.run(_top(options, config))
-        return asyncio.run(_run(config, _RETRY_FOR, partial(_status_or_cancel, options)))
+        ask = _top if options.command == "top" else _status_or_cancel
+        return asyncio.run(_run(config, _RETRY_FOR, partial(ask, options)))
     except BrokenPipeError:
         # End as SIGPIPE would; what is flushed at exit is dropped.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -140,19 +138,16 @@ def _predict_many(options: Namespace, config: Config) -> int:
         raise
 
 
-async def _top(options: Namespace, config: Config) -> int:
+async def _top(options: Namespace, client: AsyncClient) -> int:
     from predictor.client import top  # with rich, which others do not need
 
-    api = Api(str(config.url or config.local_url), config.api_key, 0)
-    async with api.http:
-        return await top.run(api, options.interval, _write, is_json=options.json)
+    return await top.run(client, options.interval, _write, is_json=options.json)
 
 
 async def _run(
     config: Config, retry_for: float, call: Callable[[AsyncClient], Awaitable[int]]
 ) -> int:
-    url, key = str(config.url or config.local_url), config.api_key
-    timeout = config.timeout
+    url, key, timeout = str(config.url or config.local_url), config.api_key, config.timeout
     async with AsyncClient(url, api_key=key, timeout=timeout, retry_for=retry_for) as client:
         return await call(client)
 

@@ -7,10 +7,11 @@ import sys
 import termios
 import time
 import tty
-from collections import defaultdict, deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, NamedTuple
 
+import httpx
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic_core import to_json
 from rich.console import Console, ConsoleOptions, Group
@@ -18,91 +19,93 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from predictor.client.api import Api, json_object
-from predictor.errors import Unauthorized, Unreachable
+from predictor.client.asynchronous import AsyncClient
+from predictor.client.responses import json_object
+from predictor.errors import PredictorError, Unauthorized, Unreachable
 from predictor.prediction import timestamp
 
 _MOST = 500  # intervals that are drawn: the width of a wide terminal
-_GAUGES = ("queue_depth", "running", "slots", "workers")
-_TOTALS = ("rejected", "recovered", "webhook_attempts")
+_COUNTED = ("rejected_total", "recovered_total", "webhook_attempts_total")
 Row = dict[str, Any]
 
 
-class _Sample(NamedTuple):
-    at: float
-    about: dict[str, str]  # health, version and model
-    sums: dict[str, float]  # of each metric, and of it with an outcome or a reason
+async def _look(client: AsyncClient) -> tuple[Row, Counter[str]]:
+    """Health, version and model; and metrics, as sums: of all labels, and of an outcome or reason.
 
-    def row(self, before: "_Sample") -> Row:
-        """What is now, and what was since `before`; times in seconds."""
-        now, seconds = self.sums, self.at - before.at or 1
-        new = {key: max(0, now[key] - before.sums[key]) for key in list(now)}
-        row: Row = {"time": timestamp(time.time()), **self.about}
-        row |= {key: round(now[key]) for key in _GAUGES}
-        row["queue_oldest_seconds"] = round(now["queue_oldest_seconds"], 3)
-        for key in ("queue_wait_seconds", "run_seconds"):
-            count = new.get(f"{key}_count")
-            row[f"mean_{key}"] = round(new[f"{key}_sum"] / count, 4) if count else None
-        for key in (key for key in new if key.startswith("predictions_total")):
-            name = key.removeprefix("predictions_total").lstrip("_") or "ended"
-            row[f"{name}_per_second"] = round(new[key] / seconds, 2)
-        totals = [key for key in now if key.startswith(_TOTALS)]
-        return row | {key.replace("_total", ""): round(now[key]) for key in totals}
-
-
-async def _look(api: Api) -> _Sample:
-    """Raises Unreachable and Unauthorized."""
-    ready, metrics = await api.look("/health/ready"), await api.look("/metrics")
+    Raises Unreachable and Unauthorized.
+    """
+    try:
+        ready, metrics = await client.http.get("health/ready"), await client.http.get("metrics")
+    except httpx.HTTPError as error:
+        raise Unreachable(f"no answer from {client.address} ({error})") from None
     if metrics.status_code in {401, 403}:
         text = "set PREDICTOR_API_KEY, or PREDICTOR_PUBLIC=metrics where the API runs"
         raise Unauthorized(f"/metrics needs a key: {text}.")
     if metrics.status_code != 200 or "text/plain" not in metrics.headers.get("Content-Type", ""):
         raise Unreachable(f"/metrics: {metrics.status_code} {metrics.reason_phrase}")
-    body, sums = json_object(ready.content), defaultdict[str, float](float)
-    about = {"health": str(body.get("status") or body.get("error"))}
+    body, sums = json_object(ready.content), Counter[str]()
+    about = {"health": body.get("status") or body.get("error")}
     for family in text_string_to_metric_families(metrics.text):
         for name, labels, value, *_ in family.samples:
             key = name.removeprefix("predictor_")
             about |= labels if key == "build_info" else {}
             for label in {"", labels.get("outcome", ""), labels.get("reason", "")}:
-                sums[f"{key}_{label}".rstrip("_")] += value
-    return _Sample(time.monotonic(), about, sums)
+                sums[f"{key}_{label}".rstrip("_")] += value  # type: ignore[assignment]
+    return about, sums
 
 
-async def _rows(api: Api, interval: float) -> AsyncIterator[tuple[Row, Exception | None]]:
+def _row(about: Row, now: Counter[str], before: Counter[str], seconds: float) -> Row:
+    """What is now, and what was since `before`; times in seconds."""
+    row = {"time": timestamp(time.time()), **about}
+    for key, value in now.items():
+        new = max(0, value - before[key])
+        if key.endswith("_sum"):
+            count = max(0, now[f"{key[:-4]}_count"] - before[f"{key[:-4]}_count"])
+            row[f"mean_{key[:-4]}"] = round(new / count, 4) if count else None
+        elif not key.endswith(("_bucket", "_count", "_info")):
+            row[key] = round(value, 3 if key.endswith("_seconds") else None)
+            if key.startswith("predictions_total"):
+                row[f"{key}_per_second"] = round(new / seconds, 2)
+    return row
+
+
+async def _rows(client: AsyncClient, interval: float) -> AsyncIterator[Row | PredictorError]:
     """A row now, and after each interval; or why there is none."""
-    before = None
+    before, at = None, 0.0
     while True:
-        next_at = time.monotonic() + interval
+        began = time.monotonic()
         try:
-            sample = await _look(api)
+            about, now = await _look(client)
         except (Unreachable, Unauthorized) as error:
-            yield {"time": timestamp(time.time()), "error": str(error)}, error
+            yield error
         else:
-            yield sample.row(before or sample), None
-            before = sample
-        await asyncio.sleep(next_at - time.monotonic())
+            yield _row(about, now, before or now, began - at)
+            before, at = now, began
+        await asyncio.sleep(began + interval - time.monotonic())
 
 
-async def run(api: Api, interval: float, write: Callable[[str], None], *, is_json: bool) -> int:
+async def run(
+    client: AsyncClient, interval: float, write: Callable[[str], None], *, is_json: bool
+) -> int:
     """At a terminal, until q is typed; else `write` a line after each interval, while it can.
 
     Raises Unreachable and Unauthorized at the start, unless at a terminal.
     """
+    rows, is_first = deque[Row](maxlen=_MOST), True
     if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
-        rows = deque[Row](maxlen=_MOST)
         with _ends_by_q(), Live(screen=True) as live:
-            async for row, error in _rows(api, interval):
-                rows.extend([] if error else [row])
-                live.update(_view(rows, api.address, str(error or "")), refresh=True)
+            async for row in _rows(client, interval):
+                problem = str(row) if isinstance(row, PredictorError) else ""
+                rows.extend([row] if isinstance(row, dict) else [])
+                live.update(_view(rows, client.address, problem), refresh=True)
         return 0
-    is_first = True
-    async for row, error in _rows(api, interval):
-        if is_first and error:
-            raise error
+    async for row in _rows(client, interval):
+        if is_first and isinstance(row, PredictorError):
+            raise row
+        line = row if isinstance(row, dict) else {"time": timestamp(time.time()), "error": str(row)}
+        pairs = (f"{key}={to_json(value).decode()}" for key, value in line.items())
         if not is_first:
-            pairs = (f"{key}={to_json(value).decode()}" for key, value in row.items())
-            write(to_json(row).decode() if is_json else " ".join(pairs))
+            write(to_json(line).decode() if is_json else " ".join(pairs))
         is_first = False
     return 0
 
@@ -126,11 +129,10 @@ def _ends_by_q() -> Iterator[None]:
 
 
 class _Bars(NamedTuple):
-    """The last values, as many as there is room for."""
-
     values: list[float]
 
     def __rich_console__(self, _: Console, options: ConsoleOptions) -> Iterator[Text]:
+        """The last values, as many as there is room for."""
         shown = self.values[-options.max_width :]
         most = max(shown, default=0) or 1
         yield Text("".join("▁▂▃▄▅▆▇█"[round(7 * value / most)] for value in shown), "cyan")
@@ -139,24 +141,35 @@ class _Bars(NamedTuple):
 def _view(rows: deque[Row], address: str, problem: str) -> Group:
     if not rows:
         return Group(Text(address, "bold"), Text(problem, "red"), "q: quit")
-    row, table = rows[-1], Table.grid(padding=(0, 2), expand=True)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(justify="right", no_wrap=True)
-    table.add_column()
+    row, table = rows[-1], Table.grid("", "", "", padding=(0, 2), expand=True)
+    table.columns[1].justify = "right"
     table.add_column(ratio=1, no_wrap=True)
-    rates = [key for key in row if key.endswith("_per_second") and row[key]]
-    outcomes = ", ".join(f"{row[key]:g} {key.removesuffix('_per_second')}" for key in rates[1:])
+    ended, rate = "predictions_total", "_per_second"
+    rates = [key for key in row if key.startswith(f"{ended}_") and key.endswith(rate) and row[key]]
+    outcomes = [f"{row[key]:g} {key[len(ended) + 1 : -len(rate)]}" for key in rates]
     for name, key, layout, detail in (
         ("queued", "queue_depth", "{:,}", f"oldest {row['queue_oldest_seconds']:.1f} s"),
         ("running", "running", "{:,}", f"of {row['slots']} slots, {row['workers']} workers"),
-        ("ended", "ended_per_second", "{:,.1f}/s", outcomes),
+        ("ended", ended + rate, "{:,.1f}/s", ", ".join(outcomes[1:])),
         ("mean wait", "mean_queue_wait_seconds", "{:,.3f} s", ""),
         ("mean run", "mean_run_seconds", "{:,.3f} s", ""),
     ):
         value = "-" if row[key] is None else layout.format(row[key])
-        table.add_row(name, value, detail, _Bars([each[key] or 0 for each in rows]))
+        bars = _Bars([each[key] or 0 for each in rows])
+        table.add_row(Text(name, "bold"), value, detail, bars)
     about = f"{address}  predictor {row['version']}  {row['model']} {row['model_version']}"
     state = Text(problem or row["health"], "red" if problem else "green")
-    totals = [key for key in row if key in _TOTALS or (key.startswith(_TOTALS) and row[key])]
-    footer = ", ".join(f"{key.replace('_', ' ')} {row[key]}" for key in totals)
-    return Group(Text(about, "bold"), state, "", table, "", Text(f"in total: {footer}"), "q: quit")
+    counted = [
+        f"{k.replace('_total', '').replace('_', ' ')} {row[k]}"
+        for k in row
+        if k in _COUNTED or (k.startswith(_COUNTED) and row[k])
+    ]
+    return Group(
+        Text(about, "bold"),
+        state,
+        "",
+        table,
+        "",
+        Text(f"in total: {', '.join(counted)}"),
+        "q: quit",
+    )

@@ -1,0 +1,67 @@
+"""What responses of the api mean, and when a request can be sent again."""
+
+import contextlib
+import math
+from typing import Any
+
+import httpx
+from pydantic_core import from_json
+
+from predictor import errors
+from predictor.errors import PredictorError, Unreachable
+
+_ALIKE = 20  # characters that a message begins with as the default of its class does
+#: The classes of other messages, where that is not the first one with the status.
+_USUAL = {422: errors.InvalidInput, 500: errors.ModelFailed, 503: errors.Overloaded}
+
+Body = dict[str, Any]
+
+
+class Failure(Exception):
+    """A request failed that may succeed later."""
+
+    def __init__(self, error: PredictorError, pause: float | None = None) -> None:
+        """`pause`: seconds until a retry; set if the request was certainly not processed."""
+        super().__init__(error)
+        self.error, self.pause = error, pause
+
+
+def json_object(data: bytes) -> Body:
+    """`data` as a JSON object; an empty one if it is none."""
+    body: Body = {}
+    with contextlib.suppress(ValueError, TypeError):
+        body |= from_json(data)
+    return body
+
+
+def error_of(status: int | None, message: str) -> PredictorError:
+    """The error of the service with this status and message; None: that of a prediction."""
+    every = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    kinds = [kind for kind in every if issubclass(kind, PredictorError) and kind.status == status]
+    kinds = kinds or ([errors.RequestError] if status else list(errors.BY_CODE.values()))
+    alike = [kind for kind in kinds if message.startswith(str(kind())[:_ALIKE])]
+    error: PredictorError = [*alike, _USUAL.get(status or 0, kinds[0])][0]()
+    error.args = (message,)
+    return error
+
+
+def read(response: httpx.Response, field: str) -> Body:
+    """The body, if it is pending or has `field`. Raises what other responses mean, or Failure."""
+    status, body = response.status_code, json_object(response.content)
+    error = body.get("error")
+    if response.is_success and (field in body or error or status == 204):
+        return body
+    url = response.url.copy_with(userinfo=b"")
+    message = str(error or f"{url}: {status} {response.reason_phrase}")
+    if status in {429, 503}:
+        seconds = response.headers.get("Retry-After", "")
+        pause = float(seconds) if seconds.isdecimal() else 1
+        refusal = error_of(status, message) if error else Unreachable(message)
+        vars(refusal)["retry_after"] = pause
+        raise Failure(refusal, pause)
+    is_end = error and (field == "result" or "prediction_id" in body)
+    if status >= 500 and not (status in {500, 504} and is_end):
+        raise Failure(Unreachable(message))
+    if not error or (status == 404 and url.path.endswith("/predict")):
+        raise Failure(Unreachable(f"{message} (is that the api?)"), math.inf)
+    raise error_of(status, message)
