@@ -30,6 +30,7 @@ NOT_RUN = {
     "uv run --with": "installs packages; tests/test_real_models.py serves the same models",
     "export PREDICTOR_REDIS_URL=redis://localhost:6379 PREDICTOR_MODEL": "needs GPUs",
     "uv run --group bench": "takes ten minutes; test_bench.py runs what needs no peers",
+    "export OTEL_": "needs a collector; tests/test_traces.py has one",
     "docker compose": "needs a container engine; checked below",
     "docker build": "needs a container engine; checked below",
     "FROM": "needs a container engine; checked below",
@@ -386,6 +387,13 @@ def _alerts(_: Path, processes: Processes) -> None:
         assert rule["expr"].count("(") == rule["expr"].count(")")
 
 
+def _logs(_: Path, processes: Processes) -> None:
+    (shown,) = [block.text for block in BLOCKS if block.section == "Logs"]
+    api, worker = processes.api(), processes.worker(mock_delay=0, log_format="json")
+    assert api.outcome(api.submit("x")).status_code == 200
+    assert same_shape(json.loads(shown), json.loads(worker.output.splitlines()[-1]))
+
+
 #: What runs the blocks of each section.
 RUN: dict[str, Callable[[Path, Processes], None]] = {
     "Run it": _quickstart,
@@ -402,6 +410,7 @@ RUN: dict[str, Callable[[Path, Processes], None]] = {
     "Command line": _command_line,
     "Processes": _by_hand,
     "Metrics": _alerts,
+    "Logs": _logs,
 }
 
 

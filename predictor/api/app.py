@@ -11,6 +11,7 @@ from functools import partial
 
 from fastapi import FastAPI, Security
 from fastapi.security import HTTPBearer
+from fastapi.telemetry import TelemetryConfig
 from fastapi_offline import FastAPIOffline
 
 from predictor import __version__
@@ -44,6 +45,14 @@ Instead of asking again: wait for the result (`Prefer: wait=30`), follow the eve
 webhook. Every request can be repeated safely with an `Idempotency-Key`, and every response has the
 `X-Request-ID` of its request, or one of its own.
 """
+
+_TELEMETRY = TelemetryConfig(
+    metrics=False,
+    logs=False,
+    operation_spans=False,
+    auto_configure=False,
+    exclude=lambda scope: scope["path"].startswith(("/health", "/metrics")),
+)
 
 
 async def _start(path: str, model: Model) -> None:
@@ -114,11 +123,7 @@ def create_app(config: Config) -> FastAPI:
         openapi_tags=[{"name": name} for name in ("predictions", "health", "webhooks")],
         redoc_url=None,
         redirect_slashes=False,
-        telemetry={
-            "tracing": traces.is_on,
-            **dict.fromkeys(("metrics", "logs", "operation_spans", "auto_configure"), False),
-            "exclude": lambda scope: scope["path"].startswith(("/health", "/metrics")),
-        },
+        telemetry={**_TELEMETRY, "tracing": traces.is_on},
         lifespan=partial(_lifespan, config, model, store, allowed, keys=keys, traces=traces),
         exception_handlers=EXCEPTION_HANDLERS,
         generate_unique_id_function=lambda route: route.name,
