@@ -11,7 +11,8 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
-from functools import cache, partial
+from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TextIO
 
@@ -32,7 +33,7 @@ _QUIET, _OTHERS = ("arq", "httpx", "httpcore"), ("arq", "uvicorn", "uvicorn.erro
 #: Bytes of a printed line above which it is cut, and begun lines that are held.
 _LONGEST, _MOST_BEGUN = 8192, 100
 #: In the text of pydantic's errors: a value, which may be a result.
-_VALUE = re.compile(r"input_value=.*, input_type=")
+_VALUE = re.compile(r"input_value=.*, (?=input_type=)")
 _ends = logging.getLogger("predictor.predictions")
 
 
@@ -94,7 +95,9 @@ def _uncaught(args: Any) -> None:
 
 class _Handler(logging.StreamHandler[TextIO]):
     def __init__(self, log_format: str) -> None:
-        super().__init__(_stderr())
+        stream: Any = sys.__stderr__ or Path(os.devnull).open("w")  # noqa: SIM115
+        stream.reconfigure(encoding="utf-8")  # as JSON is, whatever the locale is
+        super().__init__(stream)
         is_auto = log_format not in {"console", "json"}
         self.is_json = not self.stream.isatty() if is_auto else log_format == "json"
         self.setFormatter(_Json() if self.is_json else _Redacted(_CONSOLE))
@@ -128,8 +131,7 @@ class _Redacted(logging.Formatter):
         for error, each in chain:
             kind = type(error).__module__.partition(".")[0]
             if kind in {"redis", "pydantic_core"}:
-                text = "" if kind == "redis" else _VALUE.sub("input_type=", str(error))
-                vars(each)["_str"] = text
+                vars(each)["_str"] = _VALUE.sub("", str(error)) if kind != "redis" else ""
             chain += [(error.__cause__, each.__cause__)] if each.__cause__ else []
             chain += [(error.__context__, each.__context__)] if each.__context__ else []
             chain += zip(getattr(error, "exceptions", ()), each.exceptions or (), strict=False)
@@ -140,9 +142,7 @@ class _Json(_Redacted, JsonFormatter):
     converter = staticmethod(time.gmtime)
     default_time_format, default_msec_format = "%Y-%m-%dT%H:%M:%S", "%s.%03dZ"
 
-    def add_fields(
-        self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]
-    ) -> None:
+    def add_fields(self, log_data: Any, record: logging.LogRecord, message_dict: Any) -> None:
         """As the base class, but for what is not asked for here: in a third of the time."""
         names = {"level": record.levelname, "logger": record.name, "message": record.message}
         more = {name: each for name, each in vars(record).items() if name not in _UNSEEN}
@@ -153,13 +153,6 @@ class _Json(_Redacted, JsonFormatter):
             return to_json(log_data, fallback=repr, inf_nan_mode="null").decode()
         except ValueError:  # a text that UTF-8 cannot encode
             return json.dumps(log_data, default=repr)
-
-
-@cache
-def _stderr() -> TextIO:
-    """Standard error, in UTF-8 whatever the locale is."""
-    fd = os.dup(2) if sys.__stderr__ else os.open(os.devnull, os.O_WRONLY)
-    return os.fdopen(fd, "w", 1, "utf-8", "backslashreplace")
 
 
 def _printed(name: str, level: int, stream: TextIO | None, handler: _Handler) -> TextIO:

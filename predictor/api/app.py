@@ -72,7 +72,7 @@ async def _lifespan(
     _: FastAPI,
     *,
     keys: Keys,
-    traces: Traces,
+    traces: Traces | None,
 ) -> AsyncIterator[AppState]:
     gc.freeze()  # what is loaded stays: a collection amid a large body would look through it
     with suppress(ValueError, OSError):  # each connection is a file
@@ -102,7 +102,8 @@ async def _lifespan(
         if start:
             start.cancel()
             await model.close()
-    await traces.close()
+    if traces:
+        await traces.close()
 
 
 def create_app(config: Config) -> FastAPI:
@@ -123,7 +124,7 @@ def create_app(config: Config) -> FastAPI:
         openapi_tags=[{"name": name} for name in ("predictions", "health", "webhooks")],
         redoc_url=None,
         redirect_slashes=False,
-        telemetry={**_TELEMETRY, "tracing": traces.is_on},
+        telemetry={**_TELEMETRY, "tracing": traces is not None},
         lifespan=partial(_lifespan, config, model, store, allowed, keys=keys, traces=traces),
         exception_handlers=EXCEPTION_HANDLERS,
         generate_unique_id_function=lambda route: route.name,

@@ -31,8 +31,8 @@ async def submit(
     """Submit a prediction; `is_awaited`: `wait_for_end` gets what this returns for it."""
     store, changes, id_ = state["predictions"], state["changes"], new_id(state["owner"])
     say_about(prediction_id=id_)
-    if trace := state["traces"].current():
-        job = replace(job, trace=trace)
+    if traces := state["traces"]:
+        job = replace(job, trace=traces.current())
     quotas = state["quotas"]
     running = quotas.running(state["owner"]) if quotas else 0
     if not is_awaited:

@@ -26,7 +26,7 @@ class AppState(TypedDict):
     quotas: Quotas | None
     has_several_names: bool
     owner: str  # what the ids of the sender of this request begin with; empty without keys
-    traces: Traces
+    traces: Traces | None
 
 
 def app_state(request: Request) -> AppState:

@@ -2,11 +2,14 @@
 
 import logging
 import os
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
 
-from predictor.prediction import Attempt, Trace
+if TYPE_CHECKING:
+    from predictor.traces.spans import Spans as Traces
+else:
+    Traces = Any
 
+__all__ = ["Traces", "start_tracing"]
 logger = logging.getLogger(__name__)
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -14,36 +17,7 @@ _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL
 _HTTP = "http/protobuf"
 
 
-class Traces:
-    """What records the spans of a process. This one records nothing."""
-
-    is_on = False
-
-    def current(self) -> Trace:
-        """The current span, for others to go on with; empty if it is not sampled."""
-        return {}
-
-    def run(
-        self, parent: Trace, id_: str, since_ms: float, token: str, lost: list[tuple[float, str]]
-    ) -> AbstractContextManager[None]:
-        """The span of a run, and, when the prediction has ended, those of what was before.
-
-        `since_ms`: its submit. `token`: of its claim. `lost`: of tries whose workers died: when
-        that was seen, and the token of the claim.
-        """
-        return nullcontext()
-
-    async def webhook(
-        self, parent: Trace, id_: str, host: str, send: Callable[[Trace], Awaitable[Attempt]]
-    ) -> Attempt:
-        """The attempt that `send` makes, which takes its span."""
-        return await send({})
-
-    async def close(self) -> None:
-        """Send what is left, within two seconds."""
-
-
-def start_tracing() -> Traces:
+def start_tracing() -> Traces | None:
     """What records spans, if OpenTelemetry's own variables name a collector, or ask for `otlp`."""
     exporter = os.environ.get("OTEL_TRACES_EXPORTER", "").strip().lower()
     is_off = os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
@@ -58,4 +32,4 @@ def start_tracing() -> Traces:
             return Spans()
         except ImportError:
             logger.warning("no traces: they need pip install 'predictor-server[traces]'")
-    return Traces()
+    return None

@@ -21,7 +21,6 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from predictor.errors import PredictionError
 from predictor.prediction import Attempt, Trace
 from predictor.process import call_in_thread
-from predictor.traces import Traces
 
 logger = logging.getLogger(__name__)
 
@@ -49,10 +48,8 @@ class _Exporter(OTLPSpanExporter):
         return result
 
 
-class Spans(Traces):
+class Spans:
     """Records the spans of this process, and those of tries whose workers died."""
-
-    is_on = True
 
     def __init__(self) -> None:
         for name in ("exporter.otlp.proto.http.trace_exporter", "sdk._shared_internal"):
@@ -68,9 +65,11 @@ class Spans(Traces):
         self._tracer = self._provider.get_tracer("predictor")
 
     async def close(self) -> None:
+        """Send what is left, for a moment at most."""
         await asyncio.wait({call_in_thread(self._provider.shutdown)}, timeout=_FLUSH)
 
     def current(self) -> Trace:
+        """The current span, for others to go on with; empty if it is not sampled."""
         headers: dict[str, str] = {}
         if trace.get_current_span().get_span_context().trace_flags.sampled:
             _W3C.inject(headers)
@@ -80,6 +79,11 @@ class Spans(Traces):
     def run(
         self, parent: Trace, id_: str, since_ms: float, token: str, lost: list[tuple[float, str]]
     ) -> Iterator[None]:
+        """The span of a run, and, when the prediction has ended, those of what was before.
+
+        `since_ms`: its submit. `token`: of its claim. `lost`: of tries whose workers died: when
+        that was seen, and the token of the claim.
+        """
         context = _W3C.extract(parent)
         links = [Link(self._try(context, each)) for _, each in lost]
         span = self._begin("predictor.run", context, id_, token, links=links)
@@ -134,8 +138,7 @@ class Spans(Traces):
     async def webhook(
         self, parent: Trace, id_: str, host: str, send: Callable[[Trace], Awaitable[Attempt]]
     ) -> Attempt:
-        if not parent:
-            return await send({})
+        """The attempt that `send` makes, which takes its span."""
         attributes = {"messaging.message.id": id_, "server.address": host}
         attributes["http.request.method"] = "POST"
         with self._tracer.start_as_current_span(

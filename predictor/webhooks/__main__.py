@@ -27,7 +27,8 @@ async def _serve(config: Config) -> None:
     async with Sender(Allowed.parse(config.webhook_allow), config.signing_secrets) as sender:
         await Deliverer(deliveries, sender, traces).run(stop, config.drain)
     await deliveries.close()
-    await traces.close()
+    if traces:
+        await traces.close()
 
 
 if __name__ == "__main__":

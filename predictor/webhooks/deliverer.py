@@ -29,7 +29,7 @@ class Deliverer:
     def __init__(
         self, deliveries: Deliveries, sender: Sender, traces: Traces | None = None
     ) -> None:
-        self._deliveries, self._sender, self._traces = deliveries, sender, traces or Traces()
+        self._deliveries, self._sender, self._traces = deliveries, sender, traces
         self._running: dict[PredictionId, asyncio.Task[None]] = {}
         #: host, bytes and timeout of attempts without an answer, the oldest first
         self._sending: dict[PredictionId, tuple[str, int, asyncio.Timeout]] = {}
@@ -84,7 +84,10 @@ class Deliverer:
         delivery = replace(delivery, prediction=replace(delivery.prediction, output=None))
         send = partial(self._sender.send, delivery.url, f"msg_{id_}", body, limit)
         try:
-            attempt = await self._traces.webhook(delivery.trace, id_, host, send)
+            if self._traces and delivery.trace:
+                attempt = await self._traces.webhook(delivery.trace, id_, host, send)
+            else:
+                attempt = await send()
         finally:
             self._sending.pop(id_, None)
         state, pause = state_after(attempt, delivery)

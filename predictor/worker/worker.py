@@ -45,7 +45,7 @@ class Worker:
         self._config = config
         self._drain = config.drain
         self._starting: asyncio.Task[Any] | None = None
-        self._traces = Traces()
+        self._traces: Traces | None = None
         store = connect(config.store_url, silence=_STORE_TIMEOUT, socket_connect_timeout=1)
         self._claims = Claims(
             config,
@@ -100,7 +100,7 @@ class Worker:
         claim = self._claims.held[PredictionId(ctx["job_id"])]
         say_about(prediction_id=claim.id)
         try:
-            outcome = await (self._traced(claim) if self._traces.is_on else self._outcome(claim))
+            outcome = await (self._traced(claim) if self._traces else self._outcome(claim))
         except errors.PredictionError as error:
             await asyncio.shield(self._claims.finish(claim, error))
             raise
@@ -114,7 +114,7 @@ class Worker:
         parent: Trace = {}
         with contextlib.suppress(errors.Unreadable):
             parent = decode_job(claim.job).trace
-        if not parent:
+        if not (self._traces and parent):
             return await self._outcome(claim)
         lost = await self._claims.lost(claim) if claim.tries != 1 else []
         with self._traces.run(parent, claim.id, claim.queued_at, claim.token, lost):
@@ -189,7 +189,8 @@ class Worker:
         await self._renewal.stop()
         if hasattr(self, "_model"):  # it was loaded
             await self._model.close()
-        await self._traces.close()
+        if self._traces:
+            await self._traces.close()
         if count := self._claims.requeued:
             logger.info("worker stopped; predictions requeued: %d", count)
 
