@@ -2,17 +2,21 @@
 
 import asyncio
 import json
+import math
 import os
 import random
 import re
 import signal
+import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
 import httpx
 import pytest
+import redis
 from prometheus_client.parser import text_string_to_metric_families
 
 from predictor.store.metrics import BUCKETS, bucket
@@ -88,7 +92,7 @@ def test_each_mode_is_counted_where_it_ends(processes: Processes, mode: str) -> 
 
 
 def test_refusals_are_counted(processes: Processes) -> None:
-    api = processes.api(queue_limit=1, concurrency=1, mock_delay=5, model_version="2")
+    api = processes.api(queue_limit=1, concurrency=1, mock_delay=2, model_version="2")
     api.submit("queued")
     assert api.post("refused", Async_Mode="true").status_code == 503
     refused = _samples(api)
@@ -118,19 +122,71 @@ def test_a_submit_without_a_worker_says_so(processes: Processes) -> None:
         return api.client.get("/health/workers").json()
 
     known = {"status": "ready", "workers": 1, "slots": 3}
-    eventually(lambda: alive() == known, "the worker is known")
+    assert alive() == known, "from the moment on in which it is ready"
     assert "predictor-workers" not in api.post("x", Async_Mode="true").headers
     worker.signal(signal.SIGKILL)  # it is known for another lease
     eventually(lambda: "error" in alive(), "the worker is forgotten", 5)
     worker = processes.worker(mock_delay=0, lease=10)
-    eventually(lambda: alive().get("workers") == 1, "the worker is known")
+    assert alive()["workers"] == 1
     worker.stop()  # it is forgotten at once
     assert "error" in alive()
 
 
+def test_a_prediction_that_runs_has_a_worker(processes: Processes) -> None:
+    """It was submitted before there was one; its 202 comes when it runs."""
+    settings = {"mock_delay": 60, "drain": 0.1}
+    api = processes.api(**settings)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(api.post, "x", Prefer="wait=60")
+        eventually(lambda: _samples(api)["predictor_queue_depth",] == 1, "it is queued")
+        processes.worker(**settings)
+        eventually(lambda: _samples(api)["predictor_running",] == 1, "it runs")
+        api.process.signal(signal.SIGTERM)  # which ends the wait
+        late = waiting.result()
+    assert late.status_code == 202
+    assert "no worker is alive" in api.process.output
+    assert "predictor-workers" not in late.headers
+
+
+def test_what_is_overwritten_fails_nothing_and_is_removed(
+    processes: Processes, store: "redis.Redis"
+) -> None:
+    """Keys with another type than the metrics have."""
+    settings = {"mock_delay": 0, "lease": 0.6}
+    api = processes.api(**settings)
+    processes.worker(**settings)
+    names = ("predictor:metrics", "predictor:workers")
+    for name in names:
+        store.set(name, "x")
+    assert api.outcome(api.submit("x")).status_code == 200
+    assert api.client.get("/metrics").status_code == 200
+    eventually(lambda: b"string" not in map(store.type, names), "both are removed")
+    before = _ended(api, "async")["succeeded"]
+    assert api.outcome(api.submit("x")).status_code == 200
+    assert _ended(api, "async")["succeeded"] == before + 1
+    assert api.client.get("/health/workers").status_code == 200
+
+
+def test_the_age_of_the_oldest(processes: Processes, store: "redis.Redis") -> None:
+    api = processes.api(mock_delay=0)
+
+    def oldest() -> float:
+        return _samples(api)["predictor_queue_oldest_seconds",]
+
+    assert oldest() == 0
+    now = time.time() * 1000
+    store.zadd("arq:queue", {"younger": now - 5000, "older": now - 20_000, "leased": now + 9000})
+    assert oldest() == pytest.approx(20, abs=3)
+    store.zadd("arq:queue", {"younger": math.inf, "older": math.inf})  # suspects
+    store.zadd("predictor:suspects", {"older": now})
+    store.hset("predictor:claimed", "older", f"{now - 20_000} worker:1:1")
+    assert oldest() == pytest.approx(20, abs=3)
+    store.flushdb()
+
+
 def test_buckets() -> None:
     assert [bucket(seconds) for seconds in (0, 0.005, 0.0051, 1, 1e9)] == [
-        *("0.005", "0.005", "0.01", "1", "+Inf"),
+        *("0.005", "0.005", "0.01", "1.0", "+Inf"),
     ]
     assert sorted(BUCKETS) == list(BUCKETS)
 
@@ -193,7 +249,11 @@ class _Client:
 
 
 def test_two_thousand_are_counted_as_their_client_counts(processes: Processes) -> None:
-    """On two api and two worker processes, three of which are killed with -9 on the way."""
+    """On two api and two worker processes, three of which are killed with -9 on the way.
+
+    What the first worker held is run again; what the second held is given up. Sync ones go to the
+    api that lives: another loses the counts of its last second.
+    """
     settings: dict[str, Any] = {
         "model": "tests.models.counted:predict",
         "timeout": 0.5,
@@ -205,27 +265,40 @@ def test_two_thousand_are_counted_as_their_client_counts(processes: Processes) -
     weights = (80, 5, 5, 2, 4, 4)
     kinds = random.Random(1).choices(list(_KINDS), weights, k=2000)
 
-    seen, ports = Counter[str](), [api.port for api in apis]
+    seen, sync, ports = Counter[str](), Counter[int](), [api.port for api in apis]
+
+    async def predict(port: int) -> None:
+        loop = asyncio.get_running_loop()
+        transport, connection = await loop.create_connection(load.Connection, "127.0.0.1", port)
+        for kind in ("fine", "raise", "refuse") * 50:
+            status, _ = await connection.ask(load.post(f"{kind} sync"))
+            sync[status] += 1
+        transport.close()
 
     async def run() -> None:
         work = iter(list(enumerate(kinds)))
         async with asyncio.TaskGroup() as tasks:
             for _ in range(40):
                 tasks.create_task(_Client(ports, seen).run(work))
+            tasks.create_task(predict(ports[1]))
             victims = [workers[0], apis[0].process, workers[1]]
             for share, victim in zip((300, 700, 1200), victims, strict=True):
                 while seen.total() < share:
                     await asyncio.sleep(0.005)
                 os.kill(victim.pid, signal.SIGKILL)
                 if victim in workers:
-                    processes.start_worker(**settings)
+                    processes.start_worker(**settings | {"max_tries": 1})
                 else:
                     ports.pop(0)
 
     asyncio.run(run())
     assert seen.total() == 2000
     assert +Counter(_ended(apis[1], "async")) == seen
-    assert set(_KINDS.values()) - {"expired"} <= set(seen)
+    assert {*_KINDS.values(), "given_up"} - {"expired"} <= set(seen)
+    assert sync == {200: 50, 500: 50, 422: 50}
+    assert +Counter(_ended(apis[1], "sync")) == dict.fromkeys(
+        ("succeeded", "failed", "invalid_input"), 50
+    )
     samples = _samples(apis[1])
     ran = sum(seen[name] for name in ("succeeded", "failed", "invalid_input"))
     assert ran <= samples["predictor_run_seconds_count", "async"] <= 2000

@@ -90,7 +90,7 @@ async def _queue(request: Request, value: Json, options: headers.PredictHeaders)
     if prediction and not prediction.is_active:
         return responses.outcome(request, prediction, more, options.preferences)
     more |= headers.RETRY_AFTER((prediction or submitted).retry_after)
-    if not submitted.workers:
+    if not submitted.workers and (not prediction or prediction.state is State.QUEUED):
         more |= headers.NO_WORKERS()
     message = "Request received. Processing asynchronously."
     return responses.json(to_json({"message": message, "prediction_id": id_}), 202, more)

@@ -54,7 +54,7 @@ async def _run(
     state: AppState, value: Json, options: PredictHeaders, emit: Emit, id_: PredictionId
 ) -> Ended:
     began, started = time.monotonic(), 0.0  # 0: not started
-    outcome: Outcome = errors.Canceled()  # unless it ends: its client has left
+    outcome: Outcome = errors.ModelFailed()  # unless it ends in order
     try:
         if not state["model"].is_ready:
             message = "The model is still loading; try again later, or with Async-Mode: true."
@@ -70,6 +70,9 @@ async def _run(
             outcome = Output(value, await state["model"].run(value, seconds, live))
         finally:
             state["slots"].give_back(time.monotonic() - started)
+    except asyncio.CancelledError:
+        outcome = errors.Canceled()  # its client has left
+        raise
     except errors.PredictorError as error:
         outcome = error
     finally:

@@ -2,7 +2,7 @@
 
 A process of its own, because a model may hold its worker's interpreter for longer than a lease. It
 reads the arguments of `Heartbeat` as JSON from standard input. It writes an empty line to standard
-output when it is ready, then the ids of predictions that need not go on, one a line.
+output when it is ready, and the ids of predictions that need not go on, one a line.
 """
 
 import contextlib
@@ -53,7 +53,7 @@ class Heartbeat:
                     _write(found[1])
                 if time.monotonic() >= due:
                     if os.getppid() == self._parent and not _is_stopped(self._parent):
-                        self._beat_once()
+                        self.beat_once()
                     due = time.monotonic() + pause
             except (redis.RedisError, OSError) as error:
                 if "WRONGTYPE" in str(error):
@@ -62,7 +62,7 @@ class Heartbeat:
                 time.sleep(min(0.3, pause / 3))
                 due = time.monotonic()
 
-    def _beat_once(self) -> None:
+    def beat_once(self) -> None:
         seconds, us = self._client.time()  # type: ignore[misc]
         ahead = seconds + us / 1_000_000 - time.monotonic()
         self._least, self._most = min(self._least, ahead), max(self._most, ahead)
@@ -99,5 +99,7 @@ if __name__ == "__main__":
     sys.excepthook = functools.partial(_report, fields.pop("log"))
     with contextlib.suppress(BrokenPipeError):
         heartbeat = Heartbeat(**fields)
+        with contextlib.suppress(redis.RedisError, OSError):
+            heartbeat.beat_once()  # its worker counts as alive before it is ready
         _write(b"")  # ready
         heartbeat.run()

@@ -3,28 +3,28 @@
 import asyncio
 import bisect
 import contextlib
+import re
 import secrets
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from predictor import errors
 from predictor.prediction import MODES, OUTCOMES
 
-#: Upper bounds of the histograms, in seconds.
+#: Upper bounds of the histograms, in seconds; and their names, with that of what is longer.
 BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
+BOUNDS: Final = (*(str(float(bound)) for bound in BUCKETS), "+Inf")
 #: Why a request for a prediction was refused.
 REASONS: Final = ("queue_full", "rate", "open", "slots_taken", "loading")
-_BOUNDS = (*map(str, BUCKETS), "+Inf")
 _TELL_EVERY = 1.0  # seconds
-_MOST = 2**62  # of a count
 
 
 def bucket(seconds: float) -> str:
     """The name of the bucket that counts such a time."""
-    return _BOUNDS[bisect.bisect_left(BUCKETS, seconds)]
+    return BOUNDS[bisect.bisect_left(BUCKETS, seconds)]
 
 
 class WorkerInfo(BaseModel):
@@ -36,11 +36,6 @@ class WorkerInfo(BaseModel):
     model_version: str
 
 
-class Histogram(NamedTuple):
-    counts: list[int]  # of BUCKETS and what is longer: each without those before
-    seconds: float  # of all together
-
-
 class Snapshot(NamedTuple):
     """All metrics, at one moment."""
 
@@ -50,16 +45,12 @@ class Snapshot(NamedTuple):
     running: int
     workers: list[WorkerInfo]
 
-    def histogram(self, name: str) -> Histogram:
-        counts = [self.counts.get(f"{name} {bound}", 0) for bound in _BOUNDS]
-        return Histogram(counts, self.counts.get(f"{name} us", 0) / 1e6)
-
 
 class Metrics(contextlib.AbstractAsyncContextManager["Metrics"]):
     """The counts of this process, which are added to the store's every second."""
 
     _ENDED: Final = {outcome: f"predictions sync {outcome}" for outcome in OUTCOMES}
-    _RUN: Final = [f"run {MODES[0]} {bound}" for bound in _BOUNDS]
+    _RUN: Final = [f"run {MODES[0]} {bound}" for bound in BOUNDS]
 
     def __init__(
         self,
@@ -98,10 +89,9 @@ class Metrics(contextlib.AbstractAsyncContextManager["Metrics"]):
         """All that is counted, here and elsewhere. Raises StoreUnavailable."""
         await self._tell()
         pairs, queued, oldest_ms, running, workers = await self._read()
-        counts = dict[str, int]()
-        for name, count in zip(pairs[::2], pairs[1::2], strict=True):
-            with contextlib.suppress(ValueError):  # somebody else's field
-                counts[name.decode()] = _count.validate_python(count)
+        fields = zip(pairs[::2], pairs[1::2], strict=True)
+        is_count = re.compile(rb"\d{1,19}").fullmatch  # anybody may have written others
+        counts = {name.decode(errors="replace"): int(n) for name, n in fields if is_count(n)}
         known = list[WorkerInfo]()
         for text in workers:
             with contextlib.suppress(ValidationError):
@@ -124,6 +114,3 @@ class Metrics(contextlib.AbstractAsyncContextManager["Metrics"]):
             await self._add(self._process, self._number, parts)
             if self._untold is told:
                 self._untold = Counter()
-
-
-_count = TypeAdapter(Annotated[int, Field(ge=0, le=_MOST)])

@@ -14,7 +14,6 @@ from predictor.prediction import PredictionId
 from predictor.store import keys
 from predictor.store.claims import Claims
 from predictor.store.connection import blocking_client
-from predictor.store.metrics import WorkerInfo
 from predictor.store.retry import STORE_ERRORS, describe
 from predictor.store.scripts import Scripts
 
@@ -37,11 +36,9 @@ class Renewal:
 
     async def start(self, slots: int) -> None:
         """Return when leases are renewed, and this worker counts as alive."""
-        model, version = self._config.model, self._config.model_version
-        about = WorkerInfo(
-            worker=self._claims.worker, slots=slots, model=model, model_version=version
-        )
-        self._about = about.model_dump_json()
+        about = {"worker": self._claims.worker, "slots": slots}
+        about |= {name: getattr(self._config, name) for name in ("model", "model_version")}
+        self._about = json.dumps(about)
         self._keeping = asyncio.create_task(self._keep(await self._spawn()))
 
     async def stop(self) -> None:
@@ -59,25 +56,26 @@ class Renewal:
         claims, url = self._claims, self._config.store_url
         client = blocking_client(url, socket_timeout=0.5, socket_connect_timeout=0.5)
         try:
-            client.zrem(keys.WORKERS, self._about)
             client.delete(also_delete, keys.CANCEL_REQUESTS + claims.worker)
             if held := list(claims.held.values()):
                 scripts = Scripts(client, allow_oom=claims.scripts.allow_oom)
                 scripts.run("requeue", *claims.requeue_arguments(held))
+            client.zrem(keys.WORKERS, self._about)
         except STORE_ERRORS as error:
             logger.warning("not requeued (%s): the leases will run out", describe(error))
 
     async def _spawn(self) -> asyncio.StreamReader:
         config, claims = self._config, self._claims
         fields = {"url": config.store_url, "worker": claims.worker, "lease": config.lease}
-        fields |= {"about": self._about}
         fields |= {"timeout": config.timeout, "allow_oom": claims.scripts.allow_oom}
         fields |= {"log": (config.log_format, config.log_level)}
+        fields |= {"about": self._about}
         command = (sys.executable, "-m", "predictor.store.heartbeat")
         self._process = process = await create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
         assert process.stdin and process.stdout  # noqa: PT018, S101 (for the type checker)
         process.stdin.write(json.dumps(fields).encode() + b"\n")
-        await process.stdout.readline()
+        while line := (await process.stdout.readline()).strip():  # until it is ready
+            self._on_over(PredictionId(line.decode()))
         return process.stdout
 
     async def _keep(self, output: asyncio.StreamReader) -> None:

@@ -82,6 +82,11 @@ FAULTS = {
         "try = verdict == '' and try + 1 or try",
         "try = try",
     ),
+    "an end has another outcome in the metrics": (
+        "shared/settle",
+        'string.match(result, \'"code":"([%w_]+)"\')',
+        "'canceled'",
+    ),
     "an end is not counted": ("shared/settle", "count_open(owner_of(id), -1)", ""),
     "a claim leaves no lease": (
         "shared/deadline",

@@ -22,8 +22,8 @@ redis.call('HDEL', HELD .. worker, id)
 if run_bucket then
   count('run ' .. mode .. ' ' .. run_bucket)
   count('run ' .. mode .. ' us', run_us)
-  count('wait ' .. wait_bucket)
-  count('wait us', wait_us)
+  count('queue_wait ' .. wait_bucket)
+  count('queue_wait us', wait_us)
 end
 
 -- How many ended lately, a count that decays within a minute or so; since when it is counted; and how

@@ -13,7 +13,7 @@ if redis.call('EXISTS', hook) == 0 then
 end
 if redis.call('HSET', hook, 'attempt:' .. began, attempt) == 1 then
   redis.pcall('HINCRBY', hook, 'tries', 1)
-  count('webhook ' .. (state == 'delivered' and 'succeeded' or 'failed'))
+  count('webhook_attempts ' .. (state == 'delivered' and 'succeeded' or 'failed'))
 end
 if (redis.call('HGET', hook, 'since') or '0') ~= since then
   redis.call('ZADD', DELIVERIES, 'XX', now, id)

@@ -6,9 +6,11 @@
 --
 -- Returns the ids that this worker need not go on with: canceled, late, or ended by another.
 -- ARGV  about: a description of this worker, which is alive for another lease.
+-- Raises WRONGTYPE where what counts was overwritten: nobody else would see it, and remove it.
 local worker, lease, longest_run, about = unpack(ARGV)
 local now, over = clock(), {}
-redis.pcall('ZREMRANGEBYSCORE', WORKERS, '-inf', now)
+redis.call('HLEN', METRICS)
+redis.call('ZREMRANGEBYSCORE', WORKERS, '-inf', now)
 redis.pcall('ZADD', WORKERS, now + lease, about)
 redis.pcall('PEXPIRE', WORKERS, 86400000)
 

@@ -182,7 +182,7 @@ class Worker:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(heartbeat, "_write", told.append)
             try:
-                self._heartbeat._beat_once()
+                self._heartbeat.beat_once()
             except RedisError:
                 return []
         return [PredictionId(id_.decode()) for id_ in told]

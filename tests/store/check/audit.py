@@ -165,11 +165,13 @@ class Audit:
 
     def _check_counts(self) -> None:
         """Each prediction that has ended is counted once."""
-        counts = dict(pairs(self._value(keys.METRICS) or []))
-        counted = sum(int(n) for name, n in counts.items() if name.startswith("predictions async "))
+        counts = {name: int(count) for name, count in pairs(self._value(keys.METRICS) or [])}
         all_ = [*self._model.facts.values(), *self._model._past.values()]
-        ended = [fact for fact in all_ if not fact.is_active]
-        _same("the count of the ended", counted, len(ended))
+        ended = Counter(f"predictions async {fact.outcome}" for fact in all_ if not fact.is_active)
+        counted = {name: n for name, n in counts.items() if name.startswith("predictions ")}
+        _same("the count of the ended", counted, dict(ended))
+        recovered = self._model.counts["recovered"] + self._model.counts["recovered by itself"]
+        _same("the count of the recovered", counts.get("recovered", 0), recovered)
 
     def _check_lives(self, active: set[str]) -> None:
         for key, (_, left) in self._state.items():

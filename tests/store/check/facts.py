@@ -93,6 +93,8 @@ class Fact:
     #: which run said how many events
     said: tuple[str, int] = ("", 0)
     result: str | None = None
+    #: how it ended, as metrics name it
+    outcome: str = ""
     #: ms since 1970 after which a result is gone
     known_until: int = 0
     is_erased: bool = False

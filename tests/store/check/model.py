@@ -6,6 +6,7 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from predictor.prediction import OUTCOMES
 from predictor.store import keys
 from tests.store.check.facts import Fact, Mark, Run, demand
 from tests.store.check.server import Call, Server, uses_clock
@@ -418,7 +419,9 @@ class Model:
             )
         is_late = not told["s"] and told["r"]["code"] in {"timed_out", "expired"}
         demand(is_late or not fact.said_late, f"{fact.id} was said to be late; now {told['r']}")
-        self.counts["succeeded" if told["s"] else told["r"]["code"]] += 1
+        how = "succeeded" if told["s"] else told["r"]["code"]
+        self.counts[how] += 1
+        fact.outcome = how if how in OUTCOMES else "failed"
         fact.result, fact.run, fact.tries, fact.is_suspect = stored, None, None, False
         fact.is_marked = False
         fact.known_until = self.now_ms + int(call.result_ttl)
@@ -474,6 +477,9 @@ class Model:
         else:
             is_there = fact.is_known(self.now_ms) or fact.has_webhook_at(self.now_ms)
             expected = "erased" if is_there else None
+            if fact.is_active:
+                is_tried = fact.tries_at(self.now_ms) is not None
+                fact.outcome = "timed_out" if is_tried else "expired"
             fact.is_erased = True
             fact.run = fact.due = None
         demand(what == expected, f"erase: {what} of {fact.id}, not {expected}")
