@@ -376,15 +376,19 @@ def _keys(folder: Path, _: Processes) -> None:
 
 
 def _alerts(_: Path, processes: Processes) -> None:
-    """Each metric that an alert names is there, and its labels are."""
-    text = README.partition("### Metrics")[2].partition("```yaml\n")[2]
-    (group,) = yaml.safe_load(text.partition("```")[0])["groups"]
+    """Each metric that an alert or a scaler names is there, and its labels are."""
+    section = README.partition("### Metrics")[2].partition("\n### ")[0]
+    alerts, scaler = map(yaml.safe_load, re.findall(r"```yaml\n(.*?)```", section, re.DOTALL))
+    expressions = [rule["expr"] for rule in alerts["groups"][0]["rules"]]
+    expressions += [trigger["metadata"]["query"] for trigger in scaler["spec"]["triggers"]]
     found = processes.api().client.get("/metrics").text
-    for rule in group["rules"]:
-        for name, labels in re.findall(r"(predictor_\w+)(?:\{(\w+)=)?", rule["expr"]):
-            assert re.search(rf"^{name}(\{{.*{labels}=)?", found, re.MULTILINE), name
-        assert rule["alert"]
-        assert rule["expr"].count("(") == rule["expr"].count(")")
+    for expression in expressions:
+        names = re.findall(r"(predictor_\w+)(?:\{(\w+)=)?", expression)
+        assert names
+        for name, label in names:
+            series = rf"^{name}\b.*\b{label}=" if label else rf"^{name}\b"
+            assert re.search(series, found, re.MULTILINE), expression
+        assert expression.count("(") == expression.count(")")
 
 
 def _logs(_: Path, processes: Processes) -> None:

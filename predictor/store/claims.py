@@ -142,15 +142,15 @@ class Claims:
         times = (int(created), started, max(started, self._now_ms))  # all by the store's clock
         model: Model = {"model": self._config.model, "model_version": self._config.model_version}
         result = encode_ended(claim.id, outcome, claim.tries, times, {} if claim.verdict else model)
-        is_late = isinstance(outcome, errors.TimedOut | errors.Expired)
-        ttl = round(1000 * self._config.result_ttl)
-        args: list[Any] = [claim.id, result, ttl, self.worker, started, int(is_late)]
-        args.append(outcome_of(outcome))
-        if not claim.verdict:
-            for ms in (times[2] - started, started - times[0]):
-                args += [bucket(ms / 1000), 1000 * ms]
-        call = self.scripts.run
-        return int(await self.retry.until_answered(call, "finish", *args, size=len(result)))
+        ttl, run, wait = (
+            round(1000 * self._config.result_ttl),
+            times[2] - started,
+            started - times[0],
+        )
+        ran = f"{bucket(run / 1000)} {1000 * run} {bucket(wait / 1000)} {1000 * wait}"
+        told = outcome_of(outcome), "" if claim.verdict else ran
+        args = ("finish", claim.id, result, ttl, self.worker, started, *told)
+        return int(await self.retry.until_answered(self.scripts.run, *args, size=len(result)))
 
     async def emit(self, id_: PredictionId, first: int, events: list[tuple[str, Json]]) -> None:
         """Write events of a run; `first`: the number of the first of them in this run."""

@@ -3,22 +3,22 @@
 -- changes; repeating it changes nothing and returns the same. After its time a prediction does not
 -- succeed any more: it may have been read as timed out.
 --
--- ARGV  outcome: of prediction.OUTCOMES; for one that ran also the buckets of its run and of its wait, and
---       both times in microseconds.
+-- ARGV  outcome: of prediction.OUTCOMES; times: of one that ran, the buckets of its run and of its wait,
+--       each with the time in microseconds.
 -- Returns 1, of a sync one 2; 0 if another had ended it; -1 if its time is over, and the result does
 -- not say so.
-local id, result, result_ttl, worker, started, says_late, outcome, run_bucket, run_us,
-  wait_bucket, wait_us = unpack(ARGV)
+local id, result, result_ttl, worker, started, outcome, times = unpack(ARGV)
 local queued_at = submitted_at(id)
 if not queued_at then
   return redis.pcall('GET', RESULT .. id) == result and 1 or 0
 end
 local now = now_ms()
-if says_late == '0' and is_late(id, queued_at, now) then
+if outcome ~= 'timed_out' and outcome ~= 'expired' and is_late(id, queued_at, now) then
   return -1
 end
 local mode = settle(id, result, result_ttl, outcome)
 redis.call('HDEL', HELD .. worker, id)
+local run_bucket, run_us, wait_bucket, wait_us = string.match(times, '(%S+) (%d+) (%S+) (%d+)')
 if run_bucket then
   count('run ' .. mode .. ' ' .. run_bucket)
   count('run ' .. mode .. ' us', run_us)
