@@ -35,6 +35,8 @@ NOT_RUN = {
     "docker build": "needs a container engine; checked below",
     "FROM": "needs a container engine; checked below",
     "const events": "needs a browser; the names of its events and fields are checked below",
+    "apiVersion": "needs a cluster; tests/test_deploy.py checks all of it",
+    "# predictor-": "needs systemd; tests/test_deploy.py checks the units, and runs their commands",
     "ACL SETUSER": "tests/faults/test_rights.py runs everything as this user",
 }
 
@@ -377,10 +379,10 @@ def _keys(folder: Path, _: Processes) -> None:
 
 def _alerts(_: Path, processes: Processes) -> None:
     """Each metric that an alert or a scaler names is there, and its labels are."""
-    section = README.partition("### Metrics")[2].partition("\n### ")[0]
-    alerts, scaler = map(yaml.safe_load, re.findall(r"```yaml\n(.*?)```", section, re.DOTALL))
-    expressions = [rule["expr"] for rule in alerts["groups"][0]["rules"]]
-    expressions += [trigger["metadata"]["query"] for trigger in scaler["spec"]["triggers"]]
+    text = README.partition("### Metrics")[2].partition("```yaml\n")[2].partition("```")[0]
+    expressions = [rule["expr"] for rule in yaml.safe_load(text)["groups"][0]["rules"]]
+    expressions += re.findall(r"query: (.*predictor_.*)", README)
+    assert len(expressions) > 5
     found = processes.api().client.get("/metrics").text
     for expression in expressions:
         names = re.findall(r"(predictor_\w+)(?:\{(\w+)=)?", expression)
@@ -396,6 +398,15 @@ def _logs(_: Path, processes: Processes) -> None:
     api, worker = processes.api(), processes.worker(mock_delay=0, log_format="json")
     assert api.outcome(api.submit("x")).status_code == 200
     assert same_shape(json.loads(shown), json.loads(worker.output.splitlines()[-1]))
+
+
+def _doctor(folder: Path, processes: Processes) -> None:
+    api = processes.api()
+    settings = {"redis_url": processes._redis_url, "url": f"http://127.0.0.1:{api.port}"}
+    with Shell(folder, **settings) as shell:
+        reader = Reader(shell, {})
+        reader.follow("Doctor")
+        assert '{"status":"ready"}' in reader.output
 
 
 #: What runs the blocks of each section.
@@ -415,6 +426,7 @@ RUN: dict[str, Callable[[Path, Processes], None]] = {
     "Processes": _by_hand,
     "Metrics": _alerts,
     "Logs": _logs,
+    "Doctor": _doctor,
 }
 
 
