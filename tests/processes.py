@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import httpx
 
@@ -164,6 +164,9 @@ def _zygote(is_unmeasured: bool) -> _Zygote:
 class Processes:
     """All processes of one test, on one store."""
 
+    #: What they are to the store; set by --least-rights.
+    as_user: ClassVar[Any] = staticmethod(str)
+
     def __init__(
         self,
         folder: Path,
@@ -211,7 +214,7 @@ class Processes:
         }
         environment |= {"PYTHONPATH": str(ROOT), "PREDICTOR_LOG_FORMAT": "console"}
         if self._redis_url:
-            environment["PREDICTOR_REDIS_URL"] = self._redis_url
+            environment["PREDICTOR_REDIS_URL"] = self.as_user(self._redis_url)
         for name, value in (self._settings | settings).items():
             prefix = "" if name.isupper() else "PREDICTOR_"
             environment[prefix + name.upper()] = str(value)

@@ -29,6 +29,7 @@ OBJECTS: list[Any] = [
     for found in yaml.safe_load_all(block)
 ]
 BUILT_IN = [each for each in OBJECTS if "keda" not in each["apiVersion"]]
+IMAGE = (ROOT / "Containerfile").read_text()
 UNITS = dict(re.findall(r"^```ini\n# (\S+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL))
 
 
@@ -91,10 +92,9 @@ def test_ports_are_those_that_are_listened_on() -> None:
         for rule in spec.get("ingress", ()):
             named = {port["name"] for port in CONTAINERS[name]["ports"]}
             assert {port["port"] for port in rule["ports"]} <= named
-    image = (ROOT / "Containerfile").read_text()
     (port,) = CONTAINERS["predictor-api"]["ports"]
-    assert f"EXPOSE {port['containerPort']}" in image
-    assert f'"--port", "{port["containerPort"]}"' in image
+    assert f"EXPOSE {port['containerPort']}" in IMAGE
+    assert f'"--port", "{port["containerPort"]}"' in IMAGE
     annotations = WORKLOADS["predictor-api"]["template"]["metadata"]["annotations"]
     assert annotations["prometheus.io/port"] == str(port["containerPort"])
 
@@ -193,6 +193,16 @@ def test_settings_are_settings() -> None:
         assert CONTAINERS[f"predictor-{name}"]["command"] == compose[name]["command"]
     check = CONTAINERS["predictor-worker"]["readinessProbe"]["exec"]["command"]
     assert ["CMD", *check] == compose["worker"]["healthcheck"]["test"]
+
+
+def test_no_process_of_the_image_needs_a_shell() -> None:
+    for form in re.findall(r"^(?:CMD|ENTRYPOINT|HEALTHCHECK .*CMD) (.)", IMAGE, re.MULTILINE):
+        assert form == "["
+    for service in yaml.safe_load((ROOT / "compose.yaml").read_text())["services"].values():
+        assert service["read_only"]
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges"]
+        assert service["healthcheck"].get("test", ["CMD"])[0] == "CMD"
 
 
 def test_what_is_scaled_is_there() -> None:

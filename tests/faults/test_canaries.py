@@ -5,7 +5,6 @@ test sends, too.
 """
 
 import base64
-import re
 import time
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,11 @@ import httpx
 import pytest
 
 from predictor.config import Config
+from tests import rights
 from tests.command import running, serve
 from tests.faults.conftest import Farm
 from tests.models.secretive import SECRET
-from tests.processes import ROOT, UNMEASURED, Api, Process, Processes, eventually
+from tests.processes import UNMEASURED, Api, Process, Processes, eventually
 from tests.webhooks.test_deliverer import Receiver
 
 WORD = "c4n4ry"
@@ -28,9 +28,8 @@ WORDS = (WORD, SIGNING.removeprefix("whsec_"), base64.b64encode(WORD.encode()).d
 
 def _settings(farm: Farm) -> dict[str, Any]:
     """With a user of the store that has the rights of README, and all secrets."""
-    line = re.findall(r"^ACL SETUSER (.*)$", (ROOT / "README.md").read_text(), re.MULTILINE)[0]
-    rights = [part for part in line.split() if not part.startswith(">")]
-    farm.store.client.execute_command("ACL", "SETUSER", *rights, f">{PASSWORD}")
+    given = [part for part in rights.line() if not part.startswith(">")]
+    farm.store.client.execute_command("ACL", "SETUSER", *given, "resetpass", f">{PASSWORD}")
     return {
         "redis_url": farm.store.url.replace("unix://", f"unix://predictor:{PASSWORD}@"),
         "api_keys": f"me:{KEY}",
