@@ -27,7 +27,7 @@ from tests.processes import Api, Processes, eventually
 _UNITS = re.compile(r"_(seconds|bytes|total|depth|running|workers|slots|info)$")
 
 
-def _samples(api: Api) -> dict[tuple[str, ...], float]:
+def samples(api: Api) -> dict[tuple[str, ...], float]:
     """Value by name, and by the values of its labels in their order."""
     text = api.client.get("/metrics").text
     families = text_string_to_metric_families(text)
@@ -38,10 +38,10 @@ def _samples(api: Api) -> dict[tuple[str, ...], float]:
     }
 
 
-def _ended(api: Api, mode: str) -> dict[str, int]:
+def ended(api: Api, mode: str) -> dict[str, int]:
     return {
         name[2]: int(value)
-        for name, value in _samples(api).items()
+        for name, value in samples(api).items()
         if name[:2] == ("predictor_predictions_total", mode)
     }
 
@@ -81,9 +81,9 @@ def test_each_mode_is_counted_where_it_ends(processes: Processes, mode: str) -> 
         api.outcome(api.submit(text))
     expected = {"succeeded": 1, "failed": 1, "invalid_input": 1}
     for each in ("sync", "async"):
-        what = partial(lambda mode: +Counter(_ended(other, mode)) == expected, each)
+        what = partial(lambda mode: +Counter(ended(other, mode)) == expected, each)
         eventually(what, f"counts of {each}")
-    seen = _samples(other)
+    seen = samples(other)
     assert seen["predictor_queue_wait_seconds_count",] == (6 if mode == "queue" else 3)
     assert seen["predictor_run_seconds_count", "sync"] == 3
     assert 0 < seen["predictor_run_seconds_sum", "async"] < 1
@@ -95,7 +95,7 @@ def test_refusals_are_counted(processes: Processes) -> None:
     api = processes.api(queue_limit=1, concurrency=1, mock_delay=2, model_version="2")
     api.submit("queued")
     assert api.post("refused", Async_Mode="true").status_code == 503
-    refused = _samples(api)
+    refused = samples(api)
     assert refused["predictor_rejected_total", "queue_full"] == 1
     assert refused["predictor_queue_depth",] == 1
     assert refused["predictor_workers", "predictor.mock:predict", "2"] == 0
@@ -106,7 +106,7 @@ def test_refusals_are_counted(processes: Processes) -> None:
             return [response.status_code for response in await asyncio.gather(*posts)]
 
     assert sorted(asyncio.run(crowd())) == [200, 503, 503]
-    eventually(lambda: _samples(api)["predictor_rejected_total", "slots_taken"] == 2, "2 refused")
+    eventually(lambda: samples(api)["predictor_rejected_total", "slots_taken"] == 2, "2 refused")
 
 
 def test_a_submit_without_a_worker_says_so(processes: Processes) -> None:
@@ -138,9 +138,9 @@ def test_a_prediction_that_runs_has_a_worker(processes: Processes) -> None:
     api = processes.api(**settings)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(api.post, "x", Prefer="wait=60")
-        eventually(lambda: _samples(api)["predictor_queue_depth",] == 1, "it is queued")
+        eventually(lambda: samples(api)["predictor_queue_depth",] == 1, "it is queued")
         processes.worker(**settings)
-        eventually(lambda: _samples(api)["predictor_running",] == 1, "it runs")
+        eventually(lambda: samples(api)["predictor_running",] == 1, "it runs")
         api.process.signal(signal.SIGTERM)  # which ends the wait
         late = waiting.result()
     assert late.status_code == 202
@@ -161,9 +161,9 @@ def test_what_is_overwritten_fails_nothing_and_is_removed(
     assert api.outcome(api.submit("x")).status_code == 200
     assert api.client.get("/metrics").status_code == 200
     eventually(lambda: b"string" not in map(store.type, names), "both are removed")
-    before = _ended(api, "async")["succeeded"]
+    before = ended(api, "async")["succeeded"]
     assert api.outcome(api.submit("x")).status_code == 200
-    assert _ended(api, "async")["succeeded"] == before + 1
+    assert ended(api, "async")["succeeded"] == before + 1
     assert api.client.get("/health/workers").status_code == 200
 
 
@@ -171,7 +171,7 @@ def test_the_age_of_the_oldest(processes: Processes, store: "redis.Redis") -> No
     api = processes.api(mock_delay=0)
 
     def oldest() -> float:
-        return _samples(api)["predictor_queue_oldest_seconds",]
+        return samples(api)["predictor_queue_oldest_seconds",]
 
     assert oldest() == 0
     now = time.time() * 1000
@@ -293,14 +293,14 @@ def test_two_thousand_are_counted_as_their_client_counts(processes: Processes) -
 
     asyncio.run(run())
     assert seen.total() == 2000
-    assert +Counter(_ended(apis[1], "async")) == seen
+    assert +Counter(ended(apis[1], "async")) == seen
     assert {*_KINDS.values(), "given_up"} - {"expired"} <= set(seen)
     assert sync == {200: 50, 500: 50, 422: 50}
-    assert +Counter(_ended(apis[1], "sync")) == dict.fromkeys(
+    assert +Counter(ended(apis[1], "sync")) == dict.fromkeys(
         ("succeeded", "failed", "invalid_input"), 50
     )
-    samples = _samples(apis[1])
+    told = samples(apis[1])
     ran = sum(seen[name] for name in ("succeeded", "failed", "invalid_input"))
-    assert ran <= samples["predictor_run_seconds_count", "async"] <= 2000
-    assert samples["predictor_recovered_total",] > 0
-    assert samples["predictor_queue_depth",] == samples["predictor_running",] == 0
+    assert ran <= told["predictor_run_seconds_count", "async"] <= 2000
+    assert told["predictor_recovered_total",] > 0
+    assert told["predictor_queue_depth",] == told["predictor_running",] == 0
