@@ -56,7 +56,7 @@ class InvalidHeader(RequestError):
 
 
 class InvalidQuery(RequestError):
-    """Query parameter id must be given 1 to 300 times."""
+    """Query parameter id must be given 1 to 300 times, each with 1 to 64 of A-Z a-z 0-9 _ -."""
 
 
 class InvalidJson(RequestError):

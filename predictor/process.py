@@ -47,7 +47,7 @@ def ends_if_misconfigured(*, is_client: bool = False) -> Iterator[None]:
         if is_json():
             logging.getLogger("predictor").error("%s", error)  # noqa: TRY400 (one line)
         else:
-            print(f"predictor: {error}", file=sys.__stderr__)
+            print(f"predictor: {error}", file=sys.stderr if is_client else sys.__stderr__)
         sys.exit(os.EX_CONFIG)
 
 

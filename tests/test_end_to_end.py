@@ -62,7 +62,7 @@ def test_draining_five_thousand_no_ops(processes: Processes, store: "redis.Redis
                 )
 
     asyncio.run(fill())
-    worker = processes.worker(model="tests.models.echo:predict", **UNMEASURED)
+    worker = processes.worker(model="tests.models.echo:predict", log_level="warning", **UNMEASURED)
     before = worker.cpu_ms
     eventually(lambda: not store.exists("arq:queue"), "an empty queue", 30)
     assert (worker.cpu_ms - before) / 5000 < 0.35

@@ -480,7 +480,7 @@ def test_endpoints_are_those_of_the_api() -> None:
         for path, methods in operations
         for method in methods
     }
-    assert named == known | {("GET", "/docs"), ("GET", "/openapi.json")}
+    assert named == known | {("GET", path) for path in ("/", "/docs", "/openapi.json")}
 
 
 def test_headers_are_those_of_the_api() -> None:

@@ -41,7 +41,8 @@ health = APIRouter(prefix="/health", tags=["health"])
 operations = APIRouter(tags=["operations"])
 
 _MOST_WATCHED = 300
-_IDS = {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": _MOST_WATCHED}
+_ID = {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"}
+_IDS = {"type": "array", "items": _ID, "minItems": 1, "maxItems": _MOST_WATCHED}
 
 
 async def predict(request: Request, options: Given[headers.PredictHeaders]) -> Response:
@@ -205,7 +206,7 @@ async def read_events(
         headers.CACHE_CONTROL,
         content={"text/event-stream": {"example": 'event: status\ndata: {"prediction_id":…}\n\n'}},
     )
-    | raises(errors.InvalidQuery, errors.UnknownPrediction),
+    | raises(errors.InvalidQuery),
 )
 async def watch_predictions(request: Request) -> Response:
     """Follow many predictions over one stream (Server-Sent Events): `/events?id=…&id=…`."""
@@ -213,7 +214,7 @@ async def watch_predictions(request: Request) -> Response:
     if not 0 < len(ids) <= _MOST_WATCHED:
         raise errors.InvalidQuery
     state = app_state(request)
-    known = [parse_id(id_, state["owner"]) for id_ in dict.fromkeys(ids)]
+    known = [parse_id(id_, error=errors.InvalidQuery) for id_ in dict.fromkeys(ids)]
     return EventSourceResponse(watch(state, known), headers=headers.STREAM)
 
 

@@ -11,7 +11,7 @@ from predictor.api.events import MAX_PAUSE, PING
 from predictor.api.responses import visible
 from predictor.api.schemas import PredictionStatus
 from predictor.api.state import AppState
-from predictor.prediction import PredictionId, encode
+from predictor.prediction import PredictionId, encode, parse_id
 
 _PAUSE = 0.1  # seconds between two looks at what has changed
 _LATEST = 2.0  # seconds after which one that has not ended is read again: its place changes
@@ -55,7 +55,7 @@ async def _read(state: AppState, ids: list[PredictionId]) -> list[tuple[str, boo
 
 async def _status(state: AppState, id_: PredictionId) -> tuple[str, bool]:
     try:
-        prediction = await state["predictions"].look(id_)
+        prediction = await state["predictions"].look(parse_id(id_, state["owner"]))
     except errors.UnknownPrediction:
         return encode({"prediction_id": id_, "status": "unknown"}).decode(), False
     status = PredictionStatus.model_validate(visible(state, prediction), from_attributes=True)

@@ -217,7 +217,7 @@ def test_a_malformed_id_never_reaches_the_store(processes: Processes) -> None:
     ("method", "path", "status", "says"),
     [
         ("GET", "/nothing", 404, "nothing at this path"),
-        ("GET", "/", 404, "nothing at this path"),
+        ("GET", "/page", 404, "nothing at this path"),
         ("PUT", "/predict", 405, "PUT is not allowed here; use POST."),
         ("GET", "/predict", 405, "GET is not allowed here; use POST."),
         ("PUT", "/predict/abc123", 405, "PUT is not allowed here; use DELETE, GET."),
