@@ -73,8 +73,9 @@ def test_lines_of_predictions_that_run_at_once_have_their_ids(
     api, worker = processes.api(**settings), processes.worker(**settings)
     eventually(lambda: api.client.get("/health/ready").status_code == 200, "a model")
     ids = {text: api.submit(text) for text in "abcd"}
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(settings["concurrency"]) as pool:  # more would have to wait
         answers = dict(zip("stuv", pool.map(api.predict, "stuv"), strict=True))
+    assert {answer.status_code for answer in answers.values()} == {200}
     assert all(api.outcome(id_).status_code == 200 for id_ in ids.values())
     for text, id_ in ids.items():
         assert {each["prediction_id"] for each in _said(worker, text)} == {id_}

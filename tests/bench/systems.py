@@ -48,6 +48,7 @@ PREDICTOR = System(
         "PREDICTOR_MODEL": f"{_PEERS}.work:predict",
         "PREDICTOR_CONCURRENCY": "100",
         "PREDICTOR_QUEUE_LIMIT": "0",
+        "PREDICTOR_LOG_LEVEL": "warning",  # as that of the others
     },
 )
 FLOOR = _queue("floor: FastAPI and a list", "floor", *_PYTHON, f"{_PEERS}.floor")
