@@ -48,7 +48,7 @@ def test_an_idle_worker_starts_at_once(processes: Processes, store: "redis.Redis
 
 
 def test_draining_five_thousand_no_ops(processes: Processes, store: "redis.Redis") -> None:
-    """At most 0.35 ms of the worker's CPU each."""
+    """At most half a millisecond of the worker's CPU each."""
     from predictor.config import Config
     from predictor.prediction import Job, encode, new_id
     from predictor.store.predictions import Predictions
@@ -65,4 +65,4 @@ def test_draining_five_thousand_no_ops(processes: Processes, store: "redis.Redis
     worker = processes.worker(model="tests.models.echo:predict", log_level="warning", **UNMEASURED)
     before = worker.cpu_ms
     eventually(lambda: not store.exists("arq:queue"), "an empty queue", 30)
-    assert (worker.cpu_ms - before) / 5000 < 0.35
+    assert (worker.cpu_ms - before) / 5000 < 0.5
