@@ -170,5 +170,5 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--examples-seed", type=int, default=0)
     parser.addoption("--raw-requests", type=int, default=1500, help="of the fuzzer of HTTP")
     parser.addoption("--raw-seed", type=int, default=0)
-    parser.addoption("--check-steps", type=int, default=6000)
+    parser.addoption("--check-steps", type=int, default=3000)
     parser.addoption("--check-seed", type=int, default=0)
