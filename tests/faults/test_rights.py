@@ -15,6 +15,7 @@ from tests.webhooks.test_deliverer import SETTINGS, Receiver
 
 def test_the_user_that_readme_shows_can_do_all_that_is_done(farm: Farm) -> None:
     client: Any = farm.store.client
+    rights.grant(client)
     client.execute_command("ACL", "LOG", "RESET")
     settings = {"redis_url": rights.as_user(farm.store.url)}
     receiver = Receiver()
