@@ -2,17 +2,20 @@
 
 import base64
 import json
+import os
 import re
+import signal
 import struct
 import zlib
 from pathlib import Path
 from typing import Literal
 
 import pytest
+import redis
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from tests.processes import Api, Processes
+from tests.processes import Api, Processes, eventually
 
 
 def _open(page: Page, api: Api) -> None:
@@ -254,3 +257,55 @@ def test_two_hundred_are_watched_without_a_dropped_frame(
     assert longest < 100
     assert after < before + 1_000_000
     expect(page.locator("#rows .badge.running")).to_have_count(200)
+
+
+def test_the_command_leads_to_a_result_in_one_click(page: Page, command: Processes) -> None:
+    """By the address that it prints."""
+    started = command.start("predictor", "--port", "0", mock_delay=0.1)
+    pattern = r"(http://127\.0\.0\.1:\d+)"
+    address = eventually(lambda: re.search(pattern, started.output), "an address", 30)[1]
+    page.goto(address)
+    page.get_by_role("button", name="Run", exact=True).click()
+    _ended(page)
+    assert started.stop() == 0
+
+
+def test_a_key_is_asked_for_and_kept_for_the_tab(page: Page, processes: Processes) -> None:
+    key = "k" * 32
+    api = processes.api(api_keys=f"me:{key}", model="tests.models.echo:predict")
+    processes.worker(model="tests.models.echo:predict")
+    page.goto(f"http://127.0.0.1:{api.port}/")
+    for given in ("wrong" * 8, key):  # it asks until one is right
+        page.get_by_label("Key", exact=True).fill(given)
+        page.get_by_role("button", name="Use").click()
+    page.get_by_label("Input").fill("hello")
+    for mode in ("Sync", "Async", "Stream"):
+        _run(page, mode)
+        _ended(page)
+        assert _answer(page).startswith("hello")
+    expect(page.locator("#rows .badge").first).to_have_text("succeeded")
+    expect(page.locator("#tile-workers")).to_contain_text("1")
+    expect(page.locator("#snippet")).not_to_contain_text(key)
+    page.reload()
+    expect(page.get_by_label("Input")).to_be_visible()
+    assert page.evaluate("Object.values(localStorage).join()").count(key) == 0
+
+
+def test_a_store_that_goes_away_and_comes_back(page: Page, processes: Processes) -> None:
+    api = processes.api(model="tests.models.slow:predict", lease=5)
+    processes.worker(model="tests.models.slow:predict", lease=5)
+    _open(page, api)
+    page.get_by_label("Input").fill("1")
+    with redis.Redis.from_url(str(processes._redis_url)) as store:
+        pid = store.info()["process_id"]
+    _run(page, "Async")
+    expect(page.locator("#rows .badge")).to_have_text("running")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        expect(page.locator("#health")).to_contain_text("store")
+        _run(page, "Async")
+        expect(page.locator("#answer .failure")).to_contain_text("store")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    expect(page.locator("#health")).to_have_text("ready")
+    expect(page.locator("#rows .badge")).to_have_text("succeeded")
