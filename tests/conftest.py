@@ -1,5 +1,6 @@
 """One real store for the run; an empty database, and processes of its own, for each test."""
 
+import contextlib
 import fcntl
 import tempfile
 from collections.abc import Iterator
@@ -60,9 +61,9 @@ def _turn(request: pytest.FixtureRequest, _room: Room) -> Iterator[None]:
         _room.leave()
 
 
-@pytest.fixture(scope="session")
-def valkey() -> Iterator[str]:
-    """The address of a running store, by a Unix socket: no port is taken."""
+@contextlib.contextmanager
+def _running_valkey() -> Iterator[str]:
+    """The address of a store, by a Unix socket: no port is taken."""
     with tempfile.TemporaryDirectory(prefix="predictor-") as folder:
         socket = f"{folder}/store.sock"
         server = ValkeyServer(port=0, unix_socket_path=socket)
@@ -71,6 +72,20 @@ def valkey() -> Iterator[str]:
             yield f"unix://{socket}"
         finally:
             server.stop()
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[str]:
+    """A running store."""
+    with _running_valkey() as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def own_valkey() -> Iterator[str]:
+    """A running store that no other module uses."""
+    with _running_valkey() as url:
+        yield url
 
 
 @pytest.fixture

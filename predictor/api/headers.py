@@ -78,18 +78,18 @@ SECURITY: tuple[tuple[bytes, bytes], ...] = (
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"x-content-type-options", b"nosniff"),
 )
-_SELF = (
-    "default-src 'none'; script-src 'self'{0}; style-src 'self'{0}; img-src 'self' blob: data:; "
-)
-_SELF += "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'"
-_DOCS, _PAGE = (
-    (
-        (SECURITY[0][0], _SELF.format(more).encode()),
-        SECURITY[1],
-        (b"referrer-policy", b"no-referrer"),
+
+
+def _page(inline: str = "") -> tuple[tuple[bytes, bytes], ...]:
+    """The same of a page, which may load what is served here. `inline`: more that may run."""
+    policy = (
+        f"default-src 'none'; script-src 'self'{inline}; style-src 'self'{inline}; img-src 'self' "
+        "blob: data:; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'"
     )
-    for more in (" 'unsafe-inline'", "")
-)
+    return (SECURITY[0][0], policy.encode()), SECURITY[1], (b"referrer-policy", b"no-referrer")
+
+
+_PAGE, _DOCS = _page(), _page(" 'unsafe-inline'")
 
 #: The headers of every response with a status.
 BY_STATUS = {

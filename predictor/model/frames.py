@@ -9,9 +9,8 @@ PART = 2**18  # bytes that are copied in one step of a loop
 
 
 class Kind(enum.IntEnum):
-    RUN = (
-        1  # to the child: `["id", deadline, {"ids": "of its lines in the log"}]`, line break, input
-    )
+    #: To the child: `["id", deadline, {ids of its lines in the log}]`, a line break, and the input.
+    RUN = 1
     CANCEL = 2
     READY = 3  # from the child
     REFUSED = 4  # why the model cannot be loaded

@@ -142,11 +142,8 @@ class Claims:
         times = (int(created), started, max(started, self._now_ms))  # all by the store's clock
         model: Model = {"model": self._config.model, "model_version": self._config.model_version}
         result = encode_ended(claim.id, outcome, claim.tries, times, {} if claim.verdict else model)
-        ttl, run, wait = (
-            round(1000 * self._config.result_ttl),
-            times[2] - started,
-            started - times[0],
-        )
+        ttl = round(1000 * self._config.result_ttl)
+        run, wait = times[2] - started, started - times[0]
         ran = f"{bucket(run / 1000)} {1000 * run} {bucket(wait / 1000)} {1000 * wait}"
         told = outcome_of(outcome), "" if claim.verdict else ran
         args = ("finish", claim.id, result, ttl, self.worker, started, *told)

@@ -40,6 +40,11 @@ class Finding(NamedTuple):
         return self.severity if self.advice else "ok"
 
 
+def advise(is_wrong: bool, advice: str) -> str:
+    """The advice, if something is wrong."""
+    return advice if is_wrong else ""
+
+
 def inspect(config: Config, url: str) -> Iterator[Finding]:
     """Look at the store. Changes nothing."""
     client = blocking_client(url, socket_timeout=_SILENCE, socket_connect_timeout=_SILENCE)
@@ -62,29 +67,31 @@ def _server(client: Any, config: Config) -> Iterator[Finding]:
     try:
         check_server(info)
         is_wrong = info["role"] == "slave" or bool(info["cluster_enabled"])
-        advice = "Use a primary, of no cluster; with Sentinel: redis+sentinel://." * is_wrong
-        advice = advice or "It is slow: see SLOWLOG GET, or move it nearer." * (ping > _SLOW)
+        advice = advise(is_wrong, "Use a primary, of no cluster; with Sentinel: redis+sentinel://.")
+        advice = advice or advise(ping > _SLOW, "It is slow: see SLOWLOG GET, or move it nearer.")
         yield Finding("store", found, advice, "error" if is_wrong else "warning")
     except UnsuitableStore as error:
         yield Finding("store", found, str(error))
     used, most = info["used_memory"], info["maxmemory"] or info.get("total_system_memory", 0)
     found = f"{used >> 20} of {most >> 20} MiB used{'' if info['maxmemory'] else '; no maxmemory'}"
-    advice = "Raise maxmemory, or lower PREDICTOR_RESULT_TTL." * (0 < _FULL * most < used)
+    advice = advise(0 < _FULL * most < used, "Raise maxmemory, or lower PREDICTOR_RESULT_TTL.")
     yield Finding("memory", found, advice)
     failed = [name for name, value in info.items() if name.endswith("_status") and value == "err"]
     advice = f"See its log, its disk may be full: {', '.join(failed)}." if failed else ""
     is_weak, fsync = not info["aof_enabled"], ""
     with suppress(ResponseError):  # this user may not
         fsync = f", appendfsync {client.config_get('appendfsync')['appendfsync']}"
-    advice = advice or "Set appendonly yes: a crash of the store loses predictions." * is_weak
+    advice = advice or advise(
+        is_weak, "Set appendonly yes: a crash of the store loses predictions."
+    )
     found = f"appendonly {'no' if is_weak else 'yes'}{fsync}"
     yield Finding("persistence", found, advice, "error" if failed else "warning")
     count, wanted = info["connected_slaves"], config.wait_replicas
-    advice = "Start replicas, or lower PREDICTOR_WAIT_REPLICAS." * (count < wanted)
+    advice = advise(count < wanted, "Start replicas, or lower PREDICTOR_WAIT_REPLICAS.")
     yield Finding("replicas", f"{count}; {wanted} must confirm", advice)
     before, (seconds, us) = time.time(), client.time()
     apart = seconds + us / 10**6 - (before + time.time()) / 2
-    advice = "Run an NTP client on both machines." * (abs(apart) > _APART)
+    advice = advise(abs(apart) > _APART, "Run an NTP client on both machines.")
     yield Finding("clock", f"{apart:+.3f} s from this machine's", advice, "warning")
 
 
@@ -96,7 +103,7 @@ def _rights(client: Any, _: Config) -> Iterator[Finding]:
             pipe.execute_command(*(names.get(word, word) for word in command))
         replies = zip(commands, pipe.execute(raise_on_error=False), strict=True)
     lacks = [c[0] for c, reply in replies if isinstance(reply, NoPermissionError)]
-    advice = "Give its user the rights of the line in README." * bool(lacks)
+    advice = advise(bool(lacks), "Give its user the rights of the line in README.")
     yield Finding("rights", f"missing: {', '.join(lacks) or 'none'}", advice)
 
 
@@ -106,17 +113,19 @@ def _contents(client: Any, config: Config) -> Iterator[Finding]:
     workers = [WorkerInfo.model_validate_json(text) for text in alive]
     mine, slots = (config.model, config.model_version), sum(each.slots for each in workers)
     others = {(each.model, each.model_version) for each in workers} - {mine}
-    advice = "Start one: arq predictor.worker.Settings" if not workers else ""
-    advice = advice or "Restart those that run another model or version." * bool(others)
+    advice = advise(not workers, "Start one: arq predictor.worker.Settings")
+    advice = advice or advise(bool(others), "Restart those that run another model or version.")
     runs = "".join(f"; {' '.join(each).strip()} is run" for each in sorted(others))
     yield Finding("workers", f"{len(workers)} with {slots} slots{runs}", advice, "warning")
     depth = client.zcard(keys.QUEUE) - client.zcard(keys.LEASES)
     first = [score / 1000 for _, score in client.zrange(keys.QUEUE, 0, 0, withscores=True)]
     oldest = max(0.0, now - min(first, default=now))
     is_long = 0 < _FULL * config.queue_limit < depth or oldest > config.timeout
-    advice = "Start more workers, or see why they are slow." * is_long
+    advice = advise(is_long, "Start more workers, or see why they are slow.")
     yield Finding("queue", f"{depth} queued, the oldest due for {oldest:.0f} s", advice, "warning")
     count, due = client.zcard(keys.DELIVERIES), 1000 * (now - _OVERDUE)
     late = client.zcount(keys.DELIVERIES, 0, due)
-    advice = "Start python -m predictor.webhooks, with PREDICTOR_WEBHOOK_SECRETS." * bool(late)
+    advice = advise(
+        bool(late), "Start python -m predictor.webhooks, with PREDICTOR_WEBHOOK_SECRETS."
+    )
     yield Finding("deliveries", f"{count} webhooks to deliver, {late} overdue", advice, "warning")

