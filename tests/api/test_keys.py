@@ -147,6 +147,14 @@ def test_another_names_prediction_is_an_unknown_one(keyed: Api, own_valkey: str)
                     counts.append(calls() - before)
                 assert seen == [seen[0]] * 4, (method, path, more)
                 assert counts[0] == counts[1] == counts[2], (method, path, more)
+    for id_ in (unknown, waiting, ended):
+        before = calls()
+        watched = _as(keyed, BOB, "GET", f"/events?id={id_}").text
+        assert (
+            watched.replace(id_, "")
+            == 'event: status\ndata: {"prediction_id":"","status":"unknown"}\n\n'
+        )
+        assert calls() == before
     assert _as(keyed, NEW, "GET", f"/predict/{waiting}").status_code == 202
     assert _as(keyed, NEW, "GET", f"/predict/{ended}").status_code == 410
     assert _as(keyed, ALICE, "GET", f"/predict/{ended}/webhook").status_code == 200
