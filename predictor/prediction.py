@@ -95,7 +95,8 @@ class Output:
 
     def to_json(self, *, is_minimal: bool = False) -> Json:
         """`{"input": …, "result": …}`, or without the input."""
-        return splice(**({} if is_minimal else {"input": self.input}), result=self.result)
+        first = () if is_minimal else (b'"input":', self.input, b",")
+        return Json(b"".join((b"{", *first, b'"result":', self.result, b"}")))
 
 
 @dataclass(frozen=True, slots=True)

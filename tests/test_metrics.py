@@ -164,7 +164,7 @@ def test_what_is_overwritten_fails_nothing_and_is_removed(
     before = ended(api, "async")["succeeded"]
     assert api.outcome(api.submit("x")).status_code == 200
     assert ended(api, "async")["succeeded"] == before + 1
-    assert api.client.get("/health/workers").status_code == 200
+    eventually(lambda: api.client.get("/health/workers").status_code == 200, "it is seen again")
 
 
 def test_the_age_of_the_oldest(processes: Processes, store: "redis.Redis") -> None:

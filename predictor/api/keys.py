@@ -1,5 +1,7 @@
 """Who may send requests: names by their keys, and hosts."""
 
+from collections.abc import Awaitable
+from functools import lru_cache
 from hashlib import sha256
 from hmac import compare_digest
 
@@ -10,6 +12,7 @@ from predictor.api.responses import error_response
 from predictor.config import Config, entries
 from predictor.prediction import owner_of
 
+_CACHED = 256  # senders whose key was looked up
 _HEALTH = ("/health/",)  # needs no key and any host: probes have neither
 _PAGE = ("/page/",)  # and /: what they show, they ask for with a key
 #: Paths, by how they begin, that need no key if PREDICTOR_PUBLIC has their name.
@@ -37,7 +40,8 @@ class Keys:
                 raise errors.ConfigError(f"PREDICTOR_API_KEYS: {name} has a key of another name")
         self.has_several_names = len(names) > 1
 
-    def owner(self, authorization: list[bytes]) -> str:
+    @lru_cache(_CACHED)  # noqa: B019 (as long as the process)
+    def owner(self, *authorization: bytes) -> str:
         """What the ids of the sender begin with; empty unless there is one key, and it is known."""
         if len(authorization) != 1 or authorization[0][:7].lower() != b"bearer ":
             return ""
@@ -55,17 +59,18 @@ class Gate:
         self._open = (*_HEALTH, *_PAGE, *public)
         self._hosts = entries(config.allowed_hosts.lower())
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] != "lifespan" and (error := self._refusal(scope)):
-            await error_response(error.status, str(error))(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
+            return error_response(error.status, str(error))(scope, receive, send)
+        return self._app(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> errors.RequestError | None:
         """Why a request is refused. Its body is not read; what of it comes is dropped."""
         path, headers, owner = scope["path"], scope["headers"], ""
         if self._keys:
-            owner = self._keys.owner([value for name, value in headers if name == b"authorization"])
+            owner = self._keys.owner(
+                *[value for name, value in headers if name == b"authorization"]
+            )
             scope["state"]["owner"] = owner  # of this request: each has a copy
         if owner and not self._hosts and not path.endswith("/metrics"):
             return None

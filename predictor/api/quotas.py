@@ -4,6 +4,7 @@ import asyncio
 import math
 import time
 from collections import defaultdict
+from collections.abc import Awaitable
 
 from predictor import errors
 from predictor.config import Config
@@ -25,35 +26,30 @@ class Quotas:
         """How many sync predictions a name runs in this process."""
         return self._names[owner].running
 
-    async def begin(self, owner: str) -> None:
-        """Count a sync prediction, until `end`. Raises TooManyRequests."""
+    def begin(self, owner: str) -> Awaitable[None] | None:
+        """Count a sync prediction, until `end`. Raises TooManyRequests; what it returns, too."""
         name = self._names[owner]
         if 0 < self._open <= name.running:
             raise errors.TooManyRequests("open")
         name.running += 1
-        if self._rate and not name.take():
-            try:
-                async with name.lock:  # others may find what the first one brings
-                    await self._refill(owner, name)
-            except BaseException:
-                name.running -= 1
-                raise
+        return self._refill(owner, name) if self._rate and not name.take() else None
 
     def end(self, owner: str) -> None:
         self._names[owner].running -= 1
 
     async def _refill(self, owner: str, name: "_Name") -> None:
         """Take a token, from the store if need be. Without the store there is no limit of rate."""
-        while not name.take():
-            if (wait := name.refused_until - time.monotonic()) > 0:
-                raise errors.TooManyRequests(retry_after=wait)
-            try:
-                async with asyncio.timeout(_PATIENCE):
-                    name.tokens, wait = await self._store.take(owner, self._block)
-                    name.kept_until = time.monotonic() + _KEEP
-                    name.refused_until = 0 if name.tokens else time.monotonic() + wait
-            except (errors.StoreUnavailable, TimeoutError):
-                name.tokens, name.kept_until = math.inf, time.monotonic() + _AWAY
+        async with name.lock:  # others may find what the first one brings
+            while not name.take():
+                if (wait := name.refused_until - time.monotonic()) > 0:
+                    raise errors.TooManyRequests(retry_after=wait)
+                try:
+                    async with asyncio.timeout(_PATIENCE):
+                        name.tokens, wait = await self._store.take(owner, self._block)
+                        name.kept_until = time.monotonic() + _KEEP
+                        name.refused_until = 0 if name.tokens else time.monotonic() + wait
+                except (errors.StoreUnavailable, TimeoutError):
+                    name.tokens, name.kept_until = math.inf, time.monotonic() + _AWAY
 
 
 class _Name:

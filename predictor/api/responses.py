@@ -92,10 +92,10 @@ async def failed(
     if isinstance(error, errors.TooManyRequests):
         config, left = app_state(request)["config"], f"r=0;t={math.ceil(error.retry_after)}"
         policy = f'q={config.open};qu="concurrent-requests"'
-        if error.quota == "rate":
+        if error.reason == "rate":
             policy = f"q={config.burst};w={math.ceil(config.burst / config.rate)}"
-        more |= declared.RATE_LIMIT_POLICY(f'"{error.quota}";{policy}')
-        more |= declared.RATE_LIMIT(f'"{error.quota}";{left}')
+        more |= declared.RATE_LIMIT_POLICY(f'"{error.reason}";{policy}')
+        more |= declared.RATE_LIMIT(f'"{error.reason}";{left}')
     return error_response(error.status, str(error), headers)
 
 

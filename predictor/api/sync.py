@@ -34,32 +34,12 @@ async def run(
     emit: Emit = lambda *_: None,
     id_: PredictionId | None = None,
 ) -> Ended:
-    """The outcome of a sync prediction, and its headers. Raises TooManyRequests."""
-    quotas, owner = state["quotas"], state["owner"]
-    say_about(prediction_id=(id_ := id_ or new_id(owner)))
-    if not quotas:
-        return await _run(state, value, options, emit, id_)
-    try:
-        await quotas.begin(owner)
-    except errors.TooManyRequests as error:
-        state["metrics"].refused(error.quota)
-        raise
-    try:
-        return await _run(state, value, options, emit, id_)
-    finally:
-        quotas.end(owner)
-
-
-async def _run(
-    state: AppState, value: Json, options: PredictHeaders, emit: Emit, id_: PredictionId
-) -> Ended:
+    """The outcome of a sync prediction, and its headers."""
+    say_about(prediction_id=(id_ := id_ or new_id(state["owner"])))
     began, started = time.monotonic(), 0.0  # 0: not started
-    outcome: Outcome = errors.ModelFailed()  # unless it ends in order
+    outcome: Outcome | None = None
     try:
-        if not state["model"].is_ready:
-            message = "The model is still loading; try again later, or with Async-Mode: true."
-            raise errors.Overloaded(message, reason="loading")
-        await state["slots"].take()
+        await _begin(state)
         started = time.monotonic()
         try:
             left = (options.cancel_after or math.inf) - (started - began)
@@ -69,7 +49,7 @@ async def _run(
             live = Run(id_, time.time() + seconds, emit, most)
             outcome = Output(value, await state["model"].run(value, seconds, live))
         finally:
-            state["slots"].give_back(time.monotonic() - started)
+            _end(state, time.monotonic() - started)
     except asyncio.CancelledError:
         outcome = errors.Canceled()  # its client has left
         raise
@@ -78,13 +58,37 @@ async def _run(
     finally:
         ended = time.monotonic()
         queue, ran = (started or ended) - began, ended - (started or ended)
-        if isinstance(outcome, errors.Overloaded):
+        if isinstance(outcome, errors.Overloaded | errors.TooManyRequests):
             state["metrics"].refused(outcome.reason)
         else:
-            how = outcome_of(outcome)
+            how = "failed" if outcome is None else outcome_of(outcome)
             state["metrics"].ended(how, ran if started else None)
             log_end(id_, "sync", how, queue, ran)
     return outcome, SERVER_TIMING(queue, ran)
+
+
+async def _begin(state: AppState) -> None:
+    """Take a slot, of the model and of the sender. Raises Overloaded and TooManyRequests."""
+    if not state["model"].is_ready:
+        message = "The model is still loading; try again later, or with Async-Mode: true."
+        raise errors.Overloaded(message, reason="loading")
+    if not (quotas := state["quotas"]):
+        await state["slots"].take()
+        return
+    refill = quotas.begin(state["owner"])
+    try:
+        if refill:
+            await refill
+        await state["slots"].take()
+    except BaseException:
+        quotas.end(state["owner"])
+        raise
+
+
+def _end(state: AppState, seconds: float) -> None:
+    state["slots"].give_back(seconds)
+    if quotas := state["quotas"]:
+        quotas.end(state["owner"])
 
 
 async def events(state: AppState, value: Json, options: PredictHeaders) -> AsyncIterator[bytes]:

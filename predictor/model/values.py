@@ -48,7 +48,7 @@ class Checked:
     """Checks JSON values against a type, strictly. Raises what pydantic does for the type."""
 
     def __init__(self, type_: Any, name: str, config: ConfigDict) -> None:
-        self._name = name
+        self._name, self._head = name, b'{"%b":' % name.encode()
         # A field of that name: so errors have it, and the config reaches the type.
         namespace = {"__pydantic_config__": config}
         self._whole = make_dataclass("Value", [(name, type_)], namespace=namespace)
@@ -66,7 +66,7 @@ class Checked:
 
     def read(self, value: Json) -> Any:
         """The value in Python's types. Raises ValidationError."""
-        text = b'{"%b":%b}' % (self._name.encode(), self.shortened(value))
+        text = b"%b%b}" % (self._head, self.shortened(value))
         validator: Any = self._adapter.validator
         if len(text) > _LARGE:
             is_flood = text.count(b":") > _MANY_NAMES

@@ -288,7 +288,7 @@ def test_waiting_too_long_in_the_queue_is_504(processes: Processes, store: "redi
 
 
 def test_a_result_is_kept_for_its_time_to_live(processes: Processes, api: Api) -> None:
-    processes.worker(mock_delay=0, result_ttl=0.5)
+    processes.worker(mock_delay=0, result_ttl=2.0)
     id_ = api.submit("x")
     assert api.outcome(id_).status_code == 200
     eventually(lambda: api.read(id_).text == UNKNOWN, "the end of the result")

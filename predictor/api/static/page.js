@@ -28,6 +28,7 @@ async function load() {
     givesBytes = isBytes(resolve(PredictionOutput.properties.result, document_));
     form = new Form(PredictionRequest.properties.input, document_);
     $("fields").replaceChildren(form.node);
+    $("run").disabled = false;
     write();
   } catch (error) {
     $("fields").replaceChildren(failure(error.message), h("button", { type: "button", onclick: load }, "Try again"));

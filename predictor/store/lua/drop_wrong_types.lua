@@ -5,9 +5,9 @@
 -- ARGV  names of more lists. Returns the names that were removed.
 local types = {
   zset = { QUEUE, LEASES, SUSPECTS, DELIVERIES, WORKERS },
-  hash = { CLAIMED, CANCELS, THROUGHPUT, OPEN, METRICS },
+  hash = { CLAIMED, CANCELS, OPEN, METRICS },
   list = { WAKE, DELIVERY_WAKE, unpack(ARGV) },
-  string = { QUARANTINE, LINE, CLOCK },
+  string = { QUARANTINE, LINE, CLOCK, THROUGHPUT },
 }
 local removed = {}
 for type, names in pairs(types) do

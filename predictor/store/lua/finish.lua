@@ -3,11 +3,11 @@
 -- changes; repeating it changes nothing and returns the same. After its time a prediction does not
 -- succeed any more: it may have been read as timed out.
 --
--- ARGV  outcome: of prediction.OUTCOMES; times: of one that ran, the buckets of its run and of its wait,
---       each with the time in microseconds.
+-- ARGV  outcome: of prediction.OUTCOMES; buckets: of the run and the wait of one that ran, else ''; and
+--       these times in microseconds.
 -- Returns 1, of a sync one 2; 0 if another had ended it; -1 if its time is over, and the result does
 -- not say so.
-local id, result, result_ttl, worker, started, outcome, times = unpack(ARGV)
+local id, result, result_ttl, worker, started, outcome, buckets, run_us, wait_us = unpack(ARGV)
 local queued_at = submitted_at(id)
 if not queued_at then
   return redis.pcall('GET', RESULT .. id) == result and 1 or 0
@@ -16,13 +16,10 @@ local now = now_ms()
 if outcome ~= 'timed_out' and outcome ~= 'expired' and is_late(id, queued_at, now) then
   return -1
 end
-local mode = settle(id, result, result_ttl, outcome)
+local mode = settle(id, result, result_ttl, outcome .. buckets)
 redis.call('HDEL', HELD .. worker, id)
-local run_bucket, run_us, wait_bucket, wait_us = string.match(times, '(%S+) (%d+) (%S+) (%d+)')
-if run_bucket then
-  count('run ' .. mode .. ' ' .. run_bucket)
+if buckets ~= '' then
   count('run ' .. mode .. ' us', run_us)
-  count('queue_wait ' .. wait_bucket)
   count('queue_wait us', wait_us)
 end
 
@@ -36,6 +33,5 @@ if not (count and at and since and run) then
   count, at, since, run = 0, now, now, took
 end
 count, run = count * math.exp(math.min(at - now, 0) / 60) + 1, run + 0.1 * (took - run)
-redis.pcall('HSET', THROUGHPUT, 'count', count, 'at', now, 'since', since, 'run', run)
-redis.pcall('PEXPIRE', THROUGHPUT, 600000)
+redis.call('SET', THROUGHPUT, table.concat({ count, now, since, run }, ' '), 'PX', 600000)
 return mode == 'sync' and 2 or 1

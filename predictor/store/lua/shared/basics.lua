@@ -18,10 +18,9 @@ local function field(key, name)
   return text(redis.pcall('HGET', key, name))
 end
 
--- How many predictions end per second, and how long they run; see finish.
+-- How many predictions end per second, and how long they run, in four numbers; see finish.
 local function throughput()
-  local fields = redis.pcall('HMGET', THROUGHPUT, 'count', 'at', 'since', 'run')
-  return fields.err and {} or fields
+  return { string.match(get(THROUGHPUT) or '', '^(%S+) (%S+) (%S+) (%S+)$') }
 end
 
 local function wake(key)

@@ -18,9 +18,10 @@ local function keep_events(id, token)
   end
 end
 
--- Adds an event to those that are kept, and wakes its readers; fails nothing where its key was
--- overwritten.
+-- Adds an event to those that are kept, and wakes its readers; returns how many are kept. Fails nothing
+-- where its key was overwritten.
 local function announce(id, kind, data)
-  redis.pcall('RPUSHX', EVENTS .. id, kind .. ' ' .. data)
+  local kept = redis.pcall('RPUSHX', EVENTS .. id, kind .. ' ' .. data)
   redis.pcall('PUBLISH', EVENTS .. id, kind)
+  return kept
 end

@@ -26,12 +26,13 @@ local function make_due(id, result_ttl)
   return reply
 end
 
--- Returns the mode of the prediction.
+-- `outcome`: as it is counted. Returns the mode of the prediction.
 local function settle(id, result, result_ttl, outcome)
   redis.call('SET', RESULT .. id, result, 'PX', result_ttl)
   forget(id)
-  announce(id, 'completed', '')
-  redis.call('PEXPIRE', EVENTS .. id, result_ttl)
+  if announce(id, 'completed', '') ~= 0 then
+    redis.call('PEXPIRE', EVENTS .. id, result_ttl)
+  end
   local key, progress, waiter, mode =
     unpack(redis.pcall('HMGET', PREDICTION .. id, 'key', 'progress', 'waiter', 'mode'))
   if waiter then
