@@ -15,40 +15,63 @@ from tests.processes import UNMEASURED, Api, Forked, Processes, eventually
 _TIMES = 20  # of which the cheapest counts: now and then, something else is done meanwhile
 
 
+_KEY = "alice-aaaaaaaaaaaaaaaaaaaaaaaaaa"
+
+
 @pytest.fixture(scope="module")
-def served(own_valkey: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    """An api and a worker that count their function calls."""
-    with Processes(tmp_path_factory.mktemp("costs"), own_valkey, Forked) as started:
-        settings: dict[str, Any] = {"model": "tests.models.calls:predict", **UNMEASURED}
-        settings["log_level"] = "warning"  # a line in the log costs 80 calls
-        api = started.api(**settings)
-        started.worker(**settings)
-        assert api.read(api.submit("x"), wait=10).status_code == 200
-        yield api
+def counting(own_valkey: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
+    """Processes that count their function calls; a line in the log would cost 80."""
+    settings: dict[str, Any] = {"model": "tests.models.calls:predict", "log_level": "warning"}
+    folder = tmp_path_factory.mktemp("costs")
+    with Processes(folder, own_valkey, Forked, settings | UNMEASURED) as started:
+        started.worker()
+        yield started
 
 
-async def _calls(api: Api, between: bytes = b"") -> int:
+@pytest.fixture(scope="module")
+def served(counting: Processes) -> Api:
+    api = counting.api()
+    assert api.read(api.submit("x"), wait=10).status_code == 200
+    return api
+
+
+async def _calls(api: Api, *more: str, between: bytes = b"") -> int:
     """Function calls of a sync prediction in the api, and of a request between it and the last."""
     counts, loop = list[int](), asyncio.get_running_loop()
     transport, connection = await loop.create_connection(load.Connection, "127.0.0.1", api.port)
     for _ in range(_TIMES):
-        await connection.ask(load.post("x"))
+        await connection.ask(load.post("x", *more))
         if between:
             await connection.ask(between)
-        _, body = await connection.ask(load.post("x"))  # in one piece, unlike httpx
+        _, body = await connection.ask(load.post("x", *more))  # in one piece, unlike httpx
         counts.append(json.loads(body)["result"])
     transport.close()
     return min(counts)
 
 
+async def _calls_of_both(api: Api, *more: str) -> tuple[int, int]:
+    """Of a sync prediction, and of a submit."""
+    sync, submit = await _calls(api, *more), load.post("x", "Async-Mode: true", *more)
+    return sync, await _calls(api, *more, between=submit) - sync
+
+
 async def test_function_calls_in_the_api(served: Api) -> None:
-    sync, id_ = await _calls(served), served.submit("x")
+    id_ = served.submit("x")
     eventually(lambda: served.read(id_).status_code == 200, "it has ended")
-    submit = await _calls(served, load.post("x", "Async-Mode: true")) - sync
-    read = await _calls(served, load.get(id_)) - sync
+    sync, submit = await _calls_of_both(served)
+    read = await _calls(served, between=load.get(id_)) - sync
     found = {"sync": sync, "submit": submit, "read": read}
     limits = {"sync": 420, "submit": 810, "read": 605}
     assert all(found[name] <= limits[name] for name in limits), found
+
+
+async def test_keys_and_quotas_cost_little(counting: Processes, served: Api) -> None:
+    quotas = {"rate": 10**6, "burst": 10**6, "open": 1000}
+    api = counting.api(api_keys=f"alice:{_KEY}", **quotas)
+    with_them = await _calls_of_both(api, f"Authorization: Bearer {_KEY}")
+    without = await _calls_of_both(served)
+    added = [one / other - 1 for one, other in zip(with_them, without, strict=True)]
+    assert max(added) <= 0.04, (with_them, without)
 
 
 def test_function_calls_in_the_worker(served: Api) -> None:

@@ -85,7 +85,7 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
         args += [config.queue_limit, job.key, job.fingerprint, job.webhook or ""]
         args += [self._result_ttl, waiter, job.mode]
         if config.rate or config.open:
-            args += [self._interval, config.burst, config.open, running]
+            args += [f"{self._interval} {config.burst} {config.open} {running}"]
         if config.wait_replicas:
             reply = await self._submit_to_replicas(id_, args, is_repeatable=bool(job.key))
         else:

@@ -7,17 +7,17 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
-_CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-_MISSING = "no Chromium here: apt-get install chromium, or set CHROMIUM to its path"
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+OPTIONS = ["--no-sandbox", "--disable-dev-shm-usage"]
+MISSING = "no Chromium here: apt-get install chromium, or set CHROMIUM to its path"
 
 
 @pytest.fixture(scope="module")  # Playwright holds the event loop of the thread meanwhile
 def browser() -> Iterator[Browser]:
-    if not _CHROMIUM:
-        pytest.skip(_MISSING)
+    if not CHROMIUM:
+        pytest.skip(MISSING)
     with sync_playwright() as playwright:
-        options = ["--no-sandbox", "--disable-dev-shm-usage"]
-        browser = playwright.chromium.launch(executable_path=_CHROMIUM, args=options)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
         yield browser
         browser.close()
 

@@ -109,8 +109,8 @@ export class Form {
 
   #text(schema, at) {
     const types = { date: "date", time: "time", email: "email", uri: "url" };
-    const isShort = types[schema.format] || schema.format || schema.maxLength <= 100 || at.depth > 0;
-    const input = isShort ? h("input", { type: types[schema.format] ?? "text" }) : h("textarea", { rows: 5 });
+    const isShort = types[schema.format] || schema.format || schema.maxLength <= 200;
+    const input = isShort ? h("input", { type: types[schema.format] ?? "text" }) : h("textarea", { rows: at.depth ? 2 : 4 });
     const size = range(schema.minLength, schema.maxLength);
     const hint = size ? `${size} characters` : schema.format === "date-time" ? "e.g. 2026-01-31T12:00:00Z" : "";
     return this.#leaf(input, schema, at, hint, (text) => {

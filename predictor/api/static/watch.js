@@ -38,7 +38,7 @@ export class Watch {
       time: h("td", { className: "number" }),
       cancel: h("button", { type: "button", className: "plain", onclick: () => this.#cancel(id) }, "Cancel"),
     };
-    const name = h("button", { type: "button", className: "plain id", title: `Copy ${id}` }, id.slice(0, 14), "…");
+    const name = h("button", { type: "button", className: "plain id", title: `Copy ${id}` }, "…", id.slice(-8));
     name.addEventListener("click", () => copy(id, name));
     const open = h("button", { type: "button", className: "plain", onclick: () => this.open(id) }, "Open");
     cells.row = h("tr", {}, h("td", {}, cells.state), h("td", {}, name), h("td", {}, cells.progress, cells.note), cells.time, h("td", { className: "row-actions" }, open, cells.cancel));

@@ -128,7 +128,7 @@ function chart(label) {
 
 function kept() {
   try {
-    return JSON.parse(sessionStorage.getItem(HISTORY) ?? "[]").map((each) => Object.fromEntries(Object.entries(each).map(([name, value]) => [name, value ?? NaN])));
+    return JSON.parse(sessionStorage.getItem(HISTORY) ?? "[]"); // NaN has become null
   } catch {
     return [];
   }
