@@ -69,7 +69,7 @@ async def _used(client: AsyncClient) -> AsyncIterator[None]:
         for number in itertools.count():
             text = f"Question {number}" if number % 17 else " "
             await client.submit({"prompt": text, "words": 20 + 7 * number % 50})
-            await asyncio.sleep(0.15 if number // 40 % 2 else 0.5)
+            await asyncio.sleep(0.15 if number // 40 % 2 else 1)
 
     task = asyncio.create_task(submit())
     try:
@@ -87,14 +87,14 @@ async def _browser() -> AsyncIterator[Browser]:
 
 async def _desk(browser: Browser, url: str, seconds: float, folder: Path) -> None:
     page = await _opened(browser, url, _DESK)
+    await asyncio.sleep(seconds)
     for words, prompt in ((4, "Is it safe to restart?"), (5, " "), (6, "Who else is waiting?")):
         await _run(page, "async", prompt, words)
-        await asyncio.sleep(seconds / 6)
     await _run(page, "async", "What if I never come back?", 180)
-    await asyncio.sleep(seconds / 6)
-    await page.get_by_role("button", name="Cancel").first.click()
+    await page.locator("#rows").get_by_role("button", name="Cancel").first.click()
     await _run(page, "async", "How long will it take?", 200)
-    await asyncio.sleep(seconds / 6)
+    running = page.locator("#rows .badge").first
+    await expect(running).to_have_text("running", timeout=60_000)
     for words in (120, 150):
         await _run(page, "async", "What happens if a worker dies?", words)
     await _run(page, "stream", "What happens if a worker dies?", 25)
