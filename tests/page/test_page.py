@@ -237,9 +237,10 @@ def test_two_hundred_are_watched_without_a_dropped_frame(
 ) -> None:
     """Each reports its progress every second; the memory of the page does not grow."""
     seconds = request.config.getoption("--page-seconds")
-    api = processes.api(model="tests.models.talks:reports", log_level="warning")
-    processes.worker(model="tests.models.talks:reports", concurrency=200, log_level="warning")
     count = int(3 * seconds) + 30
+    settings = {"model": "tests.models.talks:reports", "log_level": "warning", "timeout": 2 * count}
+    api = processes.api(**settings)
+    processes.worker(concurrency=200, **settings)
     ids = [api.submit(f"{count} 1") for _ in range(200)]
     _open(page, api)
     kept = json.dumps([{"id": id_, "at": 0} for id_ in ids])
