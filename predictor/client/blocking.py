@@ -40,22 +40,17 @@ class _Loop:
             raise
 
     def iterate(self, items: AsyncGenerator[T, None]) -> Iterator[T]:
+        """The items. Where this is dropped, so are they, and the loop closes their generator."""
+
         async def take() -> T:
             return await anext(items, _END)
 
         while (item := self.call(take())) is not _END:
-            try:
-                yield item
-            except GeneratorExit:  # not awaited: the garbage collector may run in that thread
-                self.soon(lambda: asyncio.ensure_future(items.aclose()))
-                raise
-
-    def soon(self, call: Callable[[], object]) -> None:
-        with contextlib.suppress(RuntimeError):  # it is closed
-            self._loop.call_soon_threadsafe(call)
+            yield item
 
     def close(self) -> None:
-        self.soon(self._stopped.set)
+        with contextlib.suppress(RuntimeError):  # it is closed
+            self._loop.call_soon_threadsafe(self._stopped.set)
         self._thread.join()
 
 
