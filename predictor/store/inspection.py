@@ -1,10 +1,10 @@
 """What an operator should know of a store: what it is like, what it holds, what its user may do."""
 
-import itertools
-import statistics
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from statistics import median
+from timeit import repeat
 from typing import Any, Final, NamedTuple
 
 from redis.exceptions import NoPermissionError, ResponseError
@@ -31,18 +31,17 @@ SUBSCRIBE C|UNSUBSCRIBE C"""
 
 class Finding(NamedTuple):
     name: str
+    status: str  # ok, error, or warning: predictions succeed meanwhile
     found: str
-    advice: str = ""  # what to do about it; empty: all is well
-    severity: str = "error"  # if there is advice; or "warning": predictions succeed meanwhile
-
-    @property
-    def status(self) -> str:
-        return self.severity if self.advice else "ok"
+    advice: str = ""  # what to do about it, unless all is well
 
 
-def advise(is_wrong: bool, advice: str) -> str:
-    """The advice, if something is wrong."""
-    return advice if is_wrong else ""
+def error_if(is_wrong: bool, name: str, found: str, advice: str) -> Finding:
+    return Finding(name, "error", found, advice) if is_wrong else Finding(name, "ok", found)
+
+
+def warning_if(is_wrong: bool, name: str, found: str, advice: str) -> Finding:
+    return error_if(is_wrong, name, found, advice)._replace(status="warning" if is_wrong else "ok")
 
 
 def inspect(config: Config, url: str) -> Iterator[Finding]:
@@ -53,46 +52,44 @@ def inspect(config: Config, url: str) -> Iterator[Finding]:
             yield from look(client, config)
         except STORE_ERRORS as error:
             advice = "See that it runs; check PREDICTOR_REDIS_URL, and the rights of its user."
-            yield Finding("store", f"it does not answer ({describe(error)})", advice)
+            yield Finding("store", "error", f"it does not answer ({describe(error)})", advice)
             if not isinstance(error, NoPermissionError):
                 return
 
 
 def _server(client: Any, config: Config) -> Iterator[Finding]:
-    info, times = client.info(), [time.perf_counter()]
-    times += [client.ping() and time.perf_counter() for _ in range(9)]
-    ping = statistics.median(later - one for one, later in itertools.pairwise(times))
+    info = client.info()
     kind = "valkey" if "valkey_version" in info else "redis"
-    found = f"{kind} {info[f'{kind}_version']}, {info['role']}; PING takes {1000 * ping:.2f} ms"
+    found = f"{kind} {info[f'{kind}_version']}, {info['role']}"
+    is_unfit = info["role"] == "slave" or bool(info["cluster_enabled"])
     try:
         check_server(info)
-        is_wrong = info["role"] == "slave" or bool(info["cluster_enabled"])
-        advice = advise(is_wrong, "Use a primary, of no cluster; with Sentinel: redis+sentinel://.")
-        advice = advice or advise(ping > _SLOW, "It is slow: see SLOWLOG GET, or move it nearer.")
-        yield Finding("store", found, advice, "error" if is_wrong else "warning")
+        advice = "Use a primary, of no cluster; with Sentinel: redis+sentinel://."
+        yield error_if(is_unfit, "store", found, advice)
     except UnsuitableStore as error:
-        yield Finding("store", found, str(error))
+        yield Finding("store", "error", found, str(error))
+    ping = median(repeat(client.ping, number=1, repeat=9))
+    found = f"PING takes {1000 * ping:.2f} ms"
+    yield warning_if(ping > _SLOW, "latency", found, "See SLOWLOG GET, or move it nearer.")
     used, most = info["used_memory"], info["maxmemory"] or info.get("total_system_memory", 0)
     found = f"{used >> 20} of {most >> 20} MiB used{'' if info['maxmemory'] else '; no maxmemory'}"
-    advice = advise(0 < _FULL * most < used, "Raise maxmemory, or lower PREDICTOR_RESULT_TTL.")
-    yield Finding("memory", found, advice)
-    failed = [name for name, value in info.items() if name.endswith("_status") and value == "err"]
-    advice = f"See its log, its disk may be full: {', '.join(failed)}." if failed else ""
-    is_weak, fsync = not info["aof_enabled"], ""
+    advice = "Raise maxmemory, or lower PREDICTOR_RESULT_TTL."
+    yield error_if(0 < _FULL * most < used, "memory", found, advice)
+    found = f"appendonly {'yes' if info['aof_enabled'] else 'no'}"
     with suppress(ResponseError):  # this user may not
-        fsync = f", appendfsync {client.config_get('appendfsync')['appendfsync']}"
-    advice = advice or advise(
-        is_weak, "Set appendonly yes: a crash of the store loses predictions."
-    )
-    found = f"appendonly {'no' if is_weak else 'yes'}{fsync}"
-    yield Finding("persistence", found, advice, "error" if failed else "warning")
+        found += f", appendfsync {client.config_get('appendfsync')['appendfsync']}"
+    advice = "Set appendonly yes: a crash of the store loses predictions."
+    yield warning_if(not info["aof_enabled"], "persistence", found, advice)
+    failed = [name for name, value in info.items() if name.endswith("_status") and value == "err"]
+    found = f"failed: {', '.join(failed) or 'none'}"
+    yield error_if(bool(failed), "writes", found, "See the store's log: its disk may be full.")
     count, wanted = info["connected_slaves"], config.wait_replicas
-    advice = advise(count < wanted, "Start replicas, or lower PREDICTOR_WAIT_REPLICAS.")
-    yield Finding("replicas", f"{count}; {wanted} must confirm", advice)
+    advice = "Start replicas, or lower PREDICTOR_WAIT_REPLICAS."
+    yield error_if(count < wanted, "replicas", f"{count}; {wanted} must confirm", advice)
     before, (seconds, us) = time.time(), client.time()
     apart = seconds + us / 10**6 - (before + time.time()) / 2
-    advice = advise(abs(apart) > _APART, "Run an NTP client on both machines.")
-    yield Finding("clock", f"{apart:+.3f} s from this machine's", advice, "warning")
+    found, advice = f"{apart:+.3f} s from this machine's", "Run an NTP client on both machines."
+    yield warning_if(abs(apart) > _APART, "clock", found, advice)
 
 
 def _rights(client: Any, _: Config) -> Iterator[Finding]:
@@ -103,8 +100,8 @@ def _rights(client: Any, _: Config) -> Iterator[Finding]:
             pipe.execute_command(*(names.get(word, word) for word in command))
         replies = zip(commands, pipe.execute(raise_on_error=False), strict=True)
     lacks = [c[0] for c, reply in replies if isinstance(reply, NoPermissionError)]
-    advice = advise(bool(lacks), "Give its user the rights of the line in README.")
-    yield Finding("rights", f"missing: {', '.join(lacks) or 'none'}", advice)
+    advice, found = "Give its user the rights of the line in README.", ", ".join(lacks) or "none"
+    yield error_if(bool(lacks), "rights", f"missing: {found}", advice)
 
 
 def _contents(client: Any, config: Config) -> Iterator[Finding]:
@@ -113,19 +110,18 @@ def _contents(client: Any, config: Config) -> Iterator[Finding]:
     workers = [WorkerInfo.model_validate_json(text) for text in alive]
     mine, slots = (config.model, config.model_version), sum(each.slots for each in workers)
     others = {(each.model, each.model_version) for each in workers} - {mine}
-    advice = advise(not workers, "Start one: arq predictor.worker.Settings")
-    advice = advice or advise(bool(others), "Restart those that run another model or version.")
     runs = "".join(f"; {' '.join(each).strip()} is run" for each in sorted(others))
-    yield Finding("workers", f"{len(workers)} with {slots} slots{runs}", advice, "warning")
+    advice = "Restart those that run another model or version."
+    advice = advice if workers else "Start one: arq predictor.worker.Settings"
+    found = f"{len(workers)} with {slots} slots{runs}"
+    yield warning_if(bool(others) or not workers, "workers", found, advice)
     depth = client.zcard(keys.QUEUE) - client.zcard(keys.LEASES)
     first = [score / 1000 for _, score in client.zrange(keys.QUEUE, 0, 0, withscores=True)]
     oldest = max(0.0, now - min(first, default=now))
     is_long = 0 < _FULL * config.queue_limit < depth or oldest > config.timeout
-    advice = advise(is_long, "Start more workers, or see why they are slow.")
-    yield Finding("queue", f"{depth} queued, the oldest due for {oldest:.0f} s", advice, "warning")
-    count, due = client.zcard(keys.DELIVERIES), 1000 * (now - _OVERDUE)
-    late = client.zcount(keys.DELIVERIES, 0, due)
-    advice = advise(
-        bool(late), "Start python -m predictor.webhooks, with PREDICTOR_WEBHOOK_SECRETS."
-    )
-    yield Finding("deliveries", f"{count} webhooks to deliver, {late} overdue", advice, "warning")
+    found = f"{depth} queued, the oldest due for {oldest:.0f} s"
+    yield warning_if(is_long, "queue", found, "Start more workers, or see why they are slow.")
+    late = client.zcount(keys.DELIVERIES, 0, 1000 * (now - _OVERDUE))
+    found = f"{client.zcard(keys.DELIVERIES)} webhooks to deliver, {late} overdue"
+    advice = "Start python -m predictor.webhooks, with PREDICTOR_WEBHOOK_SECRETS."
+    yield warning_if(late > 0, "deliveries", found, advice)

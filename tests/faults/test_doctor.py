@@ -136,7 +136,7 @@ def test_a_check_that_hangs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     assert found.found == "cannot be checked: TimeoutExpired"
 
     def _hangs(_: Config) -> Iterator[Finding]:
-        yield Finding("first", "is kept")
+        yield Finding("first", "ok", "is kept")
         time.sleep(1000)
 
     monkeypatch.setattr(module, "_LIMIT", 0.1)
