@@ -15,7 +15,6 @@ from predictor.prediction import PredictionId, encode, parse_id
 
 _PAUSE = 0.1  # seconds between two looks at what has changed
 _LATEST = 2.0  # seconds after which one that has not ended is read again: its place changes
-_AT_ONCE = 50  # predictions that are read at once
 
 
 async def watch(state: AppState, ids: list[PredictionId]) -> AsyncIterator[bytes]:
@@ -27,10 +26,13 @@ async def watch(state: AppState, ids: list[PredictionId]) -> AsyncIterator[bytes
         changed = {id_: await enter(subscribe(id_)) for id_ in due}
         while due and not state["changes"].is_closing:
             now = loop.time()
-            found = [id_ for id_ in due if changed[id_].is_set() or due[id_] <= now][:_AT_ONCE]
-            for id_ in found:
+            for id_ in [id_ for id_ in due if changed[id_].is_set() or due[id_] <= now]:
                 changed[id_].clear()
-            for id_, (text, is_active) in zip(found, await _read(state, found), strict=False):
+                try:
+                    text, is_active = await _status(state, id_)
+                except errors.StoreUnavailable:
+                    await asyncio.sleep(1)
+                    break
                 if said.get(id_) != text:
                     said[id_], spoken = text, now
                     yield format_sse_event(data_str=text, event="status")
@@ -40,20 +42,11 @@ async def watch(state: AppState, ids: list[PredictionId]) -> AsyncIterator[bytes
             if now - spoken > MAX_PAUSE:
                 spoken = now
                 yield PING
-            if len(found) < _AT_ONCE:
-                await asyncio.sleep(_PAUSE)
-
-
-async def _read(state: AppState, ids: list[PredictionId]) -> list[tuple[str, bool]]:
-    """The status of each as JSON, and whether it will change; nothing while the store is away."""
-    try:
-        return await asyncio.gather(*(_status(state, id_) for id_ in ids))
-    except errors.StoreUnavailable:
-        await asyncio.sleep(1)
-        return []
+            await asyncio.sleep(_PAUSE)
 
 
 async def _status(state: AppState, id_: PredictionId) -> tuple[str, bool]:
+    """The status as JSON, and whether it will change."""
     try:
         prediction = await state["predictions"].look(parse_id(id_, state["owner"]))
     except errors.UnknownPrediction:
