@@ -141,7 +141,8 @@ def _predict_many(options: Namespace, config: Config) -> int:
 async def _top(options: Namespace, client: AsyncClient) -> int:
     from predictor.client import top  # with rich, which others do not need
 
-    return await top.run(client, options.interval, _write, is_json=options.json)
+    await top.run(client, options.interval, _write, is_json=options.json)
+    return 0
 
 
 async def _run(

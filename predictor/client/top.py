@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import re
 import sys
 import termios
 import time
@@ -21,11 +22,12 @@ from rich.text import Text
 
 from predictor.client.asynchronous import AsyncClient
 from predictor.client.responses import json_object
-from predictor.errors import PredictorError, Unauthorized, Unreachable
+from predictor.errors import Unauthorized, Unreachable
 from predictor.prediction import timestamp
 
 _MOST = 500  # intervals that are drawn: the width of a wide terminal
 _COUNTED = ("rejected_total", "recovered_total", "webhook_attempts_total")
+_RATE = re.compile("predictions_total_(.+)_per_second")
 Row = dict[str, Any]
 
 
@@ -41,8 +43,9 @@ async def _look(client: AsyncClient) -> tuple[Row, Counter[str]]:
     if metrics.status_code in {401, 403}:
         text = "set PREDICTOR_API_KEY, or PREDICTOR_PUBLIC=metrics where the API runs"
         raise Unauthorized(f"/metrics needs a key: {text}.")
-    if metrics.status_code != 200 or "text/plain" not in metrics.headers.get("Content-Type", ""):
-        raise Unreachable(f"/metrics: {metrics.status_code} {metrics.reason_phrase}")
+    if metrics.status_code != 200 or "predictor_build_info{" not in metrics.text:
+        text = f"/metrics: {metrics.status_code} {metrics.reason_phrase} (is that the api?)"
+        raise Unreachable(text)
     body, sums = json_object(ready.content), Counter[str]()
     about = {"health": body.get("status") or body.get("error")}
     for family in text_string_to_metric_families(metrics.text):
@@ -54,9 +57,9 @@ async def _look(client: AsyncClient) -> tuple[Row, Counter[str]]:
     return about, sums
 
 
-def _row(about: Row, now: Counter[str], before: Counter[str], seconds: float) -> Row:
+def _changes(now: Counter[str], before: Counter[str], seconds: float) -> Row:
     """What is now, and what was since `before`; times in seconds."""
-    row = {"time": timestamp(time.time()), **about}
+    row: Row = {}
     for key, value in now.items():
         new = max(0, value - before[key])
         if key.endswith("_sum"):
@@ -69,60 +72,61 @@ def _row(about: Row, now: Counter[str], before: Counter[str], seconds: float) ->
     return row
 
 
-async def _rows(client: AsyncClient, interval: float) -> AsyncIterator[Row | PredictorError]:
-    """A row now, and after each interval; or why there is none."""
+async def _rows(client: AsyncClient, interval: float) -> AsyncIterator[Row]:
+    """A row now, and after each interval; if there is no answer, with an `error`."""
     before, at = None, 0.0
     while True:
-        began = time.monotonic()
+        began, row = time.monotonic(), {"time": timestamp(time.time())}
         try:
             about, now = await _look(client)
-        except (Unreachable, Unauthorized) as error:
-            yield error
-        else:
-            yield _row(about, now, before or now, began - at)
+            row |= about | _changes(now, before or now, began - at)
             before, at = now, began
+        except (Unreachable, Unauthorized) as error:
+            row["error"] = str(error)
+        yield row
         await asyncio.sleep(began + interval - time.monotonic())
 
 
 async def run(
     client: AsyncClient, interval: float, write: Callable[[str], None], *, is_json: bool
-) -> int:
+) -> None:
     """At a terminal, until q is typed; else `write` a line after each interval, while it can.
 
     Raises Unreachable and Unauthorized at the start, unless at a terminal.
     """
-    rows, is_first = deque[Row](maxlen=_MOST), True
-    if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
-        with _ends_by_q(), Live(screen=True) as live:
-            async for row in _rows(client, interval):
-                problem = str(row) if isinstance(row, PredictorError) else ""
-                rows.extend([row] if isinstance(row, dict) else [])
-                live.update(_view(rows, client.address, problem), refresh=True)
-        return 0
-    async for row in _rows(client, interval):
-        if is_first and isinstance(row, PredictorError):
-            raise row
-        line = row if isinstance(row, dict) else {"time": timestamp(time.time()), "error": str(row)}
-        pairs = (f"{key}={to_json(value).decode()}" for key, value in line.items())
-        if not is_first:
-            write(to_json(line).decode() if is_json else " ".join(pairs))
-        is_first = False
-    return 0
-
-
-@contextlib.contextmanager
-def _ends_by_q() -> Iterator[None]:
-    if not (task := asyncio.current_task()) or not sys.stdin.isatty():
-        yield
+    rows, is_terminal = _rows(client, interval), sys.stdin.isatty() and sys.stdout.isatty()
+    if is_terminal and os.environ.get("TERM") != "dumb":
+        shown = deque[Row](maxlen=_MOST)
+        async with _until_q():
+            with Live(screen=True) as live:
+                async for row in rows:
+                    shown.extend([] if "error" in row else [row])
+                    view = _view(shown, client.address, row.get("error", ""))
+                    live.update(view, refresh=True)
         return
+    await _look(client)  # raises what is wrong at the start
+    await anext(rows)  # compares with nothing
+    async for row in rows:
+        pairs = (f"{key}={to_json(value).decode()}" for key, value in row.items())
+        write(to_json(row).decode() if is_json else " ".join(pairs))
+
+
+@contextlib.asynccontextmanager
+async def _until_q() -> AsyncIterator[None]:
+    """What is within ends when q is typed."""
     before, loop = termios.tcgetattr(0), asyncio.get_running_loop()
+    end = asyncio.timeout(None)
+
+    def read() -> None:
+        if os.read(0, 1) in b"qQ":
+            end.reschedule(0)
+
     tty.setcbreak(0)  # keys come one by one, and are not shown
-    loop.add_reader(0, lambda: os.read(0, 1) in b"qQ" and task.cancel("q"))
+    loop.add_reader(0, read)
     try:
-        yield
-    except asyncio.CancelledError as error:
-        if error.args != ("q",):  # Ctrl-C
-            raise
+        with contextlib.suppress(TimeoutError):
+            async with end:
+                yield
     finally:
         loop.remove_reader(0)
         termios.tcsetattr(0, termios.TCSADRAIN, before)
@@ -144,13 +148,12 @@ def _view(rows: deque[Row], address: str, problem: str) -> Group:
     row, table = rows[-1], Table.grid("", "", "", padding=(0, 2), expand=True)
     table.columns[1].justify = "right"
     table.add_column(ratio=1, no_wrap=True)
-    ended, rate = "predictions_total", "_per_second"
-    rates = [key for key in row if key.startswith(f"{ended}_") and key.endswith(rate) and row[key]]
-    outcomes = [f"{row[key]:g} {key[len(ended) + 1 : -len(rate)]}" for key in rates]
+    rates = [(_RATE.fullmatch(key), value) for key, value in row.items() if value]
+    outcomes = ", ".join(f"{value:g} {match[1]}" for match, value in rates if match)
     for name, key, layout, detail in (
         ("queued", "queue_depth", "{:,}", f"oldest {row['queue_oldest_seconds']:.1f} s"),
         ("running", "running", "{:,}", f"of {row['slots']} slots, {row['workers']} workers"),
-        ("ended", ended + rate, "{:,.1f}/s", ", ".join(outcomes[1:])),
+        ("ended", "predictions_total_per_second", "{:,.1f}/s", outcomes),
         ("mean wait", "mean_queue_wait_seconds", "{:,.3f} s", ""),
         ("mean run", "mean_run_seconds", "{:,.3f} s", ""),
     ):
@@ -159,17 +162,7 @@ def _view(rows: deque[Row], address: str, problem: str) -> Group:
         table.add_row(Text(name, "bold"), value, detail, bars)
     about = f"{address}  predictor {row['version']}  {row['model']} {row['model_version']}"
     state = Text(problem or row["health"], "red" if problem else "green")
-    counted = [
-        f"{k.replace('_total', '').replace('_', ' ')} {row[k]}"
-        for k in row
-        if k in _COUNTED or (k.startswith(_COUNTED) and row[k])
-    ]
-    return Group(
-        Text(about, "bold"),
-        state,
-        "",
-        table,
-        "",
-        Text(f"in total: {', '.join(counted)}"),
-        "q: quit",
-    )
+    kinds = [key for key in row if key.startswith(_COUNTED) and row[key]]
+    counted = ", ".join(f"{key.replace('_total', '')} {row[key]}" for key in kinds)
+    since = Text(f"in total: {counted or 'nothing rejected or recovered'}".replace("_", " "))
+    return Group(Text(about, "bold"), state, "", table, "", since, "q: quit")
