@@ -7,8 +7,8 @@ import os
 import random
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import Any, Literal, NamedTuple, Self, TypedDict, cast
 from urllib.parse import quote
 
@@ -113,8 +113,7 @@ class AsyncClient:
         `cancel_after`: seconds for queue and run. Raises InvalidInput and KeyReused.
         """
         headers = {"Async-Mode": "true", "Idempotency-Key": idempotency_key or uuid.uuid4().hex}
-        headers |= {} if webhook_url is None else {"Webhook-Url": webhook_url}
-        options = _request(input, cancel_after, **headers)
+        options = _request(input, cancel_after, **headers, **{"Webhook-Url": webhook_url})
         _, body = await self._send("POST", "", "prediction_id", **options)
         return self.prediction(body["prediction_id"])
 
@@ -147,13 +146,12 @@ class AsyncClient:
         while True:
             request = self.http.build_request(method, f"predict{path}", timeout=timeout, **options)
             try:
-                with self._answering(request):
-                    response, body = await self.http.send(request, stream=True), Body()
-                    is_stream = "text/event-stream" in response.headers.get("Content-Type", "")
-                    if not is_stream:
-                        await response.aread()
-                        body = read(response, field)
-            except Failure as failure:
+                response, body = await self.http.send(request, stream=True), Body()
+                if "text/event-stream" not in response.headers.get("Content-Type", ""):
+                    await response.aread()
+                    body = read(response, field)
+            except (httpx.HTTPError, Failure) as error:
+                failure = self._failure(request, error)
                 since = await self._back_off(failure, since, is_safe=field != "result")
             else:
                 self._succeeded, self._is_failing = time.monotonic(), False
@@ -169,46 +167,44 @@ class AsyncClient:
             return
         kind = ""
         try:
-            with self._answering(response.request):
-                async for event in EventSource(response).aiter_sse():
-                    if kind := event.event:
-                        yield Event(kind, from_json(event.data), event.id)
-        except Failure as failure:
-            raise BrokenOff(str(failure.error)) from None
+            async for event in EventSource(response).aiter_sse():
+                kind = event.event
+                yield Event(kind, from_json(event.data), event.id)
+        except httpx.HTTPError as error:
+            raise BrokenOff(str(self._failure(response.request, error))) from None
         finally:
             await response.aclose()
         if kind != "completed":
             raise BrokenOff
 
-    @contextmanager
-    def _answering(self, request: httpx.Request) -> Iterator[None]:
-        try:
-            yield
-        except httpx.HTTPError as error:
-            is_harmless = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
-            is_hopeless = isinstance(error, httpx.UnsupportedProtocol)
-            pause = 0.0 if is_harmless else math.inf if is_hopeless else None
-            if pause is None and len(request.content) > _LARGE:
-                # The api closes the connection to what is too large; its response can be lost.
-                text = "cut off: is it larger than the api's PREDICTOR_MAX_BODY?"
-                raise BodyTooLarge(text) from None
-            reason = f"no answer from {self.address} ({str(error) or type(error).__name__})"
-            raise Failure(Unreachable(reason), pause) from None
+    def _failure(self, request: httpx.Request, error: Exception) -> Failure:
+        """What it means that there is no answer; and whether the request was processed."""
+        if isinstance(error, Failure):
+            return error
+        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+            pause: float | None = 0
+        else:
+            pause = math.inf if isinstance(error, httpx.UnsupportedProtocol) else None
+        if pause is None and len(request.content) > _LARGE:
+            # The api closes the connection to what is too large; its response can be lost.
+            text = "cut off: is it larger than the api's PREDICTOR_MAX_BODY?"
+            return Failure(BodyTooLarge(text), math.inf)
+        reason = f"no answer from {self.address} ({str(error) or type(error).__name__})"
+        return Failure(Unreachable(reason), pause)
 
     async def _back_off(self, failure: Failure, since: float | None, *, is_safe: bool) -> float:
         """Wait until a retry; raise the error if none is safe, or it is too late for one.
 
         Takes and returns when this began to fail. If the api is just busy, other successes count.
         """
-        if failure.pause is None and not is_safe:
-            raise failure.error from None
-        now = time.monotonic()
+        now, least = time.monotonic(), failure.pause
+        if least is None:
+            least = 0 if is_safe else math.inf
         since = since or now
         is_busy = not isinstance(failure.error, Unreachable)
         lasted = now - (max(since, self._succeeded) if is_busy else since)
         # Proportional to the time so far, which doubles it each time, up to five seconds.
-        pause = random.uniform(0.5, 1) * min(0.2 + lasted, 5)  # noqa: S311 (no secret)
-        pause = max(pause, failure.pause or 0)
+        pause = max(least, random.uniform(0.5, 1) * min(0.2 + lasted, 5))  # noqa: S311 (no secret)
         if lasted + pause > self._retry_for:
             raise failure.error from None
         if not self._is_failing and lasted + pause > 0.5:
@@ -271,17 +267,15 @@ class AsyncPrediction:
 
     async def stream(self) -> AsyncGenerator[Any, None]:
         """The pieces of the output; raises as `wait`. A run that is repeated repeats its pieces."""
-        has_succeeded = False
         async with aclosing(self.events()) as events:
             async for kind, data, _ in events:
                 if kind == "output":
                     yield data
-                has_succeeded = kind == "completed" and data["status"] == "succeeded"
-        if not has_succeeded:
-            await self.wait()
+                elif kind == "completed" and data["status"] != "succeeded":
+                    await self.wait()
 
 
-def _request(input: Any, cancel_after: float | None, **headers: str) -> Body:
+def _request(input: Any, cancel_after: float | None, **headers: str | None) -> Body:
     """The body and the headers of a request for a prediction. Raises InvalidInput."""
     if isinstance(input, bytes):
         content, headers["Content-Type"] = input, "application/octet-stream"
@@ -291,6 +285,6 @@ def _request(input: Any, cancel_after: float | None, **headers: str) -> Body:
         except ValueError as error:
             raise InvalidInput(f"The input is not JSON: {error}") from error
         headers["Content-Type"] = "application/json"
-    if cancel_after is not None:
-        headers["Cancel-After"] = f"{cancel_after:.3f}s"
-    return {"content": content, "headers": headers}
+    headers["Cancel-After"] = None if cancel_after is None else f"{cancel_after:.3f}s"
+    given = {name: value for name, value in headers.items() if value is not None}
+    return {"content": content, "headers": given}
