@@ -7,7 +7,6 @@ import math
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Awaitable, Callable
 from functools import partial
 from io import TextIOWrapper
 from typing import Any
@@ -18,7 +17,8 @@ from tqdm import tqdm
 from predictor.client import jsonl
 from predictor.client.asynchronous import AsyncClient, AsyncPrediction
 from predictor.config import Config
-from predictor.errors import InvalidInput, PredictionError, PredictorError, RequestError
+from predictor.errors import PredictionError, PredictorError, RequestError
+from predictor.process import call_in_thread
 
 _RETRY_FOR, _RETRY_MANY_FOR = 30.0, 120.0  # seconds: for one prediction, for many
 _UNKNOWN = "No such prediction: never accepted, or no longer kept."
@@ -32,9 +32,8 @@ def run_command(options: Namespace, config: Config) -> int:
         sys.stdout.reconfigure(encoding="utf-8")  # as JSON is
     try:
         if options.command == "predict":
-            return _predict(options, config)
-        ask = _top if options.command == "top" else _status_or_cancel
-        return asyncio.run(_run(config, _RETRY_FOR, partial(ask, options)))
+            _read_input(options)
+        return asyncio.run(_ask(options, config))
     except BrokenPipeError:
         # End as SIGPIPE would; what is flushed at exit is dropped.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -48,11 +47,12 @@ def run_command(options: Namespace, config: Config) -> int:
         return _STATUS.get(error.status, 2 if is_refused else 1)
 
 
-def _predict(options: Namespace, config: Config) -> int:
+def _read_input(options: Namespace) -> None:
+    """Set `options.input`, unless the inputs are in a file. Raises RequestError."""
     if (options.text is None) == (options.jsonl is None):
         raise RequestError("give one text (-: standard input), or --jsonl FILE")
     if options.jsonl:
-        return _predict_many(options, config)
+        return
     if options.output:
         raise RequestError("--output is for --jsonl")
     try:
@@ -64,17 +64,23 @@ def _predict(options: Namespace, config: Config) -> int:
         raise RequestError(f"the text is not UTF-8: {error}") from None
     except ValueError as error:
         raise RequestError(f"the text is not JSON: {error}") from None
-    return asyncio.run(_run(config, _RETRY_FOR, partial(_predict_one, options)))
 
 
-async def _predict_one(options: Namespace, client: AsyncClient) -> int:
+async def _ask(options: Namespace, config: Config) -> int:
+    asks = {"predict": _predict, "jsonl": _predict_lines, "top": _top}
+    is_jsonl = options.command == "predict" and options.jsonl
+    ask = asks.get("jsonl" if is_jsonl else options.command, _status_or_cancel)
+    retry_for = _RETRY_MANY_FOR if is_jsonl else _RETRY_FOR
+    url, key, timeout = str(config.url or config.local_url), config.api_key, config.timeout
+    async with AsyncClient(url, api_key=key, timeout=timeout, retry_for=retry_for) as client:
+        return await ask(options, client)
+
+
+async def _predict(options: Namespace, client: AsyncClient) -> int:
     if not options.is_async and not options.wait:
         result = await client.predict(options.input)
         return _print({"input": options.input, "result": result}, result, options)
-    try:
-        prediction = await client.submit(options.input)
-    except InvalidInput as error:  # no prediction has failed
-        raise RequestError(str(error)) from None
+    prediction = await client.submit(options.input)
     if options.wait:
         return await _wait(prediction, options)
     message = "Request received. Processing asynchronously."
@@ -96,21 +102,11 @@ async def _status_or_cancel(options: Namespace, client: AsyncClient) -> int:
 async def _wait(prediction: AsyncPrediction, options: Namespace) -> int:
     """Print the result; until then show the progress, if standard error is a terminal."""
     hint = f"{prediction.id} goes on; to wait for it: predictor status {prediction.id} --wait"
-    layout = "{desc} {percentage:3.0f}%|{bar}|"
-    bar: tqdm[Any] = tqdm(total=1, bar_format=layout, leave=False, disable=None)
-
-    async def show() -> None:
-        with contextlib.suppress(PredictorError):  # a proxy may hold the events back
-            async for kind, data, _ in prediction.events():
-                if kind in {"status", "progress"}:
-                    bar.n = data.get("fraction", 0)
-                    bar.set_description_str(data.get("status") or data["message"])
-
-    showing = asyncio.create_task(show())
     try:
-        with bar:
-            output = await prediction.output(options.wait)
-            await asyncio.wait([showing], timeout=0.5)
+        async with asyncio.timeout(options.wait):
+            if sys.stderr.isatty():
+                await _show_progress(prediction)
+            output = await prediction.output()
     except TimeoutError:
         _report(f"not ended within {options.wait:g} s: {hint}")
         return 75
@@ -118,21 +114,29 @@ async def _wait(prediction: AsyncPrediction, options: Namespace) -> int:
         if getattr(error, "status", 503) == 503:
             _report(hint)
         raise
-    finally:
-        showing.cancel()
     return _print({"prediction_id": prediction.id, "output": output}, output["result"], options)
 
 
-def _predict_many(options: Namespace, config: Config) -> int:
-    lines, count = jsonl.open_lines(options.jsonl)
+async def _show_progress(prediction: AsyncPrediction) -> None:
+    layout = "{desc} {percentage:3.0f}%|{bar}|"
+    # Whatever ends the events, `output` will say it.
+    with contextlib.suppress(PredictorError), tqdm(total=1, bar_format=layout, leave=False) as bar:
+        async for kind, data, _ in prediction.events():
+            if kind in {"status", "progress"}:
+                bar.n = data.get("fraction", 0)
+                bar.set_description_str(data.get("status") or data["message"])
+
+
+async def _predict_lines(options: Namespace, client: AsyncClient) -> int:
+    lines, count = await call_in_thread(partial(jsonl.open_lines, options.jsonl))
     try:
         with (
             jsonl.open_results(options.output, lines, _write) as to,
             tqdm(total=count, initial=to.kept, unit=" lines", disable=None) as bar,
         ):
-            ask = partial(jsonl.predict_lines, lines, to, math.ceil(options.at_once), bar.update)
-            return 1 if asyncio.run(_run(config, _RETRY_MANY_FOR, ask)) else 0
-    except (KeyboardInterrupt, PredictorError) as error:
+            limit = math.ceil(options.at_once)
+            return 1 if await jsonl.predict_lines(lines, to, limit, bar.update, client) else 0
+    except (asyncio.CancelledError, PredictorError) as error:
         if options.output and type(error) is not RequestError:  # that of a file
             _report("the same command goes on where this one has stopped")
         raise
@@ -143,14 +147,6 @@ async def _top(options: Namespace, client: AsyncClient) -> int:
 
     await top.run(client, options.interval, _write, is_json=options.json)
     return 0
-
-
-async def _run(
-    config: Config, retry_for: float, call: Callable[[AsyncClient], Awaitable[int]]
-) -> int:
-    url, key, timeout = str(config.url or config.local_url), config.api_key, config.timeout
-    async with AsyncClient(url, api_key=key, timeout=timeout, retry_for=retry_for) as client:
-        return await call(client)
 
 
 def _print(body: dict[str, Any], short: Any, options: Namespace) -> int:
