@@ -8,8 +8,8 @@ import random
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
-from typing import Any, Literal, NamedTuple, Self, TypedDict, cast
+from contextlib import AbstractAsyncContextManager, aclosing
+from typing import Any, Literal, NamedTuple, TypedDict, cast
 from urllib.parse import quote
 
 import httpx
@@ -53,7 +53,7 @@ class BrokenOff(Unreachable):
     """The events broke off."""
 
 
-class AsyncClient:
+class AsyncClient(AbstractAsyncContextManager["AsyncClient"]):
     """The API at one address: an async context manager, which tasks may share.
 
     Raises RequestError where the API refuses a request; Overloaded, StoreUnavailable or
@@ -82,9 +82,6 @@ class AsyncClient:
         )
         self._timeout, self._retry_for = timeout, retry_for
         self._succeeded, self._is_failing = 0.0, False  # when a request last succeeded
-
-    async def __aenter__(self) -> Self:
-        return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.http.aclose()
@@ -150,12 +147,14 @@ class AsyncClient:
                 if "text/event-stream" not in response.headers.get("Content-Type", ""):
                     await response.aread()
                     body = read(response, field)
-            except (httpx.HTTPError, Failure) as error:
-                failure = self._failure(request, error)
-                since = await self._back_off(failure, since, is_safe=field != "result")
+            except httpx.HTTPError as error:
+                failure = self._no_answer(error, request, is_safe=field != "result")
+            except Failure as error:
+                failure = error
             else:
                 self._succeeded, self._is_failing = time.monotonic(), False
                 return response, body
+            since = await self._back_off(failure, since)
 
     async def _events(
         self, method: str, path: str, field: str, *, headers: dict[str, str], content: bytes = b""
@@ -171,40 +170,36 @@ class AsyncClient:
                 kind = event.event
                 yield Event(kind, from_json(event.data), event.id)
         except httpx.HTTPError as error:
-            raise BrokenOff(str(self._failure(response.request, error))) from None
+            raise BrokenOff(f"no answer from {self.address} ({error!r})") from None
         finally:
             await response.aclose()
         if kind != "completed":
             raise BrokenOff
 
-    def _failure(self, request: httpx.Request, error: Exception) -> Failure:
-        """What it means that there is no answer; and whether the request was processed."""
-        if isinstance(error, Failure):
-            return error
-        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
-            pause: float | None = 0
-        else:
-            pause = math.inf if isinstance(error, httpx.UnsupportedProtocol) else None
-        if pause is None and len(request.content) > _LARGE:
+    def _no_answer(
+        self, error: httpx.HTTPError, request: httpx.Request, *, is_safe: bool
+    ) -> Failure:
+        is_connected = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+        if is_connected and len(request.content) > _LARGE:
             # The api closes the connection to what is too large; its response can be lost.
             text = "cut off: is it larger than the api's PREDICTOR_MAX_BODY?"
             return Failure(BodyTooLarge(text), math.inf)
+        is_final = isinstance(error, httpx.UnsupportedProtocol) or (is_connected and not is_safe)
         reason = f"no answer from {self.address} ({str(error) or type(error).__name__})"
-        return Failure(Unreachable(reason), pause)
+        return Failure(Unreachable(reason), math.inf if is_final else 0)
 
-    async def _back_off(self, failure: Failure, since: float | None, *, is_safe: bool) -> float:
-        """Wait until a retry; raise the error if none is safe, or it is too late for one.
+    async def _back_off(self, failure: Failure, since: float | None) -> float:
+        """Wait until a retry; raise the error if it is too late for one.
 
         Takes and returns when this began to fail. If the api is just busy, other successes count.
         """
-        now, least = time.monotonic(), failure.pause
-        if least is None:
-            least = 0 if is_safe else math.inf
+        now = time.monotonic()
         since = since or now
         is_busy = not isinstance(failure.error, Unreachable)
         lasted = now - (max(since, self._succeeded) if is_busy else since)
         # Proportional to the time so far, which doubles it each time, up to five seconds.
-        pause = max(least, random.uniform(0.5, 1) * min(0.2 + lasted, 5))  # noqa: S311 (no secret)
+        pause = random.uniform(0.5, 1) * min(0.2 + lasted, 5)  # noqa: S311 (no secret)
+        pause = max(pause, failure.pause)
         if lasted + pause > self._retry_for:
             raise failure.error from None
         if not self._is_failing and lasted + pause > 0.5:

@@ -5,7 +5,7 @@ import contextlib
 import functools
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from predictor.client.asynchronous import AsyncClient, AsyncPrediction
 
@@ -73,7 +73,7 @@ def _iterating(
     return _like(method)(lambda self, *a, **kw: self._loop.iterate(method(self._async, *a, **kw)))
 
 
-class Client:
+class Client(contextlib.AbstractContextManager["Client"]):
     """AsyncClient, blocking. Threads may share it; a forked process needs one of its own.
 
     Its end, or `close`, ends what other threads wait for with CancelledError.
@@ -83,9 +83,6 @@ class Client:
     def __init__(self, *args: Any, **options: Any) -> None:
         self._async = AsyncClient(*args, **options)
         self._loop = _Loop(self._async)
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()

@@ -20,8 +20,8 @@ Body = dict[str, Any]
 class Failure(Exception):
     """A request failed that may succeed later."""
 
-    def __init__(self, error: PredictorError, pause: float | None = None) -> None:
-        """`pause`: seconds until a retry; set if the request was certainly not processed."""
+    def __init__(self, error: PredictorError, pause: float) -> None:
+        """`pause`: seconds until a retry; infinite, if none is safe or helps."""
         super().__init__(error)
         self.error, self.pause = error, pause
 
@@ -61,7 +61,7 @@ def read(response: httpx.Response, field: str) -> Body:
         raise Failure(refusal, pause)
     is_end = error and (field == "result" or "prediction_id" in body)
     if status >= 500 and not (status in {500, 504} and is_end):
-        raise Failure(Unreachable(message))
+        raise Failure(Unreachable(message), math.inf if field == "result" else 0)
     if not error or (status == 404 and url.path.endswith("/predict")):
         raise Failure(Unreachable(f"{message} (is that the api?)"), math.inf)
     raise error_of(status, message)

@@ -114,11 +114,10 @@ class Spans:
         self, parent: Trace, id_: str, host: str, send: Callable[[Trace], Awaitable[Attempt]]
     ) -> Attempt:
         """The attempt that `send` makes, which takes its span."""
-        attributes = {"messaging.message.id": id_, "server.address": host}
-        attributes["http.request.method"] = "POST"
-        with self._tracer.start_as_current_span(
-            "predictor.webhook", _W3C.extract(parent), SpanKind.CLIENT, attributes
-        ) as span:
+        name, context = "predictor.webhook", _W3C.extract(parent)
+        about = {"messaging.message.id": id_, "server.address": host, "http.request.method": "POST"}
+        begin = self._tracer.start_as_current_span
+        with begin(name, context, SpanKind.CLIENT, about) as span:
             attempt = await send(self.current())
             if attempt.status:
                 span.set_attribute("http.response.status_code", attempt.status)
