@@ -1,5 +1,6 @@
 """`predictor doctor`: looks at settings, store, model and machine, and says what to change."""
 
+import asyncio
 import http.client
 import json
 import os
@@ -8,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from predictor.config import Config, entries, misspelled
 from predictor.errors import ConfigError
+from predictor.process import call_in_thread
 from predictor.store.connection import connect
 from predictor.store.inspection import Finding, error_if, inspect, warning_if
 from predictor.supervisor.embedded import EmbeddedStore
@@ -45,7 +46,7 @@ def diagnose(options: dict[str, Any], *, as_json: bool) -> int:
         status = os.EX_CONFIG
     else:
         checks = _settings, _store, _model, _api, _disk
-        findings = [finding for check in checks for finding in _findings(config, check)]
+        findings = [found for each in checks for found in asyncio.run(_findings(config, each))]
         status = int(any(each.status == "error" for each in findings))
     if as_json:
         worst = max((each.status for each in findings), key=("ok", "warning", "error").index)
@@ -58,23 +59,17 @@ def diagnose(options: dict[str, Any], *, as_json: bool) -> int:
     return status
 
 
-def _findings(config: Config, check: Callable[[Config], Iterator[Finding]]) -> list[Finding]:
+async def _findings(config: Config, check: Callable[[Config], Iterator[Finding]]) -> list[Finding]:
     """What a check finds; one that hangs or fails hides no others."""
     name, found = check.__name__[1:], list[Finding]()
-
-    def run() -> None:
-        try:
-            found.extend(check(config))
-        except Exception as error:
-            kind = type(error).__name__  # not its text, which may hold a secret
-            found.append(Finding(name, "error", f"cannot be checked: {kind}", "See what fails."))
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(_LIMIT)
-    if thread.is_alive():
+    checked = call_in_thread(lambda: found.extend(check(config)))
+    await asyncio.wait([checked], timeout=_LIMIT)
+    if not checked.done():
         text = f"not checked within {_LIMIT:g} s"
-        return [*found, Finding(name, "error", text, "See what hangs, such as DNS.")]
+        found.append(Finding(name, "error", text, "See what hangs, such as DNS."))
+    elif error := checked.exception():
+        kind = type(error).__name__  # not its text, which may hold a secret
+        found.append(Finding(name, "error", f"cannot be checked: {kind}", "See what fails."))
     return found
 
 

@@ -128,11 +128,11 @@ def test_a_store_that_is_frozen_and_an_api_that_is_silent(
     assert {"settings", "model", "disk"} <= checks.keys()
 
 
-def test_a_check_that_hangs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_a_check_that_hangs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "endless.py").write_text("import time; time.sleep(1000)")
     monkeypatch.setattr(module, "_LIMIT", 1.5)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    (found,) = module._findings(Config(model="endless:predict"), module._model)
+    (found,) = await module._findings(Config(model="endless:predict"), module._model)
     assert found.found == "cannot be checked: TimeoutExpired"
 
     def _hangs(_: Config) -> Iterator[Finding]:
@@ -140,6 +140,6 @@ def test_a_check_that_hangs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
         time.sleep(1000)
 
     monkeypatch.setattr(module, "_LIMIT", 0.1)
-    first, last = module._findings(Config(), _hangs)
+    first, last = await module._findings(Config(), _hangs)
     assert first.status == "ok"
     assert (last.name, last.status) == ("hangs", "error")
