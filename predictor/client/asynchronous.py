@@ -8,7 +8,7 @@ import random
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, aclosing
+from contextlib import AbstractAsyncContextManager, aclosing, suppress
 from typing import Any, Literal, NamedTuple, TypedDict, cast
 from urllib.parse import quote
 
@@ -47,10 +47,6 @@ class Status(TypedDict):
     model_version: str | None
     progress: dict[str, Any] | None  # `fraction`, from 0 to 1, and `message`
     error: str | None  # why it ended without an output
-
-
-class BrokenOff(Unreachable):
-    """The events broke off."""
 
 
 class AsyncClient(AbstractAsyncContextManager["AsyncClient"]):
@@ -159,22 +155,22 @@ class AsyncClient(AbstractAsyncContextManager["AsyncClient"]):
     async def _events(
         self, method: str, path: str, field: str, *, headers: dict[str, str], content: bytes = b""
     ) -> AsyncGenerator[Event, None]:
-        """The events up to the last one, `completed`. Raises BrokenOff."""
+        """Each event once, up to `completed`. What broke off goes on, unless that would run it."""
         headers = headers | {"Accept": "text/event-stream", "Prefer": "return=minimal"}
-        response, _ = await self._send(method, path, field, headers=headers, content=content)
-        if response.status_code == 204:  # it has ended, and there are no more
-            return
-        kind = ""
-        try:
-            async for event in EventSource(response).aiter_sse():
-                kind = event.event
-                yield Event(kind, from_json(event.data), event.id)
-        except httpx.HTTPError as error:
-            raise BrokenOff(f"no answer from {self.address} ({error!r})") from None
-        finally:
-            await response.aclose()
-        if kind != "completed":
-            raise BrokenOff
+        while True:
+            response, _ = await self._send(method, path, field, headers=headers, content=content)
+            kind = ""
+            async with aclosing(response):
+                with suppress(httpx.HTTPError):
+                    async for event in EventSource(response).aiter_sse():
+                        kind = event.event
+                        headers |= {"Last-Event-ID": event.id} if event.id else {}
+                        yield Event(kind, from_json(event.data), event.id)
+            if kind == "completed":
+                return
+            if field == "result":
+                raise Unreachable("The events broke off.")
+            await asyncio.sleep(1)
 
     def _no_answer(
         self, error: httpx.HTTPError, request: httpx.Request, *, is_safe: bool
@@ -245,20 +241,9 @@ class AsyncPrediction:
         _, body = await self._send("POST", f"{self._path}/cancel", "status")
         return cast(Body, body)
 
-    async def events(self) -> AsyncGenerator[Event, None]:
+    def events(self) -> AsyncGenerator[Event, None]:
         """Each event once, from the first to `completed`, which has the `error` if there is one."""
-        last: dict[str, str] = {}
-        while True:
-            try:
-                events = self._events("GET", f"{self._path}/events", "", headers=last)
-                async with aclosing(events):
-                    async for event in events:
-                        last = {"Last-Event-ID": event.id} if event.id else last
-                        yield event
-            except BrokenOff:
-                await asyncio.sleep(1)
-            else:
-                return
+        return self._events("GET", f"{self._path}/events", "", headers={})
 
     async def stream(self) -> AsyncGenerator[Any, None]:
         """The pieces of the output; raises as `wait`. A run that is repeated repeats its pieces."""

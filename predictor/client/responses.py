@@ -49,7 +49,7 @@ def read(response: httpx.Response, field: str) -> Body:
     """The body, if it is pending or has `field`. Raises what other responses mean, or Failure."""
     status, body = response.status_code, json_object(response.content)
     error = body.get("error")
-    if response.is_success and (field in body or error or status == 204):
+    if response.is_success and (field in body or error):
         return body
     url = response.url.copy_with(userinfo=b"")
     message = str(error or f"{url}: {status} {response.reason_phrase}")
