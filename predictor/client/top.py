@@ -96,13 +96,7 @@ async def run(
     """
     rows, is_terminal = _rows(client, interval), sys.stdin.isatty() and sys.stdout.isatty()
     if is_terminal and os.environ.get("TERM") != "dumb":
-        shown = deque[Row](maxlen=_MOST)
-        async with _until_q():
-            with Live(screen=True) as live:
-                async for row in rows:
-                    shown.extend([] if "error" in row else [row])
-                    view = _view(shown, client.address, row.get("error", ""))
-                    live.update(view, refresh=True)
+        await _show(rows, client.address)
         return
     await _look(client)  # raises what is wrong at the start
     await anext(rows)  # compares with nothing
@@ -111,24 +105,19 @@ async def run(
         write(to_json(row).decode() if is_json else " ".join(pairs))
 
 
-@contextlib.asynccontextmanager
-async def _until_q() -> AsyncIterator[None]:
-    """What is within ends when q is typed."""
-    before, loop = termios.tcgetattr(0), asyncio.get_running_loop()
-    end = asyncio.timeout(None)
-
-    def read() -> None:
-        if os.read(0, 1) in b"qQ":
-            end.reschedule(0)
-
+async def _show(rows: AsyncIterator[Row], address: str) -> None:
+    shown, before, end = deque[Row](maxlen=_MOST), termios.tcgetattr(0), asyncio.timeout(None)
     tty.setcbreak(0)  # keys come one by one, and are not shown
-    loop.add_reader(0, read)
+    loop = asyncio.get_running_loop()
+    loop.add_reader(0, lambda: end.reschedule(0 if os.read(0, 1) in b"qQ" else None))
     try:
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(TimeoutError), Live(screen=True) as live:
             async with end:
-                yield
+                async for row in rows:
+                    shown.extend([] if "error" in row else [row])
+                    view = _view(shown, address, row.get("error", ""))
+                    live.update(view, refresh=True)
     finally:
-        loop.remove_reader(0)
         termios.tcsetattr(0, termios.TCSADRAIN, before)
 
 
