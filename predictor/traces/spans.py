@@ -75,17 +75,18 @@ class Spans:
         `since_ms`: its submit. `token`: of its claim.
         """
         context, links, before = _W3C.extract(parent), list[Link](), ExitStack()
+        start, about = self._tracer.start_span, {"messaging.message.id": id_}
         for until, each in [*lost, (0.0, token)]:
             began = float(each.rpartition(":")[2])
-            wait = self._begin("predictor.wait", context, id_, start_time=_ns(since_ms))
+            wait = start("predictor.wait", context, attributes=about, start_time=_ns(since_ms))
             before.callback(wait.end, _ns(began))
             if until:
-                run = self._begin("predictor.run", context, id_, each, start_time=_ns(began))
+                run = self._begin_run(context, id_, each, start_time=_ns(began))
                 run.set_status(StatusCode.ERROR, "its worker died")
                 before.callback(run.end, _ns(until))
                 links.append(Link(run.get_span_context()))
             since_ms = until
-        span = self._begin("predictor.run", context, id_, token, links=links)
+        span = self._begin_run(context, id_, token, links=links)
         ours = trace.use_span(span, True, record_exception=False, set_status_on_exception=False)
         with before, ours:
             try:
@@ -100,15 +101,12 @@ class Spans:
                     span.set_status(StatusCode.ERROR, error.code)
                 raise
 
-    def _begin(
-        self, name: str, context: Context, id_: str, token: str = "", **options: Any
-    ) -> trace.Span:
-        attributes: dict[str, Any] = {"messaging.message.id": id_}
-        if not token:
-            return self._tracer.start_span(name, context, attributes=attributes, **options)
+    def _begin_run(self, context: Context, id_: str, token: str, **options: Any) -> trace.Span:
         worker, number, _ = token.rsplit(":", 2)
-        attributes |= {"predictor.worker": worker, "predictor.try": int(number)}
-        return self._tracer.start_span(name, context, SpanKind.CONSUMER, attributes, **options)
+        attributes: dict[str, str | int] = {"messaging.message.id": id_, "predictor.worker": worker}
+        attributes["predictor.try"] = int(number)
+        kind = SpanKind.CONSUMER
+        return self._tracer.start_span("predictor.run", context, kind, attributes, **options)
 
     async def webhook(
         self, parent: Trace, id_: str, host: str, send: Callable[[Trace], Awaitable[Attempt]]
