@@ -144,7 +144,7 @@ class AsyncClient(AbstractAsyncContextManager["AsyncClient"]):
                     await response.aread()
                     body = read(response, field)
             except httpx.HTTPError as error:
-                failure = self._no_answer(error, request, is_safe=field != "result")
+                failure = self._no_answer(error, is_safe=field != "result")
             except Failure as error:
                 failure = error
             else:
@@ -172,11 +172,9 @@ class AsyncClient(AbstractAsyncContextManager["AsyncClient"]):
                 raise Unreachable("The events broke off.")
             await asyncio.sleep(1)
 
-    def _no_answer(
-        self, error: httpx.HTTPError, request: httpx.Request, *, is_safe: bool
-    ) -> Failure:
+    def _no_answer(self, error: httpx.HTTPError, *, is_safe: bool) -> Failure:
         is_connected = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
-        if is_connected and len(request.content) > _LARGE:
+        if is_connected and len(error.request.content) > _LARGE:
             # The api closes the connection to what is too large; its response can be lost.
             text = "cut off: is it larger than the api's PREDICTOR_MAX_BODY?"
             return Failure(BodyTooLarge(text), math.inf)

@@ -36,7 +36,6 @@ print(config.model, "takes {}, gives {}".format(*types))"""
 
 def diagnose(options: dict[str, Any], *, as_json: bool) -> int:
     """Print what was found, and what to do about it. Returns the exit status."""
-    findings: list[Finding]
     try:
         config = Config(**options)
         Allowed.parse(config.webhook_allow)
