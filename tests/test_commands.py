@@ -229,6 +229,37 @@ def test_server_that_is_not_the_api(served: Api, run: Run) -> None:
     assert (status, err.count("\n")) == (69, 1)
 
 
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("application/json", b'{"prediction_id": 5, "status": 6, "progress": 7}'),
+        ("text/event-stream", b"event: output\ndata: {\n\n"),
+    ],
+)
+def test_server_that_answers_in_another_form(run: Run, kind: str, body: bytes) -> None:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(200)
+            self.send_header("Content-Type", kind)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_POST(self) -> None:
+            self.do_GET()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as other:
+        threading.Thread(target=other.serve_forever, args=[0.01]).start()
+        for arguments in (["predict", "x", "--async"], ["status", "x"]):
+            status, _, err = run(f"http://127.0.0.1:{other.server_port}", *arguments)
+            assert (status, err.count("\n")) == (69, 1)
+            assert err.startswith("predictor: the response has not the form of the api's")
+        other.shutdown()
+
+
 @pytest.mark.usefixtures("_impatient")
 def test_unreachable_api(run: Run) -> None:
     url = f"http://me:sesame@127.0.0.1:{free_port()}"

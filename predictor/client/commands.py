@@ -41,6 +41,9 @@ def run_command(options: Namespace, config: Config) -> int:
     except OSError as error:
         _report(f"{error.filename or 'standard input or output'}: {error.strerror}")
         return 2
+    except (LookupError, TypeError, ValueError) as error:
+        _report(f"the response has not the form of the api's ({error!r})")
+        return 69
     except PredictorError as error:
         _report(_UNKNOWN if error.status == 404 else str(error))
         is_refused = error.status < 500 and not isinstance(error, PredictionError)
