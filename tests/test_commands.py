@@ -256,7 +256,7 @@ def test_server_that_answers_in_another_form(run: Run, kind: str, body: bytes) -
         for arguments in (["predict", "x", "--async"], ["status", "x"]):
             status, _, err = run(f"http://127.0.0.1:{other.server_port}", *arguments)
             assert (status, err.count("\n")) == (69, 1)
-            assert err.startswith("predictor: the response has not the form of the api's")
+            assert "the api" in err
         other.shutdown()
 
 

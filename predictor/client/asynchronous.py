@@ -140,7 +140,7 @@ class AsyncClient(AbstractAsyncContextManager["AsyncClient"]):
             request = self.http.build_request(method, f"predict{path}", timeout=timeout, **options)
             try:
                 response, body = await self.http.send(request, stream=True), Body()
-                if "text/event-stream" not in response.headers.get("Content-Type", ""):
+                if request.headers["Accept"] not in response.headers.get("Content-Type", ""):
                     await response.aread()
                     body = read(response, field)
             except httpx.HTTPError as error:
