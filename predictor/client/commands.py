@@ -70,10 +70,10 @@ def _read_input(options: Namespace) -> None:
 
 
 async def _ask(options: Namespace, config: Config) -> int:
-    asks = {"predict": _predict, "jsonl": _predict_lines, "top": _top}
-    is_jsonl = options.command == "predict" and options.jsonl
-    ask = asks.get("jsonl" if is_jsonl else options.command, _status_or_cancel)
-    retry_for = _RETRY_MANY_FOR if is_jsonl else _RETRY_FOR
+    ask = {"predict": _predict, "top": _top}.get(options.command, _status_or_cancel)
+    retry_for = _RETRY_FOR
+    if "jsonl" in options and options.jsonl:
+        ask, retry_for = _predict_lines, _RETRY_MANY_FOR
     url, key, timeout = str(config.url or config.local_url), config.api_key, config.timeout
     async with AsyncClient(url, api_key=key, timeout=timeout, retry_for=retry_for) as client:
         return await ask(options, client)
