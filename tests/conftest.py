@@ -178,7 +178,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--page-seconds", type=float, default=2)
     parser.addoption("--least-rights", action="store_true", help="as the store's user of README")
     parser.addoption("--bad-clients", type=int, default=300)
-    parser.addoption("--examples", type=int, default=6, help="of schemathesis, an operation")
+    parser.addoption("--examples", type=int, default=4, help="of schemathesis, an operation")
     parser.addoption("--examples-model", default="tests.models.typed:several")
     parser.addoption("--examples-seed", type=int, default=0)
     parser.addoption("--raw-requests", type=int, default=1500, help="of the fuzzer of HTTP")

@@ -147,7 +147,7 @@ def test_killed_run_resumes_and_nothing_runs_twice(
     assert run(slow, *arguments) == (2, "", "predictor: out: another run writes it\n")
     killed.signal(signal.SIGKILL)
     killed.wait()
-    assert len(Path("out").read_text().splitlines()) in {4, 8}  # 8 where the other run took long
+    assert 4 <= len(Path("out").read_text().splitlines()) <= 8
     with Path("out").open("a") as out:
         out.write('{"input":"0.5')
     assert Path("out.run").exists()

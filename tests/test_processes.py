@@ -24,7 +24,7 @@ from tests.processes import ROOT, eventually
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 #: Longest step of the loop, in seconds. Most are 100 times shorter; tests run beside each other.
-SMOOTH = 0.3
+SMOOTH = 1.0
 
 Start = Callable[..., Awaitable[Processes]]
 

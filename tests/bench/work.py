@@ -64,7 +64,7 @@ def one_round(results: Results, seconds: float, chosen: Callable[[System], bool]
             figures = measured(system_running, load.synchronous, 32, seconds)
             results.add(SYNC_WORK, system, **figures)
     if chosen(PREDICTOR):
-        _store_memory(results)
+        _store_memory(results, int(2000 * seconds))
         results.add(READY, PREDICTOR, seconds=time_to_ready())
 
 
@@ -94,7 +94,7 @@ def _slow(results: Results, system: System, it: Running, seconds: float) -> None
         results.add(SLOW_WAITING, system, **measured(it, load.waiting, 64, seconds))
 
 
-def _store_memory(results: Results, count: int = 4000) -> None:
+def _store_memory(results: Results, count: int) -> None:
     """Bytes of the store for each prediction of 100 bytes that waits, and that has ended."""
 
     async def submit(it: Running, count: int) -> None:
@@ -107,10 +107,7 @@ def _store_memory(results: Results, count: int = 4000) -> None:
     for work, with_worker in ((QUEUED, False), (FINISHED, True)):
         with running(PREDICTOR, with_worker=with_worker) as it:
             used = []
-            for number in (
-                count // 4,
-                count,
-            ):  # what is needed once, and is not measured; then each
+            for number in (count // 4, count):  # first what is needed once; then each
                 asyncio.run(submit(it, number))
                 if with_worker:
                     it.until_all_ended()

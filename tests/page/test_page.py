@@ -240,7 +240,7 @@ def test_two_hundred_are_watched_without_a_dropped_frame(
     count = int(3 * seconds) + 30
     settings = {"model": "tests.models.talks:reports", "log_level": "warning", "timeout": 2 * count}
     api = processes.api(**settings)
-    processes.worker(concurrency=200, **settings)
+    worker = processes.worker(concurrency=200, **settings)
     ids = [api.submit(f"{count} 1") for _ in range(200)]
     _open(page, api)
     kept = json.dumps([{"id": id_, "at": 0} for id_ in ids])
@@ -258,6 +258,7 @@ def test_two_hundred_are_watched_without_a_dropped_frame(
     assert longest < 100
     assert after < before + 1_000_000
     expect(page.locator("#rows .badge.running")).to_have_count(200)
+    worker.kill()
 
 
 def test_the_command_leads_to_a_result_in_one_click(page: Page, command: Processes) -> None:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import termios
-import time
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -46,9 +46,11 @@ async def _take(seconds: float, port: int, folder: Path) -> None:
     """Write light.webp, dark.webp, phone.webp and terminal.svg."""
     with tempfile.TemporaryDirectory() as temporary, _service(Path(temporary), port) as url:
         async with AsyncClient(url) as client, _used(client), _browser() as browser:
-            top = asyncio.create_task(asyncio.to_thread(_top, url, seconds))
+            is_enough = threading.Event()
+            top = asyncio.create_task(asyncio.to_thread(_top, url, is_enough))
             await _desk(browser, url, seconds, folder)
             await _phone(browser, url, folder)
+            is_enough.set()
             (folder / "terminal.svg").write_text(_drawn(await top))
 
 
@@ -133,7 +135,7 @@ async def _picture(page: Page, path: Path) -> None:
     path.write_bytes(base64.b64decode(shot["data"]))  # noqa: ASYNC240 (nothing else runs)
 
 
-def _top(url: str, seconds: float) -> str:
+def _top(url: str, is_enough: threading.Event) -> str:
     """What `predictor top` has written to a terminal."""
     master, terminal = pty.openpty()
     columns, lines = _TERMINAL
@@ -142,12 +144,12 @@ def _top(url: str, seconds: float) -> str:
     command = [sys.executable, "-m", "predictor", "top", "--url", url, "--interval", "1"]
     process = subprocess.Popen(command, stdin=terminal, stdout=terminal, env=environment)
     os.close(terminal)
-    written, until = b"", time.monotonic() + seconds
+    written, is_told = b"", False
     with contextlib.suppress(OSError):  # it has ended
         while piece := os.read(master, 65536):
             written += piece
-            if until and time.monotonic() > until:
-                until = os.write(master, b"q") - 1
+            if is_enough.is_set() and not is_told:
+                is_told = os.write(master, b"q") == 1
     process.wait(10)
     os.close(master)
     return written.decode()
