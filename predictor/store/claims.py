@@ -144,9 +144,10 @@ class Claims:
         result = encode_ended(claim.id, outcome, claim.tries, times, {} if claim.verdict else model)
         ttl = round(1000 * self._config.result_ttl)
         run, wait = times[2] - started, started - times[0]
-        buckets = "" if claim.verdict else f" {bucket(run / 1000)} {bucket(wait / 1000)}"
-        told = outcome_of(outcome), buckets, 1000 * run, 1000 * wait
-        args = ("finish", claim.id, result, ttl, self.worker, started, *told)
+        ended = outcome_of(outcome)
+        if not claim.verdict:
+            ended += f" {bucket(run / 1000)} {bucket(wait / 1000)} {1000 * run} {1000 * wait}"
+        args = ("finish", claim.id, result, ttl, self.worker, started, ended)
         return int(await self.retry.until_answered(self.scripts.run, *args, size=len(result)))
 
     async def emit(self, id_: PredictionId, first: int, events: list[tuple[str, Json]]) -> None:

@@ -83,9 +83,9 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
         args: list[Any] = [id_, wire.encode_job(job, round(time.time() * 1000))]
         args += [max(1, round(takes * 1000)) if takes else "", round(config.queue_ttl * 1000)]
         args += [config.queue_limit, job.key, job.fingerprint, job.webhook or ""]
-        args += [self._result_ttl, waiter, job.mode]
-        if config.rate or config.open:
-            args += [f"{self._interval} {config.burst} {config.open} {running}"]
+        has_quotas = bool(config.rate or config.open)
+        quotas = f"{self._interval} {config.burst} {config.open} {running}" if has_quotas else ""
+        args += [self._result_ttl, waiter, quotas, *["sync"] * (job.mode == "sync")]
         if config.wait_replicas:
             reply = await self._submit_to_replicas(id_, args, is_repeatable=bool(job.key))
         else:

@@ -3,11 +3,13 @@
 -- changes; repeating it changes nothing and returns the same. After its time a prediction does not
 -- succeed any more: it may have been read as timed out.
 --
--- ARGV  outcome: of prediction.OUTCOMES; buckets: of the run and the wait of one that ran, else ''; and
---       these times in microseconds.
+-- ARGV  ended: one of prediction.OUTCOMES; of one that ran, behind spaces, the buckets of its run and
+--       its wait, and these times in microseconds.
 -- Returns 1, of a sync one 2; 0 if another had ended it; -1 if its time is over, and the result does
 -- not say so.
-local id, result, result_ttl, worker, started, outcome, buckets, run_us, wait_us = unpack(ARGV)
+local id, result, result_ttl, worker, started, ended = unpack(ARGV)
+local outcome, buckets, run_us, wait_us = string.match(ended, '^(%S+)( %S+ %S+) (%d+) (%d+)$')
+outcome = outcome or ended
 local queued_at = submitted_at(id)
 if not queued_at then
   return redis.pcall('GET', RESULT .. id) == result and 1 or 0
@@ -16,9 +18,9 @@ local now = now_ms()
 if outcome ~= 'timed_out' and outcome ~= 'expired' and is_late(id, queued_at, now) then
   return -1
 end
-local mode = settle(id, result, result_ttl, outcome .. buckets)
+local mode = settle(id, result, result_ttl, outcome .. (buckets or ''))
 redis.call('HDEL', HELD .. worker, id)
-if buckets ~= '' then
+if buckets then
   count('run ' .. mode .. ' us', run_us)
   count('queue_wait us', wait_us)
 end

@@ -4,14 +4,14 @@
 -- many submit it at once, for as long as that one is known. One waiting worker is woken.
 --
 -- ARGV  in ms; without cancel_after, key, webhook or waiter: ''. limit: how many may be queued, 0: any
---       number. waiter: a channel that gets the result. mode: sync or async. quotas, if there are some:
---       interval (0: none) and burst, as in take_tokens; how many of a name may be open, 0: any number;
---       and how many are, besides those in the queue.
--- Returns { outcome, id, now, place in the queue, throughput, workers that are alive }; outcome: 'accepted', 'replayed' with
--- the id of the known one, 'mismatch' (the key belongs to another request), 'full', 'open', or 'rate'
--- with the ms until it may be accepted in the place.
+--       number. waiter: a channel that gets the result. quotas: '', or interval (0: none) and burst, as in
+--       take_tokens; how many of a name may be open, 0: any number; and how many are, besides those in
+--       the queue. mode: 'sync', or not there.
+-- Returns { outcome, id, now, place in the queue, throughput, workers that are alive }; outcome:
+-- 'accepted', 'replayed' with the id of the known one, 'mismatch' (the key belongs to another request),
+-- 'full', 'open', or 'rate' with the ms until it may be accepted in the place.
 local id, job, cancel_after, queue_ttl, limit, key, fingerprint, webhook, result_ttl,
-  waiter, mode, quotas = unpack(ARGV)
+  waiter, quotas, mode = unpack(ARGV)
 local interval, burst, most, sync = string.match(quotas or '', '(%S+) (%S+) (%S+) (%S+)')
 local now = clock()
 
@@ -65,8 +65,7 @@ redis.call('SET', JOB .. id, job)
 redis.call('ZADD', QUEUE, now, id)
 count_open(owner, 1)
 local record = { 'queue_ttl', queue_ttl }
-mode = mode == 'sync' and mode or ''
-for name, value in pairs({ cancel_after = cancel_after, key = key, waiter = waiter, mode = mode }) do
+for name, value in pairs({ cancel_after = cancel_after, key = key, waiter = waiter, mode = mode or '' }) do
   if value ~= '' then
     table.insert(record, name)
     table.insert(record, value)

@@ -399,7 +399,7 @@ class Model:
             demand(call.reply == is_same, f"finish: {call.reply} of the ended {fact.id}")
             return
         late = fact.is_late(self.now, self.now_ms)
-        if late and call.outcome not in {"timed_out", "expired"}:
+        if late and call.ended.split()[0] not in {"timed_out", "expired"}:
             demand(call.reply == -1, f"finish: {call.reply} of {fact.id}, whose time is over")
             return
         demand(call.reply == 1, f"finish: {call.reply} of the active {fact.id}")
