@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--to", type=Path, default=HERE, help="a folder")
     given = parser.parse_args()
+    expect.set_options(timeout=30_000)
     asyncio.run(_take(given.seconds, given.port, given.to))
 
 
