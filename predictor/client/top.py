@@ -118,7 +118,8 @@ async def _show(rows: AsyncIterator[Row], address: str) -> None:
                     view = _view(shown, address, row.get("error", ""))
                     live.update(view, refresh=True)
     finally:
-        termios.tcsetattr(0, termios.TCSADRAIN, before)
+        with contextlib.suppress(termios.error):  # the terminal is gone
+            termios.tcsetattr(0, termios.TCSADRAIN, before)
 
 
 class _Bars(NamedTuple):

@@ -11,6 +11,7 @@ from tests.processes import ROOT, free_port
 
 
 @pytest.mark.skipif(not CHROMIUM, reason=MISSING)
+@pytest.mark.timeout(180)
 def test_the_pictures_are_made_from_a_running_service(tmp_path: Path) -> None:
     options = ("--seconds", "3", "--port", str(free_port()), "--to", str(tmp_path))
     subprocess.run([sys.executable, "-m", "tests.pictures", *options], cwd=ROOT, check=True)
