@@ -14,6 +14,7 @@ import socketserver
 import struct
 import termios
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -328,6 +329,23 @@ def test_progress_on_a_terminal_survives_a_broken_stream(
     first, second = (one for one in proxy.requests if "/events " in one)
     assert "Last-Event-ID" not in first
     assert "Last-Event-ID: " in second
+
+
+def test_the_result_comes_at_a_terminal_though_all_streams_are_cut(
+    slow: Api, monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
+    ours, terminal = pty.openpty()
+    began = time.monotonic()
+    with (
+        Proxy(slow, lambda data: b"text/event-stream" in data) as proxy,
+        os.fdopen(terminal, "w") as stderr,
+    ):
+        monkeypatch.setattr("sys.stderr", stderr)
+        status, out, _ = run(proxy.url, "predict", "1", "--wait")
+    os.close(ours)
+    assert (status, out.strip()) == (0, "1")
+    assert [one for one in proxy.requests if "/events " in one]
+    assert time.monotonic() - began < commands._RETRY_FOR / 2
 
 
 def test_ctrl_c_says_how_to_resume(slow: Api, processes: Processes, run: Run) -> None:

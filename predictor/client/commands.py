@@ -103,13 +103,10 @@ async def _status_or_cancel(options: Namespace, client: AsyncClient) -> int:
 
 
 async def _wait(prediction: AsyncPrediction, options: Namespace) -> int:
-    """Print the result; until then show the progress, if standard error is a terminal."""
+    """Print the result, once there is one."""
     hint = f"{prediction.id} goes on; to wait for it: predictor status {prediction.id} --wait"
     try:
-        async with asyncio.timeout(options.wait):
-            if sys.stderr.isatty():
-                await _show_progress(prediction)
-            output = await prediction.output()
+        output = await _awaited(prediction, options.wait)
     except TimeoutError:
         _report(f"not ended within {options.wait:g} s: {hint}")
         return 75
@@ -120,10 +117,25 @@ async def _wait(prediction: AsyncPrediction, options: Namespace) -> int:
     return _print({"prediction_id": prediction.id, "output": output}, output["result"], options)
 
 
+async def _awaited(prediction: AsyncPrediction, timeout: float) -> dict[str, Any]:
+    """The output. Does not depend on the events, which a proxy may hold back, or cut."""
+    showing = asyncio.create_task(_show_progress(prediction))
+    try:
+        output = await prediction.output(timeout)
+        await asyncio.wait([showing], timeout=0.5)
+    finally:
+        showing.cancel()
+        await asyncio.wait([showing])  # the bar is gone before anything else is printed
+    return output
+
+
 async def _show_progress(prediction: AsyncPrediction) -> None:
+    """Show the progress on standard error, if that is a terminal."""
     layout = "{desc} {percentage:3.0f}%|{bar}|"
-    # Whatever ends the events, `output` will say it.
-    with contextlib.suppress(PredictorError), tqdm(total=1, bar_format=layout, leave=False) as bar:
+    if not sys.stderr.isatty():
+        return
+    # Whatever ends the events, the output says why.
+    with contextlib.suppress(Exception), tqdm(total=1, bar_format=layout, leave=False) as bar:
         async for kind, data, _ in prediction.events():
             if kind in {"status", "progress"}:
                 bar.n = data.get("fraction", 0)

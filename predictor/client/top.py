@@ -109,7 +109,16 @@ async def _show(rows: AsyncIterator[Row], address: str) -> None:
     shown, before, end = deque[Row](maxlen=_MOST), termios.tcgetattr(0), asyncio.timeout(None)
     tty.setcbreak(0)  # keys come one by one, and are not shown
     loop = asyncio.get_running_loop()
-    loop.add_reader(0, lambda: end.reschedule(0 if os.read(0, 1) in b"qQ" else None))
+
+    def read_key() -> None:
+        key = b""
+        with contextlib.suppress(OSError):  # the terminal is gone
+            key = os.read(0, 1)
+        if key in b"qQ":  # or there is none any more
+            loop.remove_reader(0)
+            end.reschedule(0)
+
+    loop.add_reader(0, read_key)
     try:
         with contextlib.suppress(TimeoutError), Live(screen=True) as live:
             async with end:

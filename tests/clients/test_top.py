@@ -40,6 +40,7 @@ class Terminal:
         )
         self.before = termios.tcgetattr(theirs)
         self._theirs, self.shown = theirs, ""
+        self._ends: tuple[int, ...] = (theirs, self._ours)
 
     def __enter__(self) -> Self:
         return self
@@ -47,8 +48,12 @@ class Terminal:
     def __exit__(self, *_: object) -> None:
         self.process.kill()
         self.process.wait()
-        os.close(self._theirs)
-        os.close(self._ours)
+        self.close()
+
+    def close(self) -> None:
+        for end in self._ends:
+            os.close(end)
+        self._ends = ()
 
     def resize(self, columns: int) -> None:
         fcntl.ioctl(self._ours, termios.TIOCSWINSZ, struct.pack("4H", 24, columns, 0, 0))
@@ -101,9 +106,18 @@ def test_a_terminal_shows_what_happens(talking: tuple[Api, Client], processes: P
         api.process.wait()
         processes.start_api(api.port, model="tests.models.slow:predict")
         terminal.shows("\nready")
-        terminal.type(b"xq")
+        terminal.type(b"xqqx")
         assert terminal.process.wait(10) == 0
         assert terminal.attributes == terminal.before
+        assert "Traceback" not in terminal.shown
+
+
+def test_a_terminal_that_goes_away() -> None:
+    """Without a signal, as that of another session."""
+    with Terminal(f"http://127.0.0.1:{free_port()}") as terminal:
+        terminal.shows("no answer from 127.0.0.1")
+        terminal.close()
+        assert terminal.process.wait(10) in {1, 2}  # it cannot say why
 
 
 def test_ctrl_c_no_color_and_nobody_there() -> None:
