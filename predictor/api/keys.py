@@ -39,9 +39,9 @@ class Keys:
             if self._owners.setdefault(digest, (digest, owner))[1] != owner:
                 raise errors.ConfigError(f"PREDICTOR_API_KEYS: {name} has a key of another name")
         self.has_several_names = len(names) > 1
+        self.owner = lru_cache(_CACHED)(self._owner)  # it compares what has the same keyed hash
 
-    @lru_cache(_CACHED)  # noqa: B019 (as long as the process)
-    def owner(self, *authorization: bytes) -> str:
+    def _owner(self, *authorization: bytes) -> str:
         """What the ids of the sender begin with; empty unless there is one key, and it is known."""
         if len(authorization) != 1 or authorization[0][:7].lower() != b"bearer ":
             return ""
