@@ -19,9 +19,9 @@ skipped. For each, in order: {"input": …, "result": …} or {"input": …, "er
 stops the command before anything is run; in a pipe, its output is an error"""
 _OUTPUT = """file for the output of --jsonl. The same command resumes after a stop: FILE.run exists
 until FILE is complete. A complete FILE is never overwritten"""
-_EXIT = """exit status: 0 succeeded, 1 ended without a result (--jsonl: one line did), 2 bad usage,
-or refused by the API, 66 no such prediction, 69 the API cannot be reached, 75 not ended in time, 78
-invalid setting, 130 Ctrl-C"""
+_EXIT = """exit status: 0 succeeded, 1 ended without a result (--jsonl: one line did) or invalid
+input, 2 bad usage, or refused by the API, 66 no such prediction, 69 the API cannot be reached, 75
+not ended in time, 78 invalid setting, 130 Ctrl-C"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

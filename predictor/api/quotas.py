@@ -27,7 +27,10 @@ class Quotas:
         return self._names[owner].running
 
     def begin(self, owner: str) -> Awaitable[None] | None:
-        """Count a sync prediction, until `end`. Raises TooManyRequests; what it returns, too."""
+        """Count a sync prediction, until `end`.
+
+        Returns what has to be awaited before it runs, if anything. Both raise TooManyRequests.
+        """
         name = self._names[owner]
         if 0 < self._open <= name.running:
             raise errors.TooManyRequests("open")
