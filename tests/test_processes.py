@@ -30,9 +30,9 @@ Start = Callable[..., Awaitable[Processes]]
 
 
 @contextlib.asynccontextmanager
-async def running(function: str, **options: Any) -> AsyncIterator[Processes]:
+async def running(function: str, count: int = 1, **options: Any) -> AsyncIterator[Processes]:
     settings: dict[str, Any] = {"spare": 0, "max_result": 2**27} | options
-    processes = Processes(Config(model=f"tests.models.{function}", **settings), count=1)
+    processes = Processes(Config(model=f"tests.models.{function}", **settings), count)
     await processes.start()
     yield processes
     await processes.close()
@@ -247,6 +247,21 @@ async def test_a_process_is_replaced_after_so_many_runs(
     pids = [await ask(processes, "pid") for _ in range(5)]
     assert [pids.count(pid) for pid in dict.fromkeys(pids)] == [2, 2, 1]
     assert "ended with status 0 (PREDICTOR_RUNS_PER_PROCESS)" in caplog.text
+
+
+@pytest.mark.parametrize(("runs_per_process", "each"), [(0, 300), (60, 60)])
+async def test_processes_that_answer_at_once_serve_the_next_undisturbed(
+    start: Start, runs_per_process: int, each: int
+) -> None:
+    """One is free when it has answered, before the caller of that answer goes on."""
+    count = 4
+    processes = await start("hostile:asynchronous", count=count, runs_per_process=runs_per_process)
+
+    async def many() -> set[int]:
+        return {await ask(processes, "pid") for _ in range(each)}
+
+    pids: set[int] = set().union(*await asyncio.gather(*(many() for _ in range(3 * count))))
+    assert len(pids) == count or runs_per_process
 
 
 async def test_stop_signals_are_the_parent_s_to_handle(shared: Processes) -> None:

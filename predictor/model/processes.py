@@ -43,6 +43,10 @@ class _Child:
         self._reason = ""  # why it is ended on purpose
         self.life = asyncio.create_task(self._live())
 
+    @property
+    def has_run_enough(self) -> bool:
+        return 0 < self._config.runs_per_process < self.answers  # the first: that it is loaded
+
     async def _live(self) -> None:
         """Start the process, hear what it says, and settle what it has not answered."""
         try:
@@ -86,7 +90,7 @@ class _Child:
         return f"process {process.pid} of the model ended with {how}"
 
     async def call(self, value: Json, run: Run) -> Json:
-        """The result. If this is canceled, the process must be ended if it has not answered."""
+        """The result. If this is canceled, and it does not answer soon, the process is ended."""
         answer = self.answer = _future()
         self._run, head = run, to_json([run.id, run.deadline, dict(about.get())]) + b"\n"
         try:
@@ -99,6 +103,8 @@ class _Child:
                 with suppress(OSError, RuntimeError):
                     await write(self._writer, Kind.CANCEL, b"")
                 await asyncio.wait({answer}, timeout=_GRACE)
+            if not answer.done():
+                self.end("its prediction did not end when it was canceled")
             raise
 
     def end(self, reason: str) -> None:
@@ -133,13 +139,14 @@ class _Child:
             self._run.emit(EventKind[kind.name], Json(body))
             return
         self.answers += 1
+        self.is_usable &= not self.has_run_enough  # from now on: the next one looks at it at once
         if kind is Kind.REFUSED:
             self._settle(ConfigError(body.decode()))
         elif kind is Kind.ERROR:
             code, message, trace = from_json(body)
             self._settle(BY_CODE[code](message), trace)
         elif kind is (Kind.RESULT if self._run else Kind.READY):
-            self.is_usable = True
+            self.is_usable |= kind is Kind.READY
             self._settle(body)
         else:
             raise ValueError(f"{kind!r}")
@@ -220,9 +227,7 @@ class Processes:
             try:
                 return await child.call(value, run)
             finally:
-                if child.answer:
-                    child.end("its prediction did not end when it was canceled")
-                elif child.answers - 1 == self._config.runs_per_process:
+                if child.has_run_enough:
                     child.end("PREDICTOR_RUNS_PER_PROCESS")
                 self._freed.set()
 
