@@ -397,6 +397,7 @@ def _logs(_: Path, processes: Processes) -> None:
     (shown,) = [block.text for block in BLOCKS if block.section == "Logs"]
     api, worker = processes.api(), processes.worker(mock_delay=0, log_format="json")
     assert api.outcome(api.submit("x")).status_code == 200
+    eventually(lambda: '"outcome"' in worker.output, "the line, which follows the result")
     assert same_shape(json.loads(shown), json.loads(worker.output.splitlines()[-1]))
 
 
