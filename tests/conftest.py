@@ -99,7 +99,7 @@ def redis_url(valkey: str) -> Iterator[str]:
         endless = {key for key in client.scan_iter() if client.ttl(key) == -1}
         shared = {b"arq:queue", b"predictor:leases", b"predictor:claimed", b"predictor:suspects"}
         shared |= {b"predictor:open"}
-        needed = {b"predictor:metrics"} | (shared if waiting else set())
+        needed = {b"predictor:metrics", b"predictor:times"} | (shared if waiting else set())
         kept = ("arq:job:", "predictor:events:", "predictor:webhook:", "predictor:prediction:")
         needed |= {prefix.encode() + id_ for id_ in waiting for prefix in kept}
         used = {client.hget(b"predictor:prediction:" + id_, "key") for id_ in waiting}

@@ -20,8 +20,8 @@ _SILENCE = 1.0  # seconds until the store is taken for unreachable
 _SLOW, _APART, _OVERDUE = 0.01, 1.0, 60.0  # seconds: of a PING, of two clocks, of a webhook
 _FULL = 0.8  # of a limit
 #: What the processes and the scripts send, in a form without effect: K is of another type.
-_COMMANDS: Final = """SET K 1 PX 1000|EXISTS K|TYPE K|GET K|GETRANGE K 0 1|STRLEN K|PTTL K|DECR K
-HSET K a 1|HGET K a|HMGET K a|HGETALL K|HKEYS K|HLEN K|HEXISTS K a|HINCRBY K a 1|HDEL K a
+_COMMANDS: Final = """SET K 1 PX 1000|EXISTS K|TYPE K|GET K|MGET K|GETRANGE K 0 1|STRLEN K|PTTL K
+DECR K|HSET K a 1|HGET K a|HMGET K a|HGETALL K|HKEYS K|HLEN K|HINCRBY K a 1|HDEL K a
 ZADD K 1 a|ZREM K a|ZREMRANGEBYSCORE K 0 0|ZCOUNT K 0 0|ZSCORE K a|ZRANK K a|ZCARD K|ZRANGE K 0 0
 ZRANGEBYSCORE K 0 0|LPUSH K a|RPUSH K a|RPUSHX K a|LRANGE K 0 0|LTRIM K 0 0
 BLPOP K 0.1|PEXPIRE K 1000|WAIT 0 0|TIME|INFO|DBSIZE

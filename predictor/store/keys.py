@@ -36,15 +36,13 @@ LINE = "predictor:line"
 CLOCK = "predictor:clock"
 #: Written to see whether the store takes what is written. Lives for a second.
 PROBE = "predictor:probe"
-#: Hash of the ids that are to be canceled though they run. Members go with the result.
-CANCELS = "predictor:cancels"
 #: List of wake tokens, one for each submit at most. A hint: the queue is the truth.
 WAKE = "predictor:wake"
 #: List of ids to cancel for one worker, whose name follows. A hint, as WAKE. Lives for a minute.
 CANCEL_REQUESTS = "predictor:cancel-requests:"
-#: Hash, how many predictions end per second, and how long they run. Lives for ten minutes past the
-#: last end.
-THROUGHPUT = "predictor:throughput"
+#: How many predictions end per second, how long they run, and the sums of all times: seven numbers,
+#: see finish.lua. Lives for ever: sums only rise.
+TIMES = "predictor:times"
 #: When the token bucket of a name, whose id in 8 characters follows, is full. Lives until then.
 RATE = "predictor:rate:"
 #: Hash, name as in RATE → how many of its predictions are in QUEUE. Members go with those.
@@ -61,9 +59,10 @@ WORKERS = "predictor:workers"
 IDEMPOTENCY = "predictor:idempotency:"
 #: Hash of what else is known: queue_ttl and cancel_after (ms from its submit until it ends, if
 #: it does not run, and whatever it does), its idempotency key, its waiter (channel), mode (if it
-#: is sync), progress, run and last (which run has written how many events), requeued (how
-#: often), group (how many may share its next worker), lost (tries whose workers died: lines of ms
-#: and token). Lives until it has ended; with a key or progress, as long as it is known.
+#: is sync), canceled (if it is to be, though it runs), progress, run and last (which run has
+#: written how many events), requeued (how often), group (how many may share its next worker),
+#: lost (tries whose workers died: lines of ms and token). Lives until it has ended; with a key
+#: or progress, as long as it is known.
 PREDICTION = "predictor:prediction:"
 #: List of its events, if its state does not tell them, and channel for their kinds. Lives as long
 #: as the prediction is known.

@@ -26,6 +26,7 @@ _SILENCE = 0.9  # seconds of silence of the store after which a call fails
 _RETRY_AFTER = 10.0  # seconds until a place in a full queue may be free, where nothing ended lately
 #: Seconds: of the estimates, the longest; over which the count of ends decays, as in finish.lua.
 _LONGEST, _DECAY = 3600.0, 60.0
+_FRESH = 600.0  # seconds past the last end for which there are estimates
 #: Bytes of a stored result that tell how its prediction ended, without a large input or output.
 _HEAD: Final = 65536
 #: Events that are read at once: a client that does not take them holds them in memory.
@@ -90,8 +91,8 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
             reply = await self._submit_to_replicas(id_, args, is_repeatable=bool(job.key))
         else:
             reply = await self._run("submit", *args)
-        outcome, known_id, now_ms, place, counts, workers = reply
-        throughput = _Throughput.read(now_ms, counts)
+        outcome, known_id, now_ms, place, times, workers = reply
+        throughput = _Throughput.read(now_ms, times)
         if outcome == b"mismatch":
             raise errors.KeyReused
         if outcome in {b"rate", b"open"}:
@@ -244,13 +245,15 @@ class _Throughput(NamedTuple):
     run: float  # how long a prediction runs
 
     @classmethod
-    def read(cls, now_ms: int, fields: list[Any]) -> "_Throughput":
-        """From the reply of a script: the fields of THROUGHPUT."""
-        try:
-            count, at, since, run = (float(field) for field in fields)
-        except (TypeError, ValueError):
-            return cls(0, 0)
+    def read(cls, now_ms: int, times: bytes) -> "_Throughput":
+        """From TIMES, as a script returns it."""
         now = now_ms / 1000
+        try:
+            count, at, since, run = map(float, times.split()[:4])
+        except ValueError:
+            return cls(0, 0)
+        if now - at > _FRESH:
+            return cls(0, 0)
         # Over less than a second there is no throughput to speak of.
         share = 1 - math.exp(min(since - now, -1) / _DECAY)
         per_second = count * math.exp(min(at - now, 0) / _DECAY) / (_DECAY * share)
@@ -268,12 +271,12 @@ class _Throughput(NamedTuple):
 
 def _active(id_: PredictionId, reply: list[Any]) -> Prediction:
     """A prediction that has not ended, from the reply of read.lua."""
-    state, progress, now_ms, queued_at, place, tries, started_ms, left_ms, counts, terms = reply
+    state, progress, now_ms, queued_at, place, tries, started_ms, left_ms, times, terms = reply
     created, started = max(0.0, min(float(queued_at), now_ms)) / 1000, started_ms / 1000
     if state == b"late":
         error = errors.TimedOut() if tries else errors.Expired()
         return Prediction(id_, State.TIMED_OUT, created, tries=tries, error=error)
-    throughput, is_queued = _Throughput.read(now_ms, counts), state == b"queued"
+    throughput, is_queued = _Throughput.read(now_ms, times), state == b"queued"
     return Prediction(
         id_,
         State(state.decode()),

@@ -113,15 +113,16 @@ def script(name: str, *, allow_oom: bool = False) -> str:
     while new := {name: body for name, body in functions.items() if name in words - used.keys()}:
         used |= new
         words.update(*(_WORD.findall(body) for body in new.values()))
-    known = {name: value for name, value in vars(keys).items() if name.isupper() and name in words}
+    known = {name: repr(value) for name, value in vars(keys).items() if name in words}
     if unrun := _UNRUN.keys() & words:
         from predictor.store.wire import encode_ended  # the heartbeat does without pydantic
 
         # Of predictions that no worker ends: scripts fill in id, times and tries.
-        known |= {name: encode_ended("", _UNRUN[name]()).decode() for name in unrun}
-    names = [f"local {name} = {value!r}" for name, value in known.items()]
+        known |= {name: repr(encode_ended("", _UNRUN[name]()).decode()) for name in unrun}
     forward = [f"local {', '.join(used)}"] if used else []
-    whole = "\n".join([*names, *forward, *used.values(), text])
+    whole = "\n".join([*forward, *used.values(), text])
+    # Not as variables: each that a function uses would take memory in each call.
+    whole = _WORD.sub(lambda word: known.get(word[0], word[0]), whole)
     return f"#!lua flags=allow-oom\n{whole}" if allow_oom else whole
 
 

@@ -140,13 +140,13 @@ FAULTS = {
     ),
     "an idempotency key outlives its prediction": (
         "shared/settle",
-        "redis.call('PEXPIRE', IDEMPOTENCY .. key, result_ttl)",
+        "redis.call('PEXPIRE', IDEMPOTENCY .. record.key, result_ttl)",
         "",
     ),
     "Cancel-After is forgotten": (
         "shared/deadline",
-        "local takes, waits = tonumber(terms[1]) or math.huge,",
-        "local takes, waits = math.huge,",
+        "takes = tonumber(takes) or math.huge",
+        "takes = math.huge",
     ),
     "a renewal takes another's lease": (
         "renew",
@@ -175,7 +175,7 @@ FAULTS = {
     ),
     "a running prediction is not marked": (
         "cancel",
-        "redis.call('HSET', CANCELS, id, 1)",
+        "redis.call('HSET', PREDICTION .. id, 'canceled', 1)",
         "",
     ),
     "a webhook is given to two deliverers": (

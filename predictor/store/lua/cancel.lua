@@ -10,14 +10,15 @@ if not queued_at then
   local known = redis.call('EXISTS', RESULT .. id) == 1
   return known and { 'done', text(redis.pcall('GETRANGE', RESULT .. id, 0, head)) or '' } or nil
 end
-if is_late(id, queued_at, now_ms()) then
-  return { 'late', settle_late(id, queued_at, result_ttl) }
+local record = record_of(id)
+if left_of(id, record, queued_at, now_ms()) <= 0 then
+  return { 'late', settle_late(id, record, queued_at, result_ttl) }
 end
 local holder = get(IN_PROGRESS .. id)
 if not holder then
-  return { 'canceled', settle_unrun(id, CANCELED, queued_at, result_ttl) }
+  return { 'canceled', settle_unrun(id, record, CANCELED, queued_at, result_ttl) }
 end
-redis.call('HSET', CANCELS, id, 1)
+redis.call('HSET', PREDICTION .. id, 'canceled', 1)
 local requests = CANCEL_REQUESTS .. (worker_of(holder) or holder)
 redis.pcall('LPUSH', requests, id)
 redis.pcall('PEXPIRE', requests, 60000)

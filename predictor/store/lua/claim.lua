@@ -12,12 +12,18 @@ local now = clock()
 local reply, bytes = { math.floor(now), 0, 1 }, 0
 
 local function verdict_of(id, queued_at, job)
-  if not job or is_late(id, queued_at, now) then
+  local record = record_of(id)
+  if not job or left_of(id, record, queued_at, now) <= 0 then
     return 'expired'
-  elseif redis.call('HEXISTS', CANCELS, id) == 1 then
+  elseif record.canceled then
     return 'canceled'
   end
-  return group_of(id) == 0 and 'given_up' or ''
+  return record.group == 0 and 'given_up' or ''
+end
+
+-- A prediction's job, tries and holder, as text; false where there is none.
+local function kept_of(id)
+  return unpack(redis.call('MGET', JOB .. id, TRIES .. id, IN_PROGRESS .. id))
 end
 
 -- Writes the lease of a prediction, and adds it to the reply.
@@ -28,13 +34,12 @@ local function hold(id, queued_at, token, verdict, job)
 end
 
 -- Leases a prediction to this worker; false if the reply is large enough without it.
-local function take(id, queued_at)
-  local job = get(JOB .. id)
+local function take(id, queued_at, job, tries)
   bytes = bytes + (job and #job or 0)
   if #reply > 3 and bytes > tonumber(most_bytes) then
     return false
   end
-  local verdict, try = verdict_of(id, tonumber(queued_at), job), tonumber(get(TRIES .. id)) or 0
+  local verdict, try = verdict_of(id, tonumber(queued_at), job), tonumber(tries or 0) or 0
   try = verdict == '' and try + 1 or try
   local token = string.format('%s:%d:%d', worker, try, now)
   -- First what fails where a shared key was overwritten: the others are the prediction's own.
@@ -93,7 +98,7 @@ local function serve_suspects()
   redis.call('SET', QUARANTINE, worker, 'PX', lease)
   for n, id in ipairs(holds > 0 and {} or redis.call('ZRANGE', SUSPECTS, 0, most - 1)) do
     most = math.min(most, group_of(id) or 1)
-    if n > most or not take(id, claimed(id) or now) then
+    if n > most or not take(id, claimed(id) or now, kept_of(id)) then
       break
     end
     redis.call('ZREM', SUSPECTS, id)
@@ -106,17 +111,20 @@ local function serve_line()
   local due = redis.call('ZRANGEBYSCORE', QUEUE, '-inf', now, 'WITHSCORES', 'LIMIT', 0, most)
   for i = 1, #due, 2 do
     local id, queued_at = due[i], due[i + 1]
-    local held = redis.call('PTTL', IN_PROGRESS .. id)
     if #id > 64 or not string.find(id, '^[%w_-]+$') then
       redis.call('ZREM', QUEUE, id)
       reply[#reply + 1] = { id, queued_at, 0, false, '', 'dropped' }
     elseif redis.call('ZSCORE', LEASES, id) then
       -- Its lease ran out, and it is not yet time to say that its worker died.
-    elseif held >= 0 then
-      -- An arq worker without leases runs it: look again when its key has expired.
-      redis.call('ZADD', QUEUE, now + held + 1, id)
-    elseif not take(id, queued_at) then
-      return true
+    else
+      local job, tries, holder = kept_of(id)
+      local held = holder and redis.call('PTTL', IN_PROGRESS .. id) or -1
+      if held >= 0 then
+        -- An arq worker without leases runs it: look again when its key has expired.
+        redis.call('ZADD', QUEUE, now + held + 1, id)
+      elseif not take(id, queued_at, job, tries) then
+        return true
+      end
     end
   end
   return #due / 2 == most

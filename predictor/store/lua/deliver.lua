@@ -18,8 +18,9 @@ end
 
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', DELIVERIES, '-inf', now, 'LIMIT', 0, most)) do
   local hook, queued_at = webhook_of(id), submitted_at(id)
-  if queued_at and is_late(id, queued_at, now) then
-    settle_late(id, queued_at, result_ttl)
+  local record = queued_at and record_of(id)
+  if record and left_of(id, record, queued_at, now) <= 0 then
+    settle_late(id, record, queued_at, result_ttl)
     hook = webhook_of(id)
   end
   bytes = bytes + (hook[2] and #hook[2] or 0)

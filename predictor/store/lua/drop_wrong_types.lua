@@ -5,9 +5,9 @@
 -- ARGV  names of more lists. Returns the names that were removed.
 local types = {
   zset = { QUEUE, LEASES, SUSPECTS, DELIVERIES, WORKERS },
-  hash = { CLAIMED, CANCELS, OPEN, METRICS },
+  hash = { CLAIMED, OPEN, METRICS },
   list = { WAKE, DELIVERY_WAKE, unpack(ARGV) },
-  string = { QUARANTINE, LINE, CLOCK, THROUGHPUT },
+  string = { QUARANTINE, LINE, CLOCK, TIMES },
 }
 local removed = {}
 for type, names in pairs(types) do

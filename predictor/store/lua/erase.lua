@@ -4,17 +4,15 @@
 --
 -- Returns 'erased', 'active', or nil for an unknown id.
 local id = ARGV[1]
-local queued_at = submitted_at(id)
-if queued_at and not is_late(id, queued_at, now_ms()) then
+local queued_at, record = submitted_at(id), record_of(id)
+if queued_at and left_of(id, record, queued_at, now_ms()) > 0 then
   return 'active'
 end
 if queued_at then
-  local outcome = get(TRIES .. id) and 'timed_out' or 'expired'
-  count('predictions ' .. (field(PREDICTION .. id, 'mode') or 'async') .. ' ' .. outcome)
+  count('predictions ' .. record.mode .. ' ' .. (get(TRIES .. id) and 'timed_out' or 'expired'))
 end
-local key = field(PREDICTION .. id, 'key')
-if key then
-  redis.call('DEL', IDEMPOTENCY .. key)
+if record.key then
+  redis.call('DEL', IDEMPOTENCY .. record.key)
 end
 forget(id)
 redis.call('ZREM', DELIVERIES, id)

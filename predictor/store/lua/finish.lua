@@ -14,26 +14,30 @@ local queued_at = submitted_at(id)
 if not queued_at then
   return redis.pcall('GET', RESULT .. id) == result and 1 or 0
 end
-local now = now_ms()
-if outcome ~= 'timed_out' and outcome ~= 'expired' and is_late(id, queued_at, now) then
+local record, now = record_of(id), now_ms()
+if outcome ~= 'timed_out' and outcome ~= 'expired' and left_of(id, record, queued_at, now) <= 0 then
   return -1
 end
-local mode = settle(id, result, result_ttl, outcome .. (buckets or ''))
+settle(id, record, result, result_ttl, outcome .. (buckets or ''))
 redis.call('HDEL', HELD .. worker, id)
-if buckets then
-  count('run ' .. mode .. ' us', run_us)
-  count('queue_wait us', wait_us)
-end
 
--- How many ended lately, a count that decays within a minute or so; since when it is counted; and how
--- many seconds a run takes, the last ten or so counting most.
+-- How many ended lately, a count that decays within a minute or so; when it was counted, and since when;
+-- how many seconds a run takes, the last ten or so counting most; and all that async ones ran, sync ones
+-- ran, and any waited, in microseconds.
+local kept = { string.match(get(TIMES) or '', '^(%S+) (%S+) (%S+) (%S+) (%d+) (%d+) (%d+)$') }
+local count, at, since, run = tonumber(kept[1]), tonumber(kept[2]), tonumber(kept[3]), tonumber(kept[4])
 now = now / 1000
 local took = math.max(0, now - started / 1000)
-local count, at, since, run = unpack(throughput())
-count, at, since, run = tonumber(count), tonumber(at), tonumber(since), tonumber(run)
-if not (count and at and since and run) then
+if not (count and at and since and run) or now - at > 600 then
   count, at, since, run = 0, now, now, took
 end
 count, run = count * math.exp(math.min(at - now, 0) / 60) + 1, run + 0.1 * (took - run)
-redis.call('SET', THROUGHPUT, table.concat({ count, now, since, run }, ' '), 'PX', 600000)
-return mode == 'sync' and 2 or 1
+local async_us, sync_us, waited_us = kept[5] or 0, kept[6] or 0, (kept[7] or 0) + (wait_us or 0)
+if record.mode == 'sync' then
+  sync_us = sync_us + (run_us or 0)
+else
+  async_us = async_us + (run_us or 0)
+end
+local sums = string.format('%.0f %.0f %.0f', async_us, sync_us, waited_us)
+redis.call('SET', TIMES, table.concat({ count, now, since, run, sums }, ' '))
+return record.mode == 'sync' and 2 or 1

@@ -9,8 +9,14 @@ local queued, running = redis.call('ZCARD', QUEUE), redis.call('ZCARD', LEASES)
 local oldest, suspect = redis.call('ZRANGE', QUEUE, 0, 0, 'WITHSCORES')[2], redis.call('ZRANGE', SUSPECTS, 0, 0)[1]
 local since = math.min(tonumber(oldest) or now, tonumber(suspect and claimed(suspect)) or now)
 local counts, workers = redis.pcall('HGETALL', METRICS), redis.pcall('ZRANGEBYSCORE', WORKERS, now, '+inf')
+counts = counts.err and {} or counts
+local sums = { string.match(get(TIMES) or '', '(%d+) (%d+) (%d+)$') }
+for i, name in ipairs(sums[1] and { 'run async us', 'run sync us', 'queue_wait us' } or {}) do
+  counts[#counts + 1] = name
+  counts[#counts + 1] = sums[i]
+end
 return {
-  counts.err and {} or counts,
+  counts,
   math.max(0, queued - running),
   math.floor(math.max(0, now - since)),
   running,

@@ -36,11 +36,12 @@ for i = 1, #held, 2 do
   elseif not is_mine or not redis.call('ZSCORE', LEASES, id) then
     lose(id, is_overdue)
   else
-    local late = is_late(id, submitted_at(id), now)
+    local record = record_of(id)
+    local late = left_of(id, record, submitted_at(id), now) <= 0
     if not is_overdue then
       write_lease(id, token, now, lease, late)
     end
-    if late or redis.call('HEXISTS', CANCELS, id) == 1 then
+    if late or record.canceled then
       over[#over + 1] = id
     end
   end

@@ -7,7 +7,7 @@
 --       number. waiter: a channel that gets the result. quotas: '', or interval (0: none) and burst, as in
 --       take_tokens; how many of a name may be open, 0: any number; and how many are, besides those in
 --       the queue. mode: 'sync', or not there.
--- Returns { outcome, id, now, place in the queue, throughput, workers that are alive }; outcome:
+-- Returns { outcome, id, now, place in the queue, TIMES, workers that are alive }; outcome:
 -- 'accepted', 'replayed' with the id of the known one, 'mismatch' (the key belongs to another request),
 -- 'full', 'open', or 'rate' with the ms until it may be accepted in the place.
 local id, job, cancel_after, queue_ttl, limit, key, fingerprint, webhook, result_ttl,
@@ -17,21 +17,21 @@ local now = clock()
 
 local function answer(outcome, known)
   local place = redis.call('ZRANK', QUEUE, known) or 0
-  return { outcome, known, math.floor(now), place, throughput(), workers_alive(now) }
+  return { outcome, known, math.floor(now), place, get(TIMES) or '', workers_alive(now) }
 end
 
 local function refuse(outcome, reason, wait)
   count('rejected ' .. reason)
-  return { outcome, id, math.floor(now), wait or 0, throughput(), 0 }
+  return { outcome, id, math.floor(now), wait or 0, get(TIMES) or '', 0 }
 end
 
 local function is_known(known)
-  return redis.call('EXISTS', JOB .. known, RESULT .. known) > 0 or redis.call('ZSCORE', QUEUE, known)
+  return redis.call('EXISTS', JOB .. known, RESULT .. known) > 0
 end
 
 if key ~= '' then
   local found = redis.pcall('HMGET', IDEMPOTENCY .. key, 'id', 'fingerprint')
-  if found[1] and is_known(found[1]) then
+  if found[1] and (is_known(found[1]) or redis.call('ZSCORE', QUEUE, found[1])) then
     if found[2] ~= fingerprint then
       return answer('mismatch', id)
     end
@@ -62,8 +62,9 @@ if interval and interval ~= '0' then
   end
 end
 redis.call('SET', JOB .. id, job)
-redis.call('ZADD', QUEUE, now, id)
-count_open(owner, 1)
+if redis.call('ZADD', QUEUE, 'NX', now, id) == 1 then
+  count_open(owner, 1)
+end
 local record = { 'queue_ttl', queue_ttl }
 for name, value in pairs({ cancel_after = cancel_after, key = key, waiter = waiter, mode = mode or '' }) do
   if value ~= '' then

@@ -14,7 +14,7 @@ _SHARED = {
     keys.LEASES,
     keys.CLAIMED,
     keys.SUSPECTS,
-    keys.CANCELS,
+    keys.TIMES,
     keys.METRICS,
     keys.OPEN,
     keys.WAKE,
@@ -80,8 +80,6 @@ class Audit:
         _same("the claimed", found, claimed)
         suspects = {fact.id for fact in facts if fact.is_suspect}
         _same("the suspects", set(self._scores(keys.SUSPECTS)), suspects)
-        marked = {fact.id: "1" for fact in facts if fact.is_marked}
-        _same("the cancels", dict(pairs(self._value(keys.CANCELS) or [])), marked)
         owned = Counter(fact.id[:8] for fact in facts if "_" in fact.id)
         counted = {name: int(count) for name, count in pairs(self._value(keys.OPEN) or [])}
         _same("the open of each name", counted, dict(owned))
@@ -102,6 +100,8 @@ class Audit:
         record = dict(pairs(self._value(keys.PREDICTION + id_) or []))
         group = None if fact.group is None else str(fact.group)
         _same(f"the group of {id_}", record.get("group"), group)
+        mark = "1" if fact.is_marked else None
+        _same(f"the cancel of {id_}", record.get("canceled"), mark)
         self._check_events(fact)
         if fact.key:
             of = dict(pairs(self._value(keys.IDEMPOTENCY + fact.key) or []))
@@ -159,7 +159,7 @@ class Audit:
             _same(f"what {worker} holds", found, held)
 
     def _check_pace(self) -> None:
-        pace = (self._value(keys.THROUGHPUT) or "0").split()
+        pace = (self._value(keys.TIMES) or "0").split()
         ended = self._model.counts["finish"]
         demand(float(pace[0]) <= ended, f"{ended} ended, but the pace is {pace}")
 

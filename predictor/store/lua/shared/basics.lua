@@ -18,11 +18,6 @@ local function field(key, name)
   return text(redis.pcall('HGET', key, name))
 end
 
--- How many predictions end per second, and how long they run, in four numbers; see finish.
-local function throughput()
-  return { string.match(get(THROUGHPUT) or '', '^(%S+) (%S+) (%S+) (%S+)$') }
-end
-
 local function wake(key)
   local tokens = tonumber(redis.pcall('LPUSH', key, 1)) or 0
   if tokens == 1 then

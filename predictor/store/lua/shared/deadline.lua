@@ -26,17 +26,30 @@ local function submitted_at(id)
   return tonumber(kept and string.match(kept, '^%S+') or redis.call('ZSCORE', QUEUE, id))
 end
 
--- Ms until its deadline, or until its time in the queue is over; infinite where there is none.
-local function left_of(id, queued_at, now)
-  local terms = redis.pcall('HMGET', PREDICTION .. id, 'cancel_after', 'queue_ttl')
-  local takes, waits = tonumber(terms[1]) or math.huge, tonumber(terms[2]) or math.huge
-  local left = queued_at + math.min(takes, waits) - now
-  if left <= 0 and waits < takes and redis.call('EXISTS', IN_PROGRESS .. id) == 1 then
-    left = queued_at + takes - now
-  end
-  return left
+-- What else is kept of a prediction: see PREDICTION in keys.py.
+local function record_of(id)
+  local takes, waits, group, canceled, key, progress, run, waiter, mode = unpack(
+    redis.pcall('HMGET', PREDICTION .. id, 'cancel_after', 'queue_ttl', 'group', 'canceled', 'key',
+      'progress', 'run', 'waiter', 'mode')
+  )
+  return {
+    takes = tonumber(takes) or math.huge,
+    waits = tonumber(waits) or math.huge,
+    group = tonumber(group),
+    canceled = canceled,
+    key = key,
+    progress = progress,
+    run = run,
+    waiter = waiter,
+    mode = mode or 'async',
+  }
 end
 
-local function is_late(id, queued_at, now)
-  return left_of(id, queued_at, now) <= 0
+-- Ms until its deadline, or until its time in the queue is over; infinite where there is none.
+local function left_of(id, record, queued_at, now)
+  local left = queued_at + math.min(record.takes, record.waits) - now
+  if left <= 0 and record.waits < record.takes and redis.call('EXISTS', IN_PROGRESS .. id) == 1 then
+    left = queued_at + record.takes - now
+  end
+  return left
 end

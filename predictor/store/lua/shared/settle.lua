@@ -2,9 +2,9 @@
 -- Guarantees: the result comes first, so that an error leaves all as it was. A webhook is due at
 -- once, with a result of its own. The idempotency key lives exactly as long as the result.
 
--- Removes what is kept of a prediction that has not ended, but for its record.
-local function forget(id)
-  redis.call('DEL', JOB .. id, IN_PROGRESS .. id, TRIES .. id)
+-- Removes what is kept of a prediction that has not ended, but for its record; and more keys.
+local function forget(id, ...)
+  redis.call('DEL', JOB .. id, IN_PROGRESS .. id, TRIES .. id, ...)
   if redis.call('ZREM', QUEUE, id) == 1 then
     count_open(owner_of(id), -1)
   end
@@ -12,7 +12,6 @@ local function forget(id)
     redis.call('ZREM', SUSPECTS, id)
   end
   redis.call('HDEL', CLAIMED, id)
-  redis.call('HDEL', CANCELS, id)
 end
 
 -- Has a webhook sent from now on; an error in the reply says that it is not.
@@ -26,36 +25,33 @@ local function make_due(id, result_ttl)
   return reply
 end
 
--- `outcome`: as it is counted. Returns the mode of the prediction.
-local function settle(id, result, result_ttl, outcome)
+-- `outcome`: as it is counted.
+local function settle(id, record, result, result_ttl, outcome)
   redis.call('SET', RESULT .. id, result, 'PX', result_ttl)
-  forget(id)
+  if record.key or record.progress then
+    redis.call('PEXPIRE', PREDICTION .. id, result_ttl)
+    forget(id)
+  else
+    forget(id, PREDICTION .. id)
+  end
   if announce(id, 'completed', '') ~= 0 then
     redis.call('PEXPIRE', EVENTS .. id, result_ttl)
   end
-  local key, progress, waiter, mode =
-    unpack(redis.pcall('HMGET', PREDICTION .. id, 'key', 'progress', 'waiter', 'mode'))
-  if waiter then
-    redis.pcall('PUBLISH', waiter, id .. ' ' .. (#result <= 65536 and result or ''))
+  if record.waiter then
+    redis.pcall('PUBLISH', record.waiter, id .. ' ' .. (#result <= 65536 and result or ''))
   end
-  if key then
-    redis.call('PEXPIRE', IDEMPOTENCY .. key, result_ttl)
-  end
-  if key or progress then
-    redis.call('PEXPIRE', PREDICTION .. id, result_ttl)
-  else
-    redis.call('DEL', PREDICTION .. id)
+  if record.key then
+    redis.call('PEXPIRE', IDEMPOTENCY .. record.key, result_ttl)
   end
   if redis.call('EXISTS', WEBHOOK .. id) == 1 then
     redis.pcall('HSET', WEBHOOK .. id, 'result', result)
     make_due(id, result_ttl)
   end
-  count('predictions ' .. (mode or 'async') .. ' ' .. outcome)
-  return mode or 'async'
+  count('predictions ' .. record.mode .. ' ' .. outcome)
 end
 
 -- Settles a prediction that no worker ends; returns its result. `result` has 0 for what is filled in.
-local function settle_unrun(id, result, queued_at, result_ttl)
+local function settle_unrun(id, record, result, queued_at, result_ttl)
   local known = {
     t = tonumber(get(TRIES .. id)) or 0,
     et = math.floor(math.max(0, math.min(queued_at, 253402300799000))),
@@ -65,10 +61,10 @@ local function settle_unrun(id, result, queued_at, result_ttl)
   result = string.gsub(result, '"(%w+)":0', function(name)
     return known[name] and string.format('"%s":%.0f', name, known[name])
   end)
-  settle(id, result, result_ttl, string.match(result, '"code":"([%w_]+)"'))
+  settle(id, record, result, result_ttl, string.match(result, '"code":"([%w_]+)"'))
   return result
 end
 
-local function settle_late(id, queued_at, result_ttl)
-  return settle_unrun(id, get(TRIES .. id) and TIMED_OUT or EXPIRED, queued_at, result_ttl)
+local function settle_late(id, record, queued_at, result_ttl)
+  return settle_unrun(id, record, get(TRIES .. id) and TIMED_OUT or EXPIRED, queued_at, result_ttl)
 end
