@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from hashlib import sha256
-from typing import Any, Final, NewType
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple, NewType
 
 from pydantic_core import from_json, to_json
 
@@ -88,8 +89,7 @@ class State(StrEnum):
         return cls.TIMED_OUT if isinstance(error, errors.TimedOut | errors.Expired) else cls.FAILED
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(NamedTuple):
     input: Json
     result: Json
 
@@ -99,8 +99,7 @@ class Output:
         return Json(b"".join((b"{", *first, b'"result":', self.result, b"}")))
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """A request for an async prediction."""
 
     input: Json
@@ -111,7 +110,7 @@ class Job:
     model: str = ""  # of the api that accepted it: path, and version, if one is set
     model_version: str = ""
     mode: str = "async"  # of MODES
-    trace: Trace = field(default_factory=dict)
+    trace: Trace = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)

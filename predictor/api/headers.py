@@ -112,8 +112,13 @@ class Preferences(NamedTuple):
     @classmethod
     def parse(cls, prefer: str | None) -> Self:
         """Of two preferences of one name the first counts (RFC 7240)."""
-        found, value = dict[str, str](), prefer or ""
-        for preference in _PREFERENCE.findall(value) if len(value) <= _MAX_PREFER else ():
+        return cls._parse(prefer) if prefer and len(prefer) <= _MAX_PREFER else cls()
+
+    @classmethod
+    @functools.lru_cache
+    def _parse(cls, prefer: str) -> Self:
+        found = dict[str, str]()
+        for preference in _PREFERENCE.findall(prefer):
             name, _, argument = preference.partition(";")[0].partition("=")
             found.setdefault(name.strip().lower(), argument.strip().strip('"'))
         wait = found.get("wait", "")

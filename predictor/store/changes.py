@@ -24,6 +24,12 @@ _PAUSE = 0.2  # seconds until the connection is tried again
 _PROBE_EVERY, _SILENCE = 2.0, 3.0
 
 
+def give_up(ended: asyncio.Future[Prediction | None]) -> None:
+    """Have the prediction read by whoever waits for its end."""
+    if not ended.done():
+        ended.set_result(None)
+
+
 class Changes(contextlib.AbstractAsyncContextManager["Changes"]):
     """Changes of predictions, by id. They are hints: a waiter that is woken reads it again.
 
@@ -66,8 +72,7 @@ class Changes(contextlib.AbstractAsyncContextManager["Changes"]):
 
     def _give_up(self) -> None:
         for ended in self._expected.values():
-            if not ended.done():
-                ended.set_result(None)
+            give_up(ended)
 
     def _connect_once(self) -> None:
         if self._connection is None:

@@ -6,8 +6,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from predictor import errors
 from predictor.config import Config
@@ -33,8 +32,7 @@ _LOST = re.compile(r"^(\d{1,15}) (\S+:\d{1,9}:\d{1,15})$", re.MULTILINE)
 _GATHER, _ENOUGH = 0.003, 4  # seconds between two claims of at least so many
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     id: PredictionId
     queued_at: float  # its place in the queue, ms since 1970 by the store's clock
     tries: int  # 1 for its first run

@@ -5,7 +5,6 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
@@ -40,8 +39,15 @@ logger = logging.getLogger(__name__)
 class Submitted(NamedTuple):
     id: PredictionId
     is_replay: bool  # it was there before, with the same idempotency key
-    retry_after: float  # seconds until it should be read
     workers: int  # that are alive
+    place: int  # in the queue, from 0
+    now_ms: int  # since 1970, by the store's clock
+    times: bytes  # TIMES
+
+    @property
+    def retry_after(self) -> float:
+        """Seconds until it should be read."""
+        return _Throughput.read(self.now_ms, self.times).until_end(self.place)
 
 
 class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
@@ -63,7 +69,7 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
         self._config = config
         self._result_ttl = round(1000 * config.result_ttl)
         self._interval = 1000 / config.rate if config.rate else 0  # ms for each token of a name
-        self._retry = StoreRetry(self._redis)
+        self._confirmed = _Confirmed(StoreRetry(self._redis))
         self._scripts = AsyncScripts(self._redis)
         self._next_warning = 0.0
 
@@ -80,7 +86,7 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
         another request.
         """
         config, takes = self._config, job.cancel_after
-        job = replace(job, model=config.model, model_version=config.model_version)
+        job = job._replace(model=config.model, model_version=config.model_version)
         args: list[Any] = [id_, wire.encode_job(job, round(time.time() * 1000))]
         args += [max(1, round(takes * 1000)) if takes else "", round(config.queue_ttl * 1000)]
         args += [config.queue_limit, job.key, job.fingerprint, job.webhook or ""]
@@ -92,7 +98,6 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
         else:
             reply = await self._run("submit", *args)
         outcome, known_id, now_ms, place, times, workers = reply
-        throughput = _Throughput.read(now_ms, times)
         if outcome == b"mismatch":
             raise errors.KeyReused
         if outcome in {b"rate", b"open"}:
@@ -100,11 +105,11 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
             raise errors.TooManyRequests(outcome.decode(), retry_after=seconds)
         if outcome == b"full":
             message = f"The queue is full: {config.queue_limit} predictions wait; try again later."
-            seconds = throughput.until_start(1) or _RETRY_AFTER
+            seconds = _Throughput.read(now_ms, times).until_start(1) or _RETRY_AFTER
             raise errors.Overloaded(message, retry_after=seconds)
         self._warn_without(workers)
-        is_replay, seconds = outcome == b"replayed", throughput.until_end(place)
-        return Submitted(PredictionId(known_id.decode()), is_replay, seconds, workers)
+        known = PredictionId(known_id.decode())
+        return Submitted(known, outcome == b"replayed", workers, place, now_ms, times)
 
     async def take(self, owner: str, most: int) -> tuple[int, float]:
         """Take up to `most` tokens of a name: how many, and the seconds until there is one more."""
@@ -135,7 +140,8 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
                 raise errors.UnknownPrediction
             case [b"done", progress, bytes(data), size]:
                 ended = wire.decode_ended(id_, data, is_head=len(data) < size)
-                return replace(ended, progress=wire.decode_progress(progress))
+                known = wire.decode_progress(progress)
+                return replace(ended, progress=known) if known else ended
         return _active(id_, reply)
 
     async def look(self, id_: PredictionId) -> Prediction:
@@ -176,7 +182,7 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
 
     async def webhook(self, id_: PredictionId) -> Webhook:
         """The webhook of a prediction, and its attempts. Raises NoWebhook."""
-        with self._confirmed():
+        with self._confirmed:
             async with self._redis.pipeline(transaction=False) as pipe:
                 pipe.hgetall(keys.WEBHOOK + id_)
                 pipe.zscore(keys.DELIVERIES, id_)
@@ -196,7 +202,7 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
 
     async def check(self) -> None:
         """Write to the store, to see that it can be. Raises UnsuitableStore if it would lose it."""
-        with self._confirmed():
+        with self._confirmed:
             info = await self._redis.info()
             check_server(info)
             used, most = info.get("used_memory", 0), info.get("maxmemory", 0)
@@ -209,7 +215,7 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
         self, id_: PredictionId, args: list[Any], *, is_repeatable: bool
     ) -> Any:
         wanted = self._config.wait_replicas
-        with self._confirmed():
+        with self._confirmed:
             async with self._redis.pipeline(transaction=False) as pipe:
                 pipe.eval(script("submit"), 0, *args)
                 # Replicas are waited for on the connection that wrote.
@@ -223,19 +229,26 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
         raise errors.StoreUnavailable(f"Only {replicas} of {wanted} replicas confirmed; try again.")
 
     async def _run(self, name: str, *args: Any, is_large: bool = False) -> Any:
-        with self._confirmed():
+        with self._confirmed:
             return await self._scripts.run(name, *args, is_large=is_large)
 
-    @contextlib.contextmanager
-    def _confirmed(self) -> Iterator[None]:
-        """Raise StoreUnavailable where the store did not confirm the command."""
-        try:
-            yield
-        except STORE_ERRORS as error:
+
+class _Confirmed:
+    """Raises StoreUnavailable where the store did not confirm a command. May be used many times."""
+
+    def __init__(self, retry: StoreRetry) -> None:
+        self._retry = retry
+
+    def __enter__(self) -> None:
+        """Nothing is to be done."""
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is None:
+            self._retry.recovered()
+        elif isinstance(error, STORE_ERRORS):
             self._retry.failed(error)
             message = f"The store cannot be used ({describe(error)}); try again."
             raise errors.StoreUnavailable(message) from error
-        self._retry.recovered()
 
 
 class _Throughput(NamedTuple):

@@ -82,7 +82,7 @@ class AsyncScripts(Scripts):
         try:
             async with self._client.pipeline(transaction=False) as pipe:
                 for call in calls:
-                    pipe.evalsha(call.script.sha, 0, *call.args)
+                    pipe.execute_command("EVALSHA", call.script.sha, 0, *call.args)
                 replies = await pipe.execute(raise_on_error=False)
         except Exception as error:  # those that wait have waited as long
             calls, self._calls = calls + self._calls, []

@@ -188,5 +188,5 @@ def decode_trace(data: bytes) -> Trace:
 def decode_progress(data: bytes) -> Progress | None:
     """The progress of a run as it is stored; None where there is none, or not ours."""
     with contextlib.suppress(ValidationError):
-        return _progress.validate_json(data)
+        return _progress.validate_json(data) if data else None
     return None

@@ -102,12 +102,12 @@ class Worker:
         try:
             outcome = await (self._traced(claim) if self._traces else self._outcome(claim))
         except errors.PredictionError as error:
-            await asyncio.shield(self._claims.finish(claim, error))
+            await self._claims.finish(claim, error)
             raise
         except asyncio.CancelledError:
             await asyncio.shield(self._claims.requeue(claim.id))
             raise RetryJob from None
-        await asyncio.shield(self._claims.finish(claim, outcome))
+        await self._claims.finish(claim, outcome)  # which nothing cancels: it runs no more
 
     async def _traced(self, claim: Claim) -> Output:
         """As `_outcome`, and its spans."""
