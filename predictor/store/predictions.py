@@ -69,6 +69,8 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
         self._config = config
         self._result_ttl = round(1000 * config.result_ttl)
         self._interval = 1000 / config.rate if config.rate else 0  # ms for each token of a name
+        has_quotas = bool(config.rate or config.open)
+        self._quotas = f"{self._interval} {config.burst} {config.open} " if has_quotas else ""
         self._confirmed = _Confirmed(StoreRetry(self._redis))
         self._scripts = AsyncScripts(self._redis)
         self._next_warning = 0.0
@@ -90,8 +92,7 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
         args: list[Any] = [id_, wire.encode_job(job, round(time.time() * 1000))]
         args += [max(1, round(takes * 1000)) if takes else "", round(config.queue_ttl * 1000)]
         args += [config.queue_limit, job.key, job.fingerprint, job.webhook or ""]
-        has_quotas = bool(config.rate or config.open)
-        quotas = f"{self._interval} {config.burst} {config.open} {running}" if has_quotas else ""
+        quotas = self._quotas and f"{self._quotas}{running}"
         args += [self._result_ttl, waiter, quotas, *["sync"] * (job.mode == "sync")]
         if config.wait_replicas:
             reply = await self._submit_to_replicas(id_, args, is_repeatable=bool(job.key))

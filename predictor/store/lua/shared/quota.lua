@@ -4,7 +4,7 @@
 
 -- The name, in 8 characters, whose prediction an id is, or what ids begin with; '' without names.
 local function owner_of(id)
-  return string.match(id, '^(%x%x%x%x%x%x%x%x)_') or ''
+  return string.sub(id, 9, 9) == '_' and string.sub(id, 1, 8) or ''
 end
 
 -- Takes up to `most` tokens, of which one is added each `interval` ms up to `burst`. What is kept is
@@ -20,9 +20,15 @@ local function take_tokens(owner, interval, burst, most, now)
   return taken, math.max(0, math.ceil(wait + interval - span))
 end
 
--- Counts a prediction of a name: 1 when it is submitted, -1 when it leaves the queue.
+-- Counts a prediction of a name: 1 when it is submitted, -1 when it leaves the queue. Returns how many
+-- the name has; nil without names.
 local function count_open(owner, change)
-  if owner ~= '' and (tonumber(redis.pcall('HINCRBY', OPEN, owner, change)) or 1) <= 0 then
+  if owner == '' then
+    return nil
+  end
+  local open = tonumber(redis.pcall('HINCRBY', OPEN, owner, change)) or 0
+  if open <= 0 then
     redis.pcall('HDEL', OPEN, owner)
   end
+  return open
 end
