@@ -38,6 +38,6 @@ if record.mode == 'sync' then
 else
   async_us = async_us + (run_us or 0)
 end
-local sums = string.format('%.0f %.0f %.0f', async_us, sync_us, waited_us)
+local sums = string.format('%d %d %d', async_us, sync_us, waited_us)
 redis.call('SET', TIMES, table.concat({ count, now, since, run, sums }, ' '))
 return record.mode == 'sync' and 2 or 1

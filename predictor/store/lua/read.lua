@@ -24,7 +24,7 @@ if left <= 0 or not holder and redis.call('EXISTS', JOB .. id) == 0 then
 end
 return {
   state,
-  holder and record.run == holder and record.progress or '',
+  holder and field(PREDICTION .. id, 'run') == holder and record.progress or '',
   math.floor(now),
   string.format('%.17g', queued_at),
   redis.call('ZRANK', QUEUE, id),
