@@ -74,7 +74,7 @@ class Store:
         with contextlib.suppress(redis.ConnectionError):
             self.client.ping()  # a connection from before a restart fails once
         keys = {key.decode() for key in self.client.scan_iter() if self.client.ttl(key) == -1}
-        return keys - {"predictor:metrics"}
+        return keys - {"predictor:metrics", "predictor:times"}
 
 
 class Farm:

@@ -99,7 +99,7 @@ def test_word_that_got_lost_comes_with_the_next_renewal(farm: Farm) -> None:
     farm.worker(lease=1)
     (id_,) = farm.submit(30)
     farm.until_running(1)
-    farm.store.client.hset("predictor:cancels", id_, "1")
+    farm.store.client.hset(f"predictor:prediction:{id_}", "canceled", "1")
     began = time.monotonic()
     assert farm.outcomes([id_]) == [410]
     assert time.monotonic() - began < 1

@@ -219,11 +219,11 @@ def test_row_21_hostile_values_in_arq_s_keys(farm: Farm, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "key", ["arq:queue", *(f"predictor:{name}" for name in ("leases", "claimed", "cancels"))]
+    "key", ["arq:queue", *(f"predictor:{name}" for name in ("leases", "claimed", "metrics"))]
 )
 def test_row_21_shared_keys_of_a_wrong_type(farm: Farm, key: str) -> None:
     worker = farm.worker("echo:predict")
-    for other in (key, "predictor:wake", "predictor:throughput"):
+    for other in (key, "predictor:wake", "predictor:times"):
         farm.store.client.delete(other)
         farm.store.client.set(other, "junk")
     eventually(lambda: _accepts(farm).status_code == 202, "acceptance")

@@ -126,8 +126,8 @@ def test_a_heartbeat_whose_keys_are_overwritten_goes_on(farm: Farm) -> None:
     farm.until_running(2)
     for name in client.scan_iter("predictor:held:*"):
         client.set(b"predictor:cancel-requests:" + name.removeprefix(b"predictor:held:"), "junk")
-    client.delete("predictor:cancels")
-    client.set("predictor:cancels", "junk")
+    client.delete("predictor:metrics")
+    client.set("predictor:metrics", "junk")
     assert farm.outcomes(ids) == [200, 200]
     assert farm.starts() == 2
     assert worker.is_running

@@ -145,8 +145,8 @@ FAULTS = {
     ),
     "Cancel-After is forgotten": (
         "shared/deadline",
-        "takes = tonumber(takes) or math.huge",
-        "takes = math.huge",
+        "takes, waits, group = tonumber(takes) or math.huge,",
+        "takes, waits, group = math.huge,",
     ),
     "a renewal takes another's lease": (
         "renew",
