@@ -21,6 +21,7 @@ from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
 
 from predictor.errors import Canceled, InvalidInput, ModelFailed, PredictionError
+from predictor.prediction import Prediction, outcome_of
 
 #: `request_id` and `prediction_id`, where there is one. Tasks, and threads of ours, inherit it.
 about: ContextVar[Mapping[str, str]] = ContextVar("about", default=MappingProxyType({}))
@@ -55,6 +56,12 @@ def log_end(id_: str, mode: str, outcome: str, queue: float, run: float) -> None
         fields |= {"queue_seconds": round(queue, 6), "run_seconds": round(run, 6)}
         text = f"prediction {id_} {mode} {outcome} (queue {queue:.3f} s, run {run:.3f} s)"
         _ends.info(text, extra=fields)
+
+
+def log_unrun(ended: Prediction, mode: str) -> None:
+    """Log the end of a prediction that no worker has ended."""
+    queue = max(0.0, (ended.finished or 0) - ended.created)
+    log_end(ended.id, mode, outcome_of(ended.error or Canceled()), queue, 0.0)
 
 
 def is_json() -> bool:

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from pydantic import TypeAdapter, ValidationError
 from redis.exceptions import ResponseError
@@ -158,6 +159,18 @@ def test_every_prediction_is_one_line(processes: Processes) -> None:
     assert line["message"].startswith(f"prediction {succeeded} async succeeded (queue ")
     assert processes.api(**settings, sync="queue").predict("0").status_code == 200
     assert of(records(worker.output), "predictor.predictions")[-1]["mode"] == "sync"
+
+
+def test_a_queued_sync_prediction_whose_client_leaves_is_one_line(processes: Processes) -> None:
+    api = processes.api(sync="queue", log_format="json")
+    with pytest.raises(httpx.ReadTimeout):
+        api.client.post("/predict", json={"input": "x"}, timeout=0.5)
+
+    def lines() -> Records:
+        return of(records(api.process.output), "predictor.predictions")
+
+    (line,) = eventually(lines, "its line")
+    assert (line["mode"], line["outcome"]) == ("sync", "canceled")
 
 
 def test_every_line_of_uvicorn_is_a_record(processes: Processes) -> None:

@@ -10,6 +10,7 @@ from pydantic_core import to_json
 
 from predictor.config import Config
 from predictor.errors import StoreUnavailable
+from predictor.logs import log_unrun
 from predictor.prediction import Attempt, Delivery, DeliveryState, PredictionId
 from predictor.store import keys
 from predictor.store.connection import connect
@@ -42,9 +43,11 @@ class Deliveries:
         next_ms, *due = await self._until_answered(self._scripts.run, "deliver", *args) or [-1]
         self._next_due = self._poll_every if next_ms < 0 else min(next_ms / 1000, self._poll_every)
         claimed = {}
-        for name, url, result, trace, *counts in due:
+        for name, url, result, trace, is_new, *counts in due:
             tries, before, since = (int(text) if text.isdigit() else 0 for text in counts)
             ended = decode_ended(PredictionId(name.decode()), result)
+            if is_new:
+                log_unrun(ended, "async")
             recent, traced = max(0, tries - before), decode_trace(trace)
             claimed[ended.id] = Delivery(url.decode(), ended, recent, since / 1000, traced)
         return claimed

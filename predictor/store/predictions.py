@@ -14,8 +14,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from predictor import errors
 from predictor.config import Config
-from predictor.logs import log_end
-from predictor.prediction import Event, Job, Prediction, PredictionId, State, Webhook, outcome_of
+from predictor.logs import log_unrun
+from predictor.prediction import Event, Job, Prediction, PredictionId, State, Webhook
 from predictor.store import keys, wire
 from predictor.store.connection import check_server, connect
 from predictor.store.retry import STORE_ERRORS, StoreRetry, describe
@@ -163,12 +163,10 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
                 raise errors.UnknownPrediction
             case [b"canceling"]:
                 return State.RUNNING
-            case [bytes(said), bytes(data)]:
+            case [bytes(), bytes(data), *modes]:
                 ended = wire.decode_ended(id_, data)
-                if said != b"done":  # by this call
-                    waited = (ended.finished or 0) - ended.created
-                    how = outcome_of(ended.error or errors.Canceled())
-                    log_end(id_, "async", how, max(0.0, waited), 0.0)
+                for mode in modes:  # one, if it ended by this call
+                    log_unrun(ended, mode.decode())
                 if ended.state is not State.CANCELED:
                     raise errors.AlreadyEnded
         return State.CANCELED

@@ -169,7 +169,7 @@ def test_retries_until_the_receiver_is_up(
 def test_expired_prediction_is_delivered_without_a_worker(
     processes: Processes, api: Api, receiver: Receiver
 ) -> None:
-    _deliverer(processes)
+    deliverer = _deliverer(processes)
     late = api.submit("0", Webhook_Url=receiver.url, Cancel_After="300ms")
     api.submit("0", Webhook_Url=receiver.url)
     assert _settled(api, late)["state"] == "delivered"
@@ -178,6 +178,7 @@ def test_expired_prediction_is_delivered_without_a_worker(
     status = api.status(late)
     assert (status["status"], status["started"], status["tries"]) == ("timed_out", None, 0)
     assert status["created"] < status["finished"]
+    assert f"prediction {late} async expired (queue 0." in deliverer.output
 
 
 def test_run_that_outlives_the_queue_ttl_is_delivered(

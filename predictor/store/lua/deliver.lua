@@ -3,8 +3,8 @@
 -- prediction whose time is over ends here, though there is no worker. Only the store's clock counts.
 --
 -- ARGV  most_bytes: of results, beyond the first. Behind the named ones, the ids that it holds.
--- Returns { ms until the next may be due, { id, url, result, trace, tries, tries before it was last
--- asked for, when that was }, … }.
+-- Returns { ms until the next may be due, { id, url, result, trace, 1 if its prediction ended here,
+-- tries, tries before it was last asked for, when that was }, … }.
 local lease, most, most_bytes, result_ttl = unpack(ARGV)
 local now = clock()
 local lease_end, bytes, reply = now + lease, 0, {}
@@ -19,7 +19,8 @@ end
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', DELIVERIES, '-inf', now, 'LIMIT', 0, most)) do
   local hook, queued_at = webhook_of(id), submitted_at(id)
   local record = queued_at and record_of(id)
-  if record and left_of(id, record, queued_at, now) <= 0 then
+  local is_late = record and left_of(id, record, queued_at, now) <= 0
+  if is_late then
     settle_late(id, record, queued_at, result_ttl)
     hook = webhook_of(id)
   end
@@ -32,7 +33,8 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', DELIVERIES, '-inf', now, 'LIMIT'
     redis.call('ZREM', DELIVERIES, id)
   end
   if hook[1] and hook[2] then
-    reply[#reply + 1] = { id, hook[1], hook[2], hook[3] or '', hook[4] or '0', hook[5] or '0', hook[6] or '0' }
+    local counts = { hook[4] or '0', hook[5] or '0', hook[6] or '0' }
+    reply[#reply + 1] = { id, hook[1], hook[2], hook[3] or '', is_late and 1 or 0, unpack(counts) }
   end
 end
 local next_due = redis.call('ZRANGE', DELIVERIES, 0, 0, 'WITHSCORES')[2]
