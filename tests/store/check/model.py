@@ -516,15 +516,16 @@ class Model:
         expected = []
         for _, id_ in [each for each in due if each[0] <= self.now][: int(call.most)]:
             fact = self.fact(id_)
-            if fact.is_active and fact.is_late(self.now, self.now_ms):
+            is_new = fact.is_active and fact.is_late(self.now, self.now_ms)
+            if is_new:
                 self._end(fact, call, None)
             is_there = fact.has_webhook_at(self.now_ms)
             fact.due = self.mark(lease) if is_there else None
             if is_there and not fact.is_active:
-                expected.append((id_, fact.result, fact.since))
+                expected.append((id_, fact.result, is_new, fact.since))
         given = [
-            (id_.decode(), result.decode(), since.decode())
-            for id_, _, result, _, _, _, since in call.reply[1:]
+            (id_.decode(), result.decode(), bool(is_new), since.decode())
+            for id_, _, result, _, is_new, _, _, since in call.reply[1:]
         ]
         self.counts["delivered"] += len(given)
         demand(given == expected, f"deliver: {given} given, {expected} are due")
