@@ -24,20 +24,21 @@ redis.call('HDEL', HELD .. worker, id)
 -- How many ended lately, a count that decays within a minute or so; when it was counted, and since when;
 -- how many seconds a run takes, the last ten or so counting most; and all that async ones ran, sync ones
 -- ran, and any waited, in microseconds.
-local kept = { string.match(get(TIMES) or '', '^(%S+) (%S+) (%S+) (%S+) (%d+) (%d+) (%d+)$') }
-local count, at, since, run = tonumber(kept[1]), tonumber(kept[2]), tonumber(kept[3]), tonumber(kept[4])
+local count, at, since, run, async_us, sync_us, waited_us =
+  string.match(get(TIMES) or '', '^(%S+) (%S+) (%S+) (%S+) (%d+) (%d+) (%d+)$')
+count, at, since, run = tonumber(count), tonumber(at), tonumber(since), tonumber(run)
 now = now / 1000
 local took = math.max(0, now - started / 1000)
 if not (count and at and since and run) or now - at > 600 then
   count, at, since, run = 0, now, now, took
 end
 count, run = count * math.exp(math.min(at - now, 0) / 60) + 1, run + 0.1 * (took - run)
-local async_us, sync_us, waited_us = kept[5] or 0, kept[6] or 0, (kept[7] or 0) + (wait_us or 0)
+async_us, sync_us = async_us or 0, sync_us or 0
 if record.mode == 'sync' then
   sync_us = sync_us + (run_us or 0)
 else
   async_us = async_us + (run_us or 0)
 end
-local sums = string.format('%d %d %d', async_us, sync_us, waited_us)
+local sums = string.format('%d %d %d', async_us, sync_us, (waited_us or 0) + (wait_us or 0))
 redis.call('SET', TIMES, table.concat({ count, now, since, run, sums }, ' '))
 return record.mode == 'sync' and 2 or 1
