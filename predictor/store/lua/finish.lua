@@ -33,12 +33,8 @@ if not (count and at and since and run) or now - at > 600 then
   count, at, since, run = 0, now, now, took
 end
 count, run = count * math.exp(math.min(at - now, 0) / 60) + 1, run + 0.1 * (took - run)
-async_us, sync_us = async_us or 0, sync_us or 0
-if record.mode == 'sync' then
-  sync_us = sync_us + (run_us or 0)
-else
-  async_us = async_us + (run_us or 0)
-end
-local sums = string.format('%d %d %d', async_us, sync_us, (waited_us or 0) + (wait_us or 0))
+local is_sync, ran, waited = record.mode == 'sync', run_us or 0, wait_us or 0
+local async_sum, sync_sum = (async_us or 0) + (is_sync and 0 or ran), (sync_us or 0) + (is_sync and ran or 0)
+local sums = string.format('%d %d %d', async_sum, sync_sum, (waited_us or 0) + waited)
 redis.call('SET', TIMES, table.concat({ count, now, since, run, sums }, ' '))
-return record.mode == 'sync' and 2 or 1
+return is_sync and 2 or 1
