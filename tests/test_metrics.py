@@ -76,9 +76,12 @@ def test_each_mode_is_counted_where_it_ends(processes: Processes, mode: str) -> 
     model = {"model": "tests.models.raises:predict", "sync": mode}
     api, other = processes.api(**model), processes.api(**model)
     processes.worker(**model)
+    told = dict[str, float]()  # the sums of what the responses say, in seconds
     for text in ("fine", "exception", "refused"):
-        assert api.predict(text).status_code in {200, 422, 500}
-        api.outcome(api.submit(text))
+        for each, answer in ("sync", api.predict(text)), ("async", api.outcome(api.submit(text))):
+            assert answer.status_code in {200, 422, 500}
+            for name, ms in re.findall(r"(\w+);dur=([\d.]+)", answer.headers["server-timing"]):
+                told[f"{name} {each}"] = told.get(f"{name} {each}", 0) + float(ms) / 1000
     expected = {"succeeded": 1, "failed": 1, "invalid_input": 1}
     for each in ("sync", "async"):
         what = partial(lambda mode: +Counter(ended(other, mode)) == expected, each)
@@ -86,7 +89,11 @@ def test_each_mode_is_counted_where_it_ends(processes: Processes, mode: str) -> 
     seen = samples(other)
     assert seen["predictor_queue_wait_seconds_count",] == (6 if mode == "queue" else 3)
     assert seen["predictor_run_seconds_count", "sync"] == 3
-    assert 0 < seen["predictor_run_seconds_sum", "async"] < 1
+    for each in ("sync", "async"):
+        sum_ = seen["predictor_run_seconds_sum", each]
+        assert sum_ == pytest.approx(told[f"run {each}"], abs=0.001)
+    waited = told["queue async"] + (told["queue sync"] if mode == "queue" else 0)
+    assert seen["predictor_queue_wait_seconds_sum",] == pytest.approx(waited, abs=0.001)
     assert seen["predictor_workers", "tests.models.raises:predict", ""] == 1
     assert seen["predictor_slots", "tests.models.raises:predict", ""] == 10
 
