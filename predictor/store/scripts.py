@@ -82,6 +82,7 @@ class AsyncScripts(Scripts):
         try:
             async with self._client.pipeline(transaction=False) as pipe:
                 for call in calls:
+                    # `evalsha` would be two more calls for each.
                     pipe.execute_command("EVALSHA", call.script.sha, 0, *call.args)
                 replies = await pipe.execute(raise_on_error=False)
         except Exception as error:  # those that wait have waited as long
@@ -104,7 +105,7 @@ class _Call(NamedTuple):
 
 
 def script(name: str, *, allow_oom: bool = False) -> str:
-    """The text of `name`.lua, behind the functions and names that it uses."""
+    """The text of `name`.lua, behind the functions that it uses; names of keys.py are replaced."""
     text = _text(name)
     shared = [_text(f"shared/{part}") for part in _PARTS]
     functions = {f[2]: f[1] for text in shared for f in _FUNCTION.finditer(text)}

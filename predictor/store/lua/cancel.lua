@@ -2,8 +2,8 @@
 -- Guarantees: one that is queued will not be run; one that runs is marked, so that its next worker
 -- ends it, even if this one does not. The mark goes with the prediction.
 --
--- Returns 'canceled' or 'late' with the result and the mode, 'canceling', 'done' with the first bytes of the result,
--- or nil for an unknown id.
+-- Returns 'canceled' or 'late' with the result and the mode, 'canceling', 'done' with the first bytes of
+-- the result, or nil for an unknown id.
 local id, result_ttl, head = unpack(ARGV)
 local queued_at = submitted_at(id)
 if not queued_at then

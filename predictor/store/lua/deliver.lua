@@ -2,7 +2,8 @@
 -- Guarantees: a webhook is leased to one deliverer at a time, and due again if that one dies. A
 -- prediction whose time is over ends here, though there is no worker. Only the store's clock counts.
 --
--- ARGV  most_bytes: of results, beyond the first. Behind the named ones, the ids that it holds.
+-- ARGV  most_bytes: of results, beyond the first, and but for those that end here, which are small.
+--       Behind the named ones, the ids that it holds.
 -- Returns { ms until the next may be due, { id, url, result, trace, 1 if its prediction ended here,
 -- tries, tries before it was last asked for, when that was }, … }.
 local lease, most, most_bytes, result_ttl = unpack(ARGV)
@@ -25,7 +26,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', DELIVERIES, '-inf', now, 'LIMIT'
     hook = webhook_of(id)
   end
   bytes = bytes + (hook[2] and #hook[2] or 0)
-  if hook[2] and #reply > 0 and bytes > tonumber(most_bytes) then
+  if hook[2] and #reply > 0 and bytes > tonumber(most_bytes) and not is_late then
     break
   elseif hook[1] and (hook[2] or queued_at) then
     redis.call('ZADD', DELIVERIES, lease_end, id)
