@@ -49,9 +49,11 @@ async def _take(seconds: float, port: int, folder: Path) -> None:
         async with AsyncClient(url) as client, _used(client), _browser() as browser:
             is_enough = threading.Event()
             top = asyncio.create_task(asyncio.to_thread(_top, url, is_enough))
-            await _desk(browser, url, seconds, folder)
-            await _phone(browser, url, folder)
-            is_enough.set()
+            try:
+                await _desk(browser, url, seconds, folder)
+                await _phone(browser, url, folder)
+            finally:
+                is_enough.set()
             (folder / "terminal.svg").write_text(_drawn(await top))
 
 
@@ -94,10 +96,12 @@ async def _desk(browser: Browser, url: str, seconds: float, folder: Path) -> Non
     for words, prompt in ((4, "Is it safe to restart?"), (5, " "), (6, "Who else is waiting?")):
         await _run(page, "async", prompt, words)
     await _run(page, "async", "What if I never come back?", 180)
-    await page.locator("#rows").get_by_role("button", name="Cancel").first.click()
+    rows = page.locator("#rows tr")
+    await expect(rows).to_have_count(4)  # or `first` would be another, which ends meanwhile
+    await rows.first.get_by_role("button", name="Cancel").click()
     await _run(page, "async", "How long will it take?", 200)
-    running = page.locator("#rows .badge").first
-    await expect(running).to_have_text("running", timeout=60_000)
+    await expect(rows).to_have_count(5)
+    await expect(rows.first.locator(".badge")).to_have_text("running", timeout=60_000)
     for words in (120, 150):
         await _run(page, "async", "What happens if a worker dies?", words)
     await _run(page, "stream", "What happens if a worker dies?", 25)
