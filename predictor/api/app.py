@@ -8,20 +8,21 @@ import resource
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from pathlib import Path
 
-from fastapi import FastAPI, Security
+from fastapi import FastAPI, Request, Security
+from fastapi.responses import FileResponse
 from fastapi.security import HTTPBearer
 from fastapi.telemetry import TelemetryConfig
 from fastapi_offline import FastAPIOffline
+from starlette.staticfiles import StaticFiles
 
 from predictor import __version__
 from predictor.api import routes
 from predictor.api.browsers import Cors
-from predictor.api.concurrency import Slots
 from predictor.api.headers import RequestId
 from predictor.api.keys import Gate, Keys
-from predictor.api.page import add_page
-from predictor.api.quotas import Quotas
+from predictor.api.limits import Quotas, Slots
 from predictor.api.responses import EXCEPTION_HANDLERS
 from predictor.api.schemas import Error
 from predictor.api.state import AppState
@@ -46,6 +47,8 @@ webhook. Every request can be repeated safely with an `Idempotency-Key`, and eve
 `X-Request-ID` of its request, or one of its own.
 """
 
+#: The page at `/`: files that know nothing of this service; what they show, they ask it for.
+_PAGE = Path(__file__).parent / "static"
 _TELEMETRY = TelemetryConfig(
     metrics=False,
     logs=False,
@@ -106,6 +109,10 @@ async def _lifespan(
         await traces.close()
 
 
+async def _page(_: Request) -> FileResponse:
+    return FileResponse(_PAGE / "index.html", headers={"Cache-Control": "no-cache"})
+
+
 def create_app(config: Config) -> FastAPI:
     """The api as `config` says, its model loaded. Raises ConfigError."""
     model = configured_model(config)
@@ -136,7 +143,8 @@ def create_app(config: Config) -> FastAPI:
     app.include_router(routes.watched, dependencies=secured)
     app.include_router(routes.health)
     app.include_router(routes.operations, dependencies=secured)
-    add_page(app)
+    app.add_route("/", _page, methods=["GET"], include_in_schema=False)
+    app.mount("/page", StaticFiles(directory=_PAGE), name="page")
     inner = app.build_middleware_stack()
     if config.api_keys or config.allowed_hosts:
         inner = Gate(inner, config, keys)

@@ -4,8 +4,7 @@ from typing import TypedDict, cast
 
 from fastapi import Request
 
-from predictor.api.concurrency import Slots
-from predictor.api.quotas import Quotas
+from predictor.api.limits import Quotas, Slots
 from predictor.config import Config
 from predictor.model.model import Model
 from predictor.store.changes import Changes

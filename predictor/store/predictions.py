@@ -5,6 +5,7 @@ import logging
 import math
 import sys
 import time
+from collections.abc import Awaitable
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
@@ -71,7 +72,7 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
         self._interval = 1000 / config.rate if config.rate else 0  # ms for each token of a name
         has_quotas = bool(config.rate or config.open)
         self._quotas = f"{self._interval} {config.burst} {config.open} " if has_quotas else ""
-        self._confirmed = _Confirmed(StoreRetry(self._redis))
+        self._retry = StoreRetry(self._redis)
         self._scripts = AsyncScripts(self._redis)
         self._next_warning = 0.0
 
@@ -181,11 +182,10 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
 
     async def webhook(self, id_: PredictionId) -> Webhook:
         """The webhook of a prediction, and its attempts. Raises NoWebhook."""
-        with self._confirmed:
-            async with self._redis.pipeline(transaction=False) as pipe:
-                pipe.hgetall(keys.WEBHOOK + id_)
-                pipe.zscore(keys.DELIVERIES, id_)
-                fields, next_ms = await pipe.execute()
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.hgetall(keys.WEBHOOK + id_)
+            pipe.zscore(keys.DELIVERIES, id_)
+            fields, next_ms = await self._confirmed(pipe.execute())
         if webhook := wire.decode_webhook(fields, next_ms):
             return webhook
         raise errors.NoWebhook
@@ -201,25 +201,23 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
 
     async def check(self) -> None:
         """Write to the store, to see that it can be. Raises UnsuitableStore if it would lose it."""
-        with self._confirmed:
-            info = await self._redis.info()
-            check_server(info)
-            used, most = info.get("used_memory", 0), info.get("maxmemory", 0)
-            if most and used > 0.95 * most:  # too full for some predictions
-                text = f"The store's memory is full ({used} of {most} bytes are used)."
-                raise errors.StoreUnavailable(text)
-            await self._redis.set(keys.PROBE, "", px=1000)
+        info = await self._confirmed(self._redis.info())
+        check_server(info)
+        used, most = info.get("used_memory", 0), info.get("maxmemory", 0)
+        if most and used > 0.95 * most:  # too full for some predictions
+            text = f"The store's memory is full ({used} of {most} bytes are used)."
+            raise errors.StoreUnavailable(text)
+        await self._confirmed(self._redis.set(keys.PROBE, "", px=1000))
 
     async def _submit_to_replicas(
         self, id_: PredictionId, args: list[Any], *, is_repeatable: bool
     ) -> Any:
         wanted = self._config.wait_replicas
-        with self._confirmed:
-            async with self._redis.pipeline(transaction=False) as pipe:
-                pipe.eval(script("submit"), 0, *args)
-                # Replicas are waited for on the connection that wrote.
-                pipe.wait(wanted, round(_SILENCE * 800))
-                reply, replicas = await pipe.execute()
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.eval(script("submit"), 0, *args)
+            # Replicas are waited for on the connection that wrote.
+            pipe.wait(wanted, round(_SILENCE * 800))
+            reply, replicas = await self._confirmed(pipe.execute())
         if replicas >= wanted or reply[0] not in {b"accepted", b"replayed"}:
             return reply
         if not is_repeatable:  # else its repetition finds it
@@ -228,29 +226,18 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
         raise errors.StoreUnavailable(f"Only {replicas} of {wanted} replicas confirmed; try again.")
 
     async def _run(self, name: str, *args: Any, is_large: bool = False) -> Any:
-        with self._confirmed:
-            return await self._scripts.run(name, *args, is_large=is_large)
+        return await self._confirmed(self._scripts.run(name, *args, is_large=is_large))
 
-
-class _Confirmed:
-    """Raises StoreUnavailable where the store did not confirm a command.
-
-    One for all calls: a generator for each would take 1 % of what the api does for a prediction.
-    """
-
-    def __init__(self, retry: StoreRetry) -> None:
-        self._retry = retry
-
-    def __enter__(self) -> None:
-        """Nothing is to be done."""
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if error is None:
-            self._retry.recovered()
-        elif isinstance(error, STORE_ERRORS):
+    async def _confirmed(self, reply: Awaitable[Any]) -> Any:
+        """The reply. Raises StoreUnavailable where the store did not confirm a command."""
+        try:
+            confirmed = await reply
+        except STORE_ERRORS as error:
             self._retry.failed(error)
             message = f"The store cannot be used ({describe(error)}); try again."
             raise errors.StoreUnavailable(message) from error
+        self._retry.recovered()
+        return confirmed
 
 
 class _Throughput(NamedTuple):

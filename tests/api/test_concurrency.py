@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
-from predictor.api.concurrency import Slots
+from predictor.api.limits import Slots
 from predictor.errors import Overloaded
 from tests.processes import Processes, eventually
 

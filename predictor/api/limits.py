@@ -1,17 +1,54 @@
-"""Quotas of sync predictions. The store decides of async ones as it accepts them."""
+"""Limits of sync predictions: slots of this process, and quotas of names.
+
+The store decides of the quotas of async ones as it accepts them.
+"""
 
 import asyncio
 import math
 import time
 from collections import defaultdict
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from predictor import errors
 from predictor.config import Config
 from predictor.store.predictions import Predictions
 
+_WAIT = 1.0  # seconds for a slot until a request is refused
 _BLOCKS, _KEEP = 20, 1.0  # in which the tokens of a second are taken, and seconds they are kept
 _PATIENCE, _AWAY = 0.3, 5.0  # seconds for the store to give some; else, without a limit of rate
+
+
+class Slots:
+    """At most `count()` at once; an abandoned call that still runs fills a slot, too."""
+
+    def __init__(self, count: Callable[[], int], abandoned: Callable[[], int]) -> None:
+        self._count, self._abandoned, self._taken = count, abandoned, 0
+        self._freed = asyncio.Event()
+        self._average = 1.0  # seconds that a prediction takes: a moving average
+
+    async def take(self) -> None:
+        """Take a slot, to be given back. Raises Overloaded if none is freed within a second."""
+        deadline = time.monotonic() + _WAIT
+        while self._taken + self._abandoned() >= (count := self._count()):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                taken = "The only slot is" if count == 1 else f"All {count} slots are"
+                message = f"{taken} taken; try again later, or with Async-Mode: true."
+                raise errors.Overloaded(message, retry_after=self._average / max(1, count))
+            # An abandoned call does not notify, so poll.
+            pause = min(left, _WAIT / 20) if self._abandoned() else left
+            with suppress(TimeoutError):
+                self._freed.clear()
+                async with asyncio.timeout(pause):
+                    await self._freed.wait()
+        self._taken += 1
+
+    def give_back(self, seconds: float) -> None:
+        """`seconds`: how long the slot was taken."""
+        self._taken -= 1
+        self._average += 0.2 * (seconds - self._average)
+        self._freed.set()
 
 
 class Quotas:
