@@ -130,6 +130,9 @@ def test_every_prediction_is_one_line(processes: Processes) -> None:
     api = processes.api(**settings)
     canceled, expired = api.submit("0"), api.submit("0", **{"Cancel-After": "1ms"})
     api.client.post(f"/predict/{canceled}/cancel")
+    erased = api.submit("0", **{"Cancel-After": "1ms"})
+    eventually(lambda: api.status(erased)["status"] == "timed_out", "an end of its time")
+    assert api.client.delete(f"/predict/{erased}").status_code == 204
     worker = processes.worker(**settings)
     succeeded, timed_out, stopped = api.submit("0.2"), api.submit("9"), api.submit("0.9")
     eventually(lambda: api.status(stopped)["status"] == "running", "a run")
@@ -145,8 +148,9 @@ def test_every_prediction_is_one_line(processes: Processes) -> None:
         for each in of(records(process.output), "predictor.predictions")
     ]
     outcomes = {each["prediction_id"]: each["outcome"] for each in lines}
-    assert len(outcomes) == len(lines) == 7
+    assert len(outcomes) == len(lines) == 8
     expected = {canceled: "canceled", expired: "expired", succeeded: "succeeded"}
+    expected |= {erased: "expired"}
     expected |= {timed_out: "timed_out", stopped: "canceled"}
     assert expected.items() <= outcomes.items()
     assert sorted(each["outcome"] for each in lines if each["mode"] == "sync") == [

@@ -179,6 +179,8 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
                 raise errors.UnknownPrediction
             case b"active":
                 raise errors.StillActive
+            case [bytes(data), bytes(mode)]:
+                log_unrun(wire.decode_ended(id_, data), mode.decode())
 
     async def webhook(self, id_: PredictionId) -> Webhook:
         """The webhook of a prediction, and its attempts. Raises NoWebhook."""

@@ -470,7 +470,8 @@ class Model:
 
     def _erase(self, call: Call) -> None:
         fact = self.fact(call.id)
-        what = call.reply and call.reply.decode()
+        is_late = isinstance(call.reply, list)
+        what = "late" if is_late else call.reply and call.reply.decode()
         expected: str | None
         if fact.is_active and not fact.is_late(self.now, self.now_ms):
             expected = "active"
@@ -478,6 +479,7 @@ class Model:
             is_there = fact.is_known(self.now_ms) or fact.has_webhook_at(self.now_ms)
             expected = "erased" if is_there else None
             if fact.is_active:
+                expected = "late"
                 is_tried = fact.tries_at(self.now_ms) is not None
                 fact.outcome = "timed_out" if is_tried else "expired"
             fact.is_erased = True
