@@ -1,7 +1,4 @@
-"""Limits of sync predictions: slots of this process, and quotas of names.
-
-The store decides of the quotas of async ones as it accepts them.
-"""
+"""Limits of sync predictions: slots, and quotas of names. Those of async ones: submit.lua."""
 
 import asyncio
 import math

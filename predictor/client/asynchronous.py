@@ -5,6 +5,7 @@ import logging
 import math
 import os
 import random
+import ssl
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable
@@ -72,10 +73,11 @@ class AsyncClient(AbstractAsyncContextManager["AsyncClient"]):
         key = os.environ.get("PREDICTOR_API_KEY", "") if api_key is None else api_key
         headers = {"Authorization": f"Bearer {key.strip()}"} if key else {}
         self.address = url.rpartition("//")[2].rpartition("@")[2]  # without a password
+        # The certificates of all authorities take longer to read than most responses.
+        verify = url.startswith("https:") or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        options: Any = {"headers": headers, "timeout": _TIMEOUT, "limits": httpx.Limits()}
         #: Sends requests of your own, to paths such as /metrics.
-        self.http = httpx.AsyncClient(
-            base_url=url, headers=headers, timeout=_TIMEOUT, limits=httpx.Limits()
-        )
+        self.http = httpx.AsyncClient(base_url=url, verify=verify, **options)
         self._timeout, self._retry_for = timeout, retry_for
         self._succeeded, self._is_failing = 0.0, False  # when a request last succeeded
 
