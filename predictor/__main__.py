@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import math
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -27,11 +28,11 @@ not ended in time, 78 invalid setting, 130 Ctrl-C"""
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status. Exits with 78 if it is misconfigured."""
     options = _parser().parse_args(arguments)
-    if options.command == "doctor":
-        from predictor.supervisor import doctor  # not at the top, as `commands` below
-
-        return doctor.diagnose(vars(options), as_json=options.json)
     try:
+        if options.command == "doctor":
+            from predictor.supervisor import doctor  # not at the top, as `commands` below
+
+            return doctor.diagnose(vars(options), as_json=options.json)
         is_client = options.command not in {None, "serve"}
         with ends_if_misconfigured(is_client=is_client):
             config = Config(**vars(options))
@@ -44,6 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             supervise(config)
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        # End as SIGPIPE would; what is flushed at exit is dropped.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     return 0
 
 

@@ -48,9 +48,14 @@ async def submit(
 
 
 async def wait_for_end(
-    state: AppState, id_: PredictionId, seconds: float, expected: Expected | None = None
+    state: AppState,
+    id_: PredictionId,
+    seconds: float,
+    expected: Expected | None = None,
+    *,
+    drains: bool = False,
 ) -> Prediction:
-    """The prediction as soon as it has ended, or as it is after `seconds`."""
+    """The prediction at its end, after `seconds` or, unless it `drains`, when the server stops."""
     store, loop = state["predictions"], asyncio.get_running_loop()
     deadline = loop.time() + seconds
     if expected:
@@ -72,7 +77,7 @@ async def wait_for_end(
             if not prediction.is_active:
                 return await store.read(id_)  # with its output, which is large
             left = deadline - loop.time()
-            if left <= 0 or state["changes"].is_closing:
+            if left <= 0 or (state["changes"].is_closing and not drains):
                 return prediction
             # Notifications are lost while the store is away; an expiry in the queue sends none.
             pause = min(left, MAX_PAUSE, (prediction.expires_in or MAX_PAUSE) + 0.01)
@@ -87,12 +92,12 @@ async def is_set_within(seconds: float, event: asyncio.Event) -> bool:
 
 
 async def follow(
-    state: AppState, id_: PredictionId, after: str, *, is_minimal: bool
+    state: AppState, id_: PredictionId, after: str, *, is_minimal: bool, drains: bool = False
 ) -> AsyncIterator[bytes]:
-    """The events after the event `after`, until the prediction has ended or the server stops."""
+    """The events after `after`, until the end or, unless it `drains`, until the server stops."""
     store, pause = state["predictions"], MAX_PAUSE / 16
     async with state["changes"].subscribe(id_) as changed:
-        while not state["changes"].is_closing:
+        while drains or not state["changes"].is_closing:
             changed.clear()
             try:
                 async for event in _until_now(store, id_, after):

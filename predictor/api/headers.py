@@ -132,6 +132,12 @@ class Preferences(NamedTuple):
         return PREFERENCE_APPLIED(", ".join(names)) if names else {}
 
 
+def accepts_events(accept: list[str]) -> bool:
+    text, kind = ",".join(accept).lower(), "text/event-stream"
+    ranges = _MEDIA_RANGE.findall(text) if kind in text else ()
+    return bool(ranges) and any(each == kind and float(f"0{q or 1}") > 0 for each, q in ranges)
+
+
 def file_type(accept: list[str]) -> str | None:
     """The media type in which bytes are preferred; None: as JSON. Of equals the first counts."""
     ranges = _MEDIA_RANGE.findall(",".join([*accept, "*/*;q=.001"]).lower())

@@ -113,7 +113,8 @@ class _Http(HttpToolsProtocol):
             self._feed(b"\r\n".join([line, *headers]) + _END)
         except httptools.HttpParserCallbackError:
             if len(self.headers) <= _HEADERS:
-                self._refuse(400, "Malformed HTTP: the path cannot be read.")
+                text = "the path cannot be read, or there is not one header Host"
+                self._refuse(400, f"Malformed HTTP: {text}.")
         except httptools.HttpParserError as error:
             self._refuse(400, f"Malformed HTTP: {error}.")
         if len(self.headers) > _HEADERS:
@@ -125,12 +126,16 @@ class _Http(HttpToolsProtocol):
         if len(self.headers) > _HEADERS:
             raise ValueError
         super().on_headers_complete()
-        self._size, self._is_idle = 0, False
+        self._size, self._is_idle, hosts = 0, False, 0
         for name, value in self.headers:
+            hosts += name == b"host"
             if name == b"content-length":
                 self.left = int(value)
             elif name == b"transfer-encoding":
                 self.left = -1
+        if hosts != 1 and self.scope["http_version"] == "1.1":
+            self.left, self._start = 0, None
+            raise ValueError
         self.headers = []  # of the trailers, which are dropped
         if self.left < 0 and not self.expect_100_continue:  # an endless body costs no task
             self._set_timer(_WAIT, self._start_now)
@@ -210,7 +215,9 @@ class _Http(HttpToolsProtocol):
 
     def _refuse(self, status: int, message: str) -> None:
         """Respond with an error, and parse nothing more."""
-        self.logger.warning("Refused with %d: %s", status, message)
+        id_ = b"%032x" % random.getrandbits(128)
+        more = {"request_id": id_.decode()}
+        self.logger.warning("Refused with %d: %s", status, message, extra=more)
         if self.left:
             if self.cycle.response_started:  # and nothing can be written within another response
                 self._close()
@@ -222,6 +229,7 @@ class _Http(HttpToolsProtocol):
         self.left, self._is_idle, self._is_refused = 0, False, True
         response = error_response(status, message, {"Connection": "close"})
         headers = [*response.raw_headers, *SECURITY, *self.server_state.default_headers]
+        headers.append((b"x-request-id", id_))
         head = STATUS_LINE[status] + b"\r\n".join(b"%b: %b" % header for header in headers)
         self.transport.write(head + _END + bytes(response.body))
         if self.transport.can_write_eof():

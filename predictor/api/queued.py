@@ -41,10 +41,9 @@ async def run(state: AppState, value: Json, options: PredictHeaders) -> Ended:
     """The outcome of a sync prediction, and its headers."""
     seconds = options.cancel_after or state["config"].timeout
     async with _submitted(state, value, seconds, is_awaited=True) as (id_, expected):
-        prediction = await wait_for_end(state, id_, seconds + _MARGIN, expected)
-    if prediction.is_active:
-        raise errors.Overloaded("The server is being stopped; try again.")
-    return prediction.output or prediction.error or errors.Unreadable(), progress(prediction)
+        wait = seconds + _MARGIN
+        prediction = await wait_for_end(state, id_, wait, expected, drains=True)
+    return prediction.output or prediction.error or errors.TimedOut(), progress(prediction)
 
 
 async def events(state: AppState, value: Json, options: PredictHeaders) -> AsyncIterator[bytes]:
@@ -52,5 +51,6 @@ async def events(state: AppState, value: Json, options: PredictHeaders) -> Async
     seconds = options.cancel_after or state["config"].timeout
     async with _submitted(state, value, seconds, is_awaited=False) as (id_, _):
         yield b""
-        async for event in follow(state, id_, "", is_minimal=options.preferences.is_minimal):
+        is_minimal = options.preferences.is_minimal
+        async for event in follow(state, id_, "", is_minimal=is_minimal, drains=True):
             yield event

@@ -63,6 +63,8 @@ async def read_input(request: Request) -> Json:
 
 def _is_file(request: Request, *, may_be: bool) -> bool:
     """Whether the body is the input itself, in bytes, not JSON. Raises UnsupportedMediaType."""
+    if "content-encoding" in request.headers:
+        raise errors.UnsupportedMediaType("The body must be sent without Content-Encoding.")
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type == "application/json" or media_type.endswith("+json"):
         return False

@@ -106,7 +106,7 @@ async def _http_exception(request: Request, error: HTTPException) -> Response:
             return await failed(request, errors.UnknownPrediction())  # an id with a slash
         return error_response(404, "There is nothing at this path; see /docs.")
     if error.status_code == 405:
-        allow = ", ".join(sorted(_methods(request)))
+        allow = ", ".join(sorted(_methods(request))) or "GET, HEAD"  # of a file of the page
         message = f"{request.method} is not allowed here; use {allow}."
         return error_response(405, message, {"Allow": allow})
     return error_response(error.status_code, error.detail, error.headers)

@@ -52,7 +52,7 @@ async def predict(request: Request, options: Given[headers.PredictHeaders]) -> R
         return await _queue(request, value, options)
     state, preferences = app_state(request), options.preferences
     room = queued if state["config"].sync == "queue" else sync
-    if "text/event-stream" in request.headers.get("accept", ""):
+    if headers.accepts_events(request.headers.getlist("accept")):
         events = room.events(state, value, options)
         await while_connected(request, anext(events))
         return EventSourceResponse(events, headers=headers.STREAM | preferences.applied())

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import logging
 import math
-import os
 import sys
 from argparse import Namespace
 from functools import partial
@@ -35,9 +34,7 @@ def run_command(options: Namespace, config: Config) -> int:
             _read_input(options)
         return asyncio.run(_ask(options, config))
     except BrokenPipeError:
-        # End as SIGPIPE would; what is flushed at exit is dropped.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        raise
     except OSError as error:
         _report(f"{error.filename or 'standard input or output'}: {error.strerror}")
         return 2

@@ -40,6 +40,10 @@ def diagnose(options: dict[str, Any], *, as_json: bool) -> int:
         config = Config(**options)
         Allowed.parse(config.webhook_allow)
         connect(config.store_url)  # not yet: this reads the URL
+        if config.api_keys:
+            from predictor.api.keys import Keys  # not at the top: with all of the api
+
+            Keys(config.api_keys)
     except ConfigError as error:
         findings = [Finding("settings", "error", str(error), "See .env.example.")]
         status = os.EX_CONFIG
@@ -55,6 +59,7 @@ def diagnose(options: dict[str, Any], *, as_json: bool) -> int:
         print(f"{each.status:8} {each.name:12} {each.found}")  # noqa: T201
         if each.advice:
             print(f"{'':22}{each.advice}")  # noqa: T201
+    sys.stdout.flush()  # here a closed pipe is an error that is handled
     return status
 
 

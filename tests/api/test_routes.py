@@ -1,3 +1,4 @@
+import gzip
 import json
 import re
 import socket
@@ -163,6 +164,13 @@ def test_other_media_types_are_rejected(served: Api, media_type: str | None) -> 
     assert "Content-Type: application/json" in answer.json()["error"]
 
 
+def test_a_compressed_body_is_refused(served: Api) -> None:
+    body = gzip.compress(b'{"input": "a"}')
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    answer = served.client.post("/predict", content=body, headers=headers)
+    assert (answer.status_code, "Content-Encoding" in answer.text) == (415, True)
+
+
 @pytest.mark.parametrize("with_length", [True, False])
 def test_a_too_large_body_is_rejected(processes: Processes, with_length: bool) -> None:
     api = processes.api(max_body=1000, mock_delay=0)
@@ -219,6 +227,7 @@ def test_a_malformed_id_never_reaches_the_store(processes: Processes) -> None:
         ("GET", "/nothing", 404, "nothing at this path"),
         ("GET", "/page", 404, "nothing at this path"),
         ("PUT", "/predict", 405, "PUT is not allowed here; use POST."),
+        ("PUT", "/page/page.js", 405, "PUT is not allowed here; use GET, HEAD."),
         ("GET", "/predict", 405, "GET is not allowed here; use POST."),
         ("PUT", "/predict/abc123", 405, "PUT is not allowed here; use DELETE, GET."),
         ("DELETE", "/predict/abc123/webhook", 405, "use GET, POST."),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import redis
 from httpx_sse import connect_sse
 
+from predictor.api.headers import accepts_events
 from tests.processes import Api, Processes, eventually
 
 WORDS = "tests.models.typed:words"
@@ -110,3 +112,36 @@ def test_an_api_of_the_queue_constructs_no_model(processes: Processes) -> None:
     api = processes.api(model=model, **QUEUED)
     assert api.client.get("/health/ready").status_code == 200
     assert api.predict(3).status_code == 422, "it knows the types"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("settings", [{}, QUEUED], ids=["api", "queue"])
+def test_a_stop_lets_sync_predictions_finish(
+    processes: Processes, settings: dict[str, Any]
+) -> None:
+    model = {"model": "tests.models.slow:predict"}
+    api, worker = processes.api(**model, **settings), processes.worker(**model)
+    with ThreadPoolExecutor() as threads:
+        one, other = threads.submit(api.predict, "1"), threads.submit(_stream, api, "1")
+        where = worker if settings else api.process
+        time.sleep(0.5)
+        assert where.is_running
+        api.process.signal(signal.SIGTERM)
+        assert one.result().status_code == 200
+        assert other.result()[-1][1]["status"] == "succeeded"
+    assert api.process.wait() == -signal.SIGTERM, "as uvicorn ends"
+
+
+@pytest.mark.parametrize(
+    ("accept", "are_wanted"),
+    [
+        (["text/event-stream"], True),
+        (["application/json, text/event-stream; q=0.5"], True),
+        (["application/json", "Text/Event-Stream"], True),
+        (["application/json, text/event-stream;q=0"], False),
+        (["text/event-stream-x"], False),
+        (["*/*"], False),
+        ([], False),
+    ],
+)
+def test_events_are_for_who_accepts_them(accept: list[str], are_wanted: bool) -> None:
+    assert accepts_events(accept) is are_wanted

@@ -62,6 +62,14 @@ def test_all_is_well_beside_a_running_command(command: Processes, tmp_path: Path
     assert "ok       store        valkey" in text
 
 
+def test_a_pipe_that_closes(tmp_path: Path) -> None:
+    command = f"{BIN / 'predictor'} doctor | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == ("141\n", "")
+
+
 def test_before_the_start_there_are_only_warnings(tmp_path: Path) -> None:
     status, checks = doctor(tmp_path)
     assert status == 0
@@ -75,6 +83,7 @@ def test_before_the_start_there_are_only_warnings(tmp_path: Path) -> None:
     [
         ({"lease": 0, "api_keys": "me:SHORT-sekret"}, "PREDICTOR_LEASE: "),
         ({"webhook_allow": "a b"}, "PREDICTOR_WEBHOOK_ALLOW: "),
+        ({"api_keys": f"a:{'k' * 16},b:{'k' * 16}"}, "b has a key of another name"),
         ({"redis_url": "redis://user:SHORT-sekret@host:port"}, "PREDICTOR_REDIS_URL: "),
         ({"redis_url": "redis://user:SHORT-sekret@host?a=b"}, "PREDICTOR_REDIS_URL: "),
     ],
