@@ -176,6 +176,8 @@ class Config(settings.BaseSettings):
                 name = str(problem["loc"][0]).upper()
                 problems.append(f"{PREFIX}{name}: {problem['msg'].removeprefix('Value error, ')}")
             raise ConfigError("; ".join(problems)) from None
+        except (OSError, UnicodeError) as error:
+            raise ConfigError(f".env cannot be read: {error}") from None
 
     @property
     def slots(self) -> int:

@@ -188,6 +188,12 @@ def test_unknown_id(served: Api, run: Run, arguments: list[str]) -> None:
         (["predict", "x", "--output", "x"], "--output is for --jsonl"),
         (["predict", "\udcff"], "the text is not UTF-8: "),
         (["predict", "--jsonl", "no-such"], "no-such: No such file or directory"),
+        (["predict", "--jsonl", ""], "'': No such file or directory"),
+        (["predict", "NaN", "--input-json"], "the text is not JSON: "),
+        (
+            ["predict", "--jsonl", "/dev/null", "--output", "/dev/full"],
+            "/dev/full: --output must name a regular file",
+        ),
     ],
 )
 def test_usage_errors(served: Api, run: Run, arguments: list[str], says: str) -> None:

@@ -31,6 +31,12 @@ def test_environment_overrides_env_file(monkeypatch: pytest.MonkeyPatch) -> None
     assert (config.workers, config.port, config.concurrency) == (3, 9001, 10)
 
 
+def test_an_env_file_in_another_encoding_is_named() -> None:
+    Path(".env").write_bytes(b"# \xff\n")
+    with pytest.raises(ConfigError, match=r"^\.env cannot be read: "):
+        Config()
+
+
 def test_a_misspelled_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("PREDICTOR_CONCURENCY", "PREDICTOR_WORKER", "PREDICTOR_SERVICE_HOST", "TIMEOUTS"):
         monkeypatch.setenv(name, "3")

@@ -155,7 +155,7 @@ def test_killed_run_resumes_and_nothing_runs_twice(
     assert _results(Path("out").read_text()) == [(text, text) for text in texts]
     assert starts.read_text().count("\n") == 12
     assert not Path("out.run").exists()
-    says = "predictor: out is complete: remove it, or name another --output\n"
+    says = "predictor: out exists, and is not of an unfinished run: name another file\n"
     assert run(slow, *arguments) == (2, "", says)
 
 

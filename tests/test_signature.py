@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import json
 from collections.abc import AsyncIterator, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from predictor.errors import ConfigError, InvalidInput
 from predictor.model.model import Model
 from predictor.model.signature import read_signature
 from predictor.prediction import encode
-from tests.models import typed
+from tests.models import odd, typed
 
 
 def plain(text: str) -> str:
@@ -119,6 +120,20 @@ async def test_a_stream_without_pieces_has_an_empty_result() -> None:
     assert await Model(nothing).run(encode("x"), 5) == b'""'
     assert await Model(typed.words).run(encode(""), 5) == b'""'
     assert await Model(typed.numbers).run(encode(0), 5) == b"[]"
+
+
+@pytest.mark.parametrize(
+    ("model", "result"),
+    [
+        (odd.letters, "ax"),
+        (odd.choices, ["a", "b"]),
+        (odd.optional, ["x"]),
+        (odd.decorated, "x!"),
+    ],
+)
+async def test_pieces_are_joined_if_they_are_declared_as_text(model: Any, result: Any) -> None:
+    text = "" if model is odd.choices else "x"
+    assert json.loads(await Model(model).run(encode(text), 5)) == result
 
 
 async def test_an_async_generator_that_awaits_nothing_can_be_canceled() -> None:

@@ -13,7 +13,7 @@ from predictor.model.run import Run
 from predictor.model.signature import read_signature
 from predictor.model.values import Gives, Parameter, Takes
 from predictor.prediction import Json
-from tests.models import results, typed
+from tests.models import odd, results, typed
 
 RUN = Run("a", 0)
 
@@ -89,6 +89,10 @@ _HOSTILE = _hostile()
         (results.Point(1, object()), "result.y is of type object, which is not JSON"),
         (typed.Order.model_construct(items=[typed.Item.model_construct(name=b"\xff")]),
          r"result.items\[0\].name is of type bytes"),
+        (odd.score("nan"), "result.score is NaN, which is not JSON"),
+        ([odd.score("inf")], r"result\[0\].score is infinite, which is not JSON"),
+        (odd.score("more"), r"result.more\[0\].a is infinite, which is not JSON"),
+        ([results.Scalar(float("nan"))], r"result\[0\] is NaN, which is not JSON"),
     ],
 )  # fmt: skip
 def test_what_is_not_json_in_a_result_is_named(value: Any, sentence: str) -> None:
@@ -114,6 +118,8 @@ class Named(BaseModel):
 
 
 def test_a_result_that_is_written_in_another_shape_than_it_is_read() -> None:
+    assert Gives(odd.Year).write(odd.year("2026"), RUN) == b'{"at":"2026"}'
+    assert Gives(odd.Score).write(odd.score(""), RUN) == b'{"score":null,"more":null}'
     gives = Gives(Named)
     assert gives.write(Named(a_name="x"), RUN) == b'{"aName":"x","size":1}'
     for value in ({"a_name": 1}, Named.model_construct(a_name=[])):

@@ -11,14 +11,14 @@ import uuid
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, suppress
 from typing import Any, Literal, NamedTuple, TypedDict, cast
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpx
 from httpx_sse import EventSource
 from pydantic_core import from_json, to_json
 
 from predictor.client.responses import Body, Failure, error_of, read
-from predictor.errors import BodyTooLarge, InvalidInput, Unreachable
+from predictor.errors import BodyTooLarge, InvalidHeader, InvalidInput, RequestError, Unreachable
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +71,11 @@ class AsyncClient(AbstractAsyncContextManager["AsyncClient"]):
         """
         url = url or os.environ.get("PREDICTOR_URL") or "http://127.0.0.1:8080"
         key = os.environ.get("PREDICTOR_API_KEY", "") if api_key is None else api_key
-        headers = {"Authorization": f"Bearer {key.strip()}"} if key else {}
+        headers = _checked(Authorization=f"Bearer {key.strip()}" if key else None)
+        try:
+            _ = urlsplit(url).port
+        except ValueError as error:
+            raise RequestError(f"The URL of the API cannot be used: {error}.") from None
         self.address = url.rpartition("//")[2].rpartition("@")[2]  # without a password
         # The certificates of all authorities take longer to read than most responses.
         verify = url.startswith("https:") or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -105,7 +109,7 @@ class AsyncClient(AbstractAsyncContextManager["AsyncClient"]):
         """Queue a prediction; returns once it is accepted.
 
         The same `idempotency_key` is the same prediction; by default it is a new one.
-        `cancel_after`: seconds for queue and run. Raises InvalidInput and KeyReused.
+        `cancel_after`: seconds for queue and run. Raises InvalidInput, KeyReused, InvalidHeader.
         """
         headers = {"Async-Mode": "true", "Idempotency-Key": idempotency_key or uuid.uuid4().hex}
         options = _request(input, cancel_after, **headers, **{"Webhook-Url": webhook_url})
@@ -266,5 +270,13 @@ def _request(input: Any, cancel_after: float | None, **headers: str | None) -> B
             raise InvalidInput(f"The input is not JSON: {error}") from error
         headers["Content-Type"] = "application/json"
     headers["Cancel-After"] = None if cancel_after is None else f"{cancel_after:.3f}s"
+    return {"content": content, "headers": _checked(**headers)}
+
+
+def _checked(**headers: str | None) -> dict[str, str]:
+    """Those that have a value. Raises InvalidHeader."""
     given = {name: value for name, value in headers.items() if value is not None}
-    return {"content": content, "headers": given}
+    for name, value in given.items():
+        if not (value.isascii() and value.isprintable()):
+            raise InvalidHeader(f"{name} must have printable ASCII characters only.")
+    return given

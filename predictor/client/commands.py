@@ -36,7 +36,8 @@ def run_command(options: Namespace, config: Config) -> int:
     except BrokenPipeError:
         raise
     except OSError as error:
-        _report(f"{error.filename or 'standard input or output'}: {error.strerror}")
+        name = "standard input or output" if error.filename is None else error.filename
+        _report(f"{name or repr('')}: {error.strerror}")
         return 2
     except (LookupError, TypeError, ValueError) as error:
         _report(f"the response has not the form of the api's ({error!r})")
@@ -51,7 +52,7 @@ def _read_input(options: Namespace) -> None:
     """Set `options.input`, unless the inputs are in a file. Raises RequestError."""
     if (options.text is None) == (options.jsonl is None):
         raise RequestError("give one text (-: standard input), or --jsonl FILE")
-    if options.jsonl:
+    if options.jsonl is not None:
         return
     if options.output:
         raise RequestError("--output is for --jsonl")
@@ -59,7 +60,9 @@ def _read_input(options: Namespace) -> None:
         if options.text == "-":
             options.text = open(0, "rb", closefd=False).read().decode()  # noqa: SIM115
         options.text.encode()
-        options.input = from_json(options.text) if options.input_json else options.text
+        options.input = options.text
+        if options.input_json:
+            options.input = from_json(options.text, allow_inf_nan=False)
     except UnicodeError as error:
         raise RequestError(f"the text is not UTF-8: {error}") from None
     except ValueError as error:
@@ -69,7 +72,7 @@ def _read_input(options: Namespace) -> None:
 async def _ask(options: Namespace, config: Config) -> int:
     ask = {"predict": _predict, "top": _top}.get(options.command, _status_or_cancel)
     retry_for = _RETRY_FOR
-    if "jsonl" in options and options.jsonl:
+    if "jsonl" in options and options.jsonl is not None:
         ask, retry_for = _predict_lines, _RETRY_MANY_FOR
     url, key, timeout = str(config.url or config.local_url), config.api_key, config.timeout
     async with AsyncClient(url, api_key=key, timeout=timeout, retry_for=retry_for) as client:

@@ -79,6 +79,8 @@ def open_results(name: str | None, lines: Iterator[Body], write: _Write) -> Iter
         return
     path = Path(name)
     sidecar, is_old = path.with_name(f"{path.name}.run"), path.exists()
+    if is_old and not path.is_file():
+        raise RequestError(f"{path}: --output must name a regular file")
     with path.open("a", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -86,7 +88,7 @@ def open_results(name: str | None, lines: Iterator[Body], write: _Write) -> Iter
             raise RequestError(f"{path}: another run writes it") from None
         run = sidecar.read_text() if is_old and sidecar.exists() else ""
         if not run and file.tell():
-            raise RequestError(f"{path} is complete: remove it, or name another --output")
+            raise RequestError(f"{path} exists, and is not of an unfinished run: name another file")
         if not run:
             run = uuid.uuid4().hex
             sidecar.write_text(run)

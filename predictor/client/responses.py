@@ -60,6 +60,7 @@ def read(response: httpx.Response, field: str) -> Body:
         vars(refusal)["retry_after"] = pause
         raise Failure(refusal, pause)
     is_end = error and (field == "result" or "prediction_id" in body)
+    is_end = is_end or error == str(errors.ModelFailed())  # amid the checks of an input
     if status >= 500 and not (status in {500, 504} and is_end):
         raise Failure(Unreachable(message), math.inf if field == "result" else 0)
     if not error or (status == 404 and url.path.endswith("/predict")):

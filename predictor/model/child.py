@@ -101,10 +101,12 @@ class _Child:
         except asyncio.CancelledError:
             error_code = Canceled.code if run.canceled else ModelFailed.code  # by the model itself
             kind, body = Kind.ERROR, to_json([error_code, "", ""])
-        except PredictionError as error:
-            cause = traceback.format_exception(error.__cause__) if error.__cause__ else ()
-            trace = "".join(cause)[-_TRACE:].encode(errors="replace").decode()
-            kind, body = Kind.ERROR, to_json([error.code, str(error), trace])
+        except Exception as error:
+            told = error if isinstance(error, PredictionError) else ModelFailed()
+            cause = error.__cause__ if told is error else error
+            text = "".join(traceback.format_exception(cause)) if cause else ""
+            trace = text[-_TRACE:].encode(errors="replace").decode()
+            kind, body = Kind.ERROR, to_json([told.code, str(told), trace])
         run.canceled = True
         while self._model.abandoned:  # noqa: ASYNC110 (until the thread has ended)
             await asyncio.sleep(0.002)

@@ -89,8 +89,10 @@ def _pieces(value: Any, depth: int) -> Iterator[bytes]:
 def _flaw(value: Any, place: str) -> str | None:
     """Where the first part of `value` is that is not JSON, and what it is."""
     parts = _parts(value)
-    if fields := getattr(type(value), "model_fields", None):  # pydantic's
+    if fields := getattr(type(value), "__pydantic_fields__", None):
         parts = {name: getattr(value, name) for name in fields}
+    elif parts is None and callable(tolist := getattr(value, "tolist", None)):
+        value = tolist()
     if isinstance(parts, dict):
         flaws = (_flaw(part, f"{place}.{key}") for key, part in parts.items())
     elif parts is not None:
@@ -122,8 +124,17 @@ def _piece(value: Any, depth: int) -> bytes:
         raise ValueError("bytes are JSON only as base64")  # noqa: TRY004
     piece = to_json(value, fallback=_plain)
     if type(value) is not str:
+        serializer = getattr(type(value), "__pydantic_serializer__", None)
+        if serializer and b"null" in piece and _has_nan(serializer.to_python(value)):
+            raise ValueError("NaN and infinity are not JSON")  # pydantic has written null
         from_json(b"%b%b%b" % (b"[" * depth, piece, b"]" * depth), allow_inf_nan=False)
     return piece
+
+
+def _has_nan(value: Any) -> bool:
+    if (parts := _parts(value)) is None:
+        return isinstance(value, float) and not math.isfinite(value)
+    return any(map(_has_nan, parts.values() if isinstance(parts, dict) else parts))
 
 
 def _plain(value: Any) -> Any:

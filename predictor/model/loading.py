@@ -46,7 +46,7 @@ async def start_model(path: str, model: Model) -> None:
             await model.start()
         except ConfigError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             logger.exception("the model cannot be started")
             reason = f"{type(error).__name__}: {error}{_place(error)}"
             raise ConfigError(f"starting it raised {reason}") from error

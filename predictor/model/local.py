@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from predictor.errors import Canceled, ModelFailed, PredictionError
+from predictor.errors import BY_CODE, Canceled, ModelFailed, PredictionError
 from predictor.model.encoding import is_small, too_large
 from predictor.model.run import Abandoned, Outcome, Run
 from predictor.model.signature import Signature, callee
@@ -128,14 +128,20 @@ class _Pieces:
             self._bytes.append(piece)
 
     def joined(self) -> Json:
-        kinds = self._kinds or {self._gives.type}
-        if kinds == {bytes}:
+        if self._are(bytes):
             return self._gives.write(b"".join(self._bytes), self._run)
-        if kinds == {str}:
+        if self._are(str):
             joined = b'"%b"' % b"".join(piece[1:-1] for piece in self._written)
         else:
             joined = b"[%b]" % b",".join(self._written)
         return self._gives.check(Json(joined))
+
+    def _are(self, kind: type) -> bool:
+        """Whether all are of this kind, and not declared as another."""
+        declared = self._gives.type
+        return declared in (kind, Any) and all(
+            issubclass(each, kind) for each in self._kinds or {declared}
+        )
 
 
 def _write_each(results: Any, count: int, gives: Gives, run: Run) -> list[Outcome]:
@@ -173,7 +179,10 @@ def _failures() -> Iterator[None]:
     """
     owner = os.getpid()
     try:
-        yield
+        try:
+            yield
+        except PredictionError as error:  # of a class of its own, perhaps, that cannot be written
+            raise BY_CODE[error.code](str(error)) from error.__cause__
     except (PredictionError, asyncio.CancelledError):
         raise
     except BaseException as error:

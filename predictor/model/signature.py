@@ -81,7 +81,7 @@ def read_signature(target: Any) -> Signature:
         gives=_gives(type_),
         run=run,
         streams=streams,
-        is_async=inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called),
+        is_async=inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(plain),
         batching=batching,
         description=inspect.getdoc(getattr(target, "func", target)) or "",
         positional=tuple(each.name for each in parameters if each.kind is each.POSITIONAL_ONLY),

@@ -1,5 +1,6 @@
 """The input that a model takes and the result that it gives: their types, checked as JSON."""
 
+import re
 import types
 from dataclasses import make_dataclass
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
@@ -27,6 +28,8 @@ _KINDS = dict.fromkeys(b"-0123456789", "number") | {
     ord('"'): "string", ord("["): "array", ord("{"): "object",
 }  # fmt: skip
 _EMPTY = {"number": b"0", "string": b'""', "array": b"[]", "object": b"{}"}
+#: In a core schema: a function that writes a value, in any form.
+_SERIALIZER = re.compile("'serialization': {'type': 'function-(plain|wrap)'")
 _FAULTS = {
     "missing": "is missing",
     "string_type": "must be a string",
@@ -62,7 +65,10 @@ class Checked:
             self._schema = self._adapter.json_schema()
         except PydanticInvalidForJsonSchema as error:
             raise PydanticSchemaGenerationError(str(error)) from None
-        self.kinds = self._kinds(self._schema["properties"][name])
+        try:
+            self.kinds = self._kinds(self._schema["properties"][name])
+        except RecursionError:  # it refers to itself
+            self.kinds = set(_EMPTY)
 
     def read(self, value: Json) -> Any:
         """The value in Python's types. Raises ValidationError."""
@@ -75,6 +81,8 @@ class Checked:
 
     def is_symmetric(self) -> bool:
         """Whether what is written of a value can be read: not with computed fields or aliases."""
+        if _SERIALIZER.search(str(self._adapter.core_schema)):
+            return False
         return self._adapter.json_schema(mode="serialization") == self._schema
 
     def dump(self, value: Any) -> None:
@@ -150,13 +158,15 @@ class Takes:
             self._shorthand, self.type = first.name.encode(), self.type | first.type
 
     def read(self, value: Json) -> dict[str, Any]:
-        """The arguments, by their parameters' names. Raises InvalidInput."""
+        """The arguments, by their parameters' names. Raises InvalidInput, and ModelFailed."""
         if self._shorthand and value[:1] != b"{":
             value = Json(b'{"%b":%b}' % (self._shorthand, self._first.shortened(value)))
         try:
             read = self._checked.read(value)
         except ValidationError as error:
             raise InvalidInput(_sentences(error, self._names)) from None
+        except (Exception, SystemExit) as error:  # of a validator of the model's
+            raise ModelFailed from error
         return {self._names[0]: read} if len(self._names) == 1 else vars(read)
 
 

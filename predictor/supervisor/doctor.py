@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from predictor.config import Config, entries, misspelled
+from predictor.config import PREFIX, Config, entries, misspelled
 from predictor.errors import ConfigError
 from predictor.process import call_in_thread
 from predictor.store.connection import connect
@@ -107,6 +107,7 @@ def _store(config: Config) -> Iterator[Finding]:
 
 def _model(config: Config) -> Iterator[Finding]:
     command, environment = [sys.executable, "-c", _MODEL], os.environ | config.environment()
+    environment |= {f"{PREFIX}LOG_FORMAT": "console"}
     pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
     done = subprocess.run(command, env=environment, check=False, timeout=_LIMIT - 1, **pipes)  # noqa: S603
     said = (done.stderr if done.returncode else done.stdout).strip().rpartition("\n")[2]
@@ -117,7 +118,7 @@ def _model(config: Config) -> Iterator[Finding]:
 def _api(config: Config) -> Iterator[Finding]:
     url = urlsplit(str(config.url or config.local_url))
     kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
-    found = f"{url.scheme}://{url.hostname}:{url.port}"
+    found = f"{url.scheme}://{url.netloc.rpartition('@')[2]}"
     try:
         connection = kind(url.hostname or "", url.port, timeout=_SILENCE)
         connection.request("GET", f"{url.path.rstrip('/')}/health/ready")

@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 _BACK_OFF = (0.2, 10.0)  # seconds until a restart: the first, and the longest; doubled each time
 _STABLE = 10.0  # seconds of uptime after which the back-off starts anew
 _MARGIN = 8.0  # seconds past the drain after which a process is killed
+_LOCK_WAIT = 8.0  # seconds for the processes of a command that was killed to end
 _STORE_GRACE = 15.0  # seconds that the store gets to stop
 
 
@@ -209,9 +210,15 @@ def _say(line: str, text: str, level: int = logging.INFO) -> None:
 
 def _lock(data_dir: Path) -> IO[str]:
     """Lock the folder: two servers on it would ruin each other's file."""
+    until = time.monotonic() + _LOCK_WAIT
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = (data_dir / "lock").open("w")
+        while time.monotonic() < until:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return lock
+            time.sleep(0.05)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         is_locked = isinstance(error, BlockingIOError)

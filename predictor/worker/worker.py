@@ -107,6 +107,9 @@ class Worker:
         except asyncio.CancelledError:
             await asyncio.shield(self._claims.requeue(claim.id))
             raise RetryJob from None
+        except Exception as error:  # a bug of ours: it must not hold the slot
+            await self._claims.finish(claim, failure := errors.ModelFailed())
+            raise failure from error
         await self._claims.finish(claim, outcome)  # which nothing cancels: it runs no more
 
     async def _traced(self, claim: Claim) -> Output:

@@ -139,6 +139,35 @@ def test_an_api_that_is_away_or_another(slow: Api) -> None:
             client.predict("x")
 
 
+def test_what_cannot_be_sent_is_refused_here(served: Api) -> None:
+    for url in ("http://127.0.0.1:99999", "http://127.0.0.1:abc", "http://[::1"):
+        with pytest.raises(errors.RequestError, match=r"^The URL of the API cannot be used: "):
+            Client(url)
+    with pytest.raises(errors.InvalidHeader, match=r"^Authorization must have printable") as caught:
+        Client(api_key="sesame\nopen")
+    assert "sesame" not in str(caught.value)
+    with Client(_url(served)) as client:
+        with pytest.raises(errors.InvalidHeader, match=r"^Idempotency-Key must have printable"):
+            client.submit("x", idempotency_key="größe")
+        with pytest.raises(errors.InvalidHeader, match=r"^Webhook-Url must have printable"):
+            client.submit("x", webhook_url="https://exämple.com")
+
+
+def test_an_input_on_which_a_check_fails_is_not_sent_again(processes: Processes) -> None:
+    model = {"model": "tests.models.odd:checked"}
+    api, worker = processes.api(**model), processes.worker(concurrency=1, **model)
+    with Client(_url(api)) as client:
+        for value in (0, 1):
+            for ask in (client.predict, client.submit):
+                with pytest.raises(errors.ModelFailed):
+                    ask({"a": value})
+        assert client.predict({"a": 2}) == 2
+        with pytest.raises(errors.ModelFailed):
+            client.submit({"a": 2}).wait(10)
+        assert client.submit({"a": 3}).wait(10) == 3, "its slot is free"
+    assert "KeyError: 'missing'" in worker.output
+
+
 def test_the_defaults_are_of_the_environment(slow: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREDICTOR_URL", f"{_url(slow)}/")
     monkeypatch.setenv("PREDICTOR_API_KEY", "a-key")

@@ -3,6 +3,7 @@
 import asyncio
 
 from predictor import InvalidInput
+from tests.models.odd import Untellable
 
 
 class OwnError(BaseException):
@@ -23,6 +24,7 @@ RAISES: dict[str, BaseException] = {
     "recursion": RecursionError(),
     "timeout": TimeoutError(),
     "canceled": asyncio.CancelledError(),
+    "untellable": Untellable(),
     "refused": InvalidInput("The text must not be 'refused'."),
 }
 

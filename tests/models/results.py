@@ -16,6 +16,16 @@ class Array:
         return [1.0, 2.0]
 
 
+class Scalar:
+    """As NumPy has them."""
+
+    def __init__(self, value: float) -> None:
+        self._value = value
+
+    def tolist(self) -> float:
+        return self._value
+
+
 class BadRepr:
     def __repr__(self) -> str:
         raise RuntimeError("no repr")
