@@ -72,6 +72,7 @@ def test_a_running_prediction_is_canceled(page: Page, slow: Api) -> None:
     page.locator("#cancel").click()
     expect(badge).to_have_text("canceled")
     expect(page.locator("#answer .failure")).to_contain_text("canceled")
+    _ended(page, "canceled")
 
 
 def test_a_sync_prediction_is_left(page: Page, slow: Api) -> None:
@@ -80,6 +81,18 @@ def test_a_sync_prediction_is_left(page: Page, slow: Api) -> None:
     _run(page)
     page.locator("#cancel").click()
     expect(page.locator("#answer .failure")).to_contain_text("Canceled")
+    _ended(page, "canceled")
+
+
+def test_a_timeout_is_told_from_a_failure(page: Page, processes: Processes) -> None:
+    settings = {"model": "tests.models.slow:predict", "timeout": 0.3}
+    _open(page, processes.api(**settings))
+    processes.worker(**settings)
+    page.get_by_label("Input").fill("60")
+    for mode in ("Sync", "Async", "Stream"):
+        _run(page, mode)
+        expect(page.locator("#answer .failure")).to_contain_text("out of time")
+        _ended(page, "timed out")
 
 
 def test_a_stream_shows_its_pieces(page: Page, processes: Processes) -> None:
@@ -174,6 +187,80 @@ def test_nothing_becomes_html(page: Page, processes: Processes) -> None:
     page.evaluate("""localStorage.setItem('predictor.watched', '[{"id": "<b>", "at": 0}]')""")
     page.reload()
     expect(page.locator("#rows tr")).to_have_count(0)
+
+
+def test_separators_of_lines_do_not_end_an_event(page: Page, processes: Processes) -> None:
+    """JSON has U+2028 as it is; `.` of a regular expression does not match it."""
+    _open(page, processes.api(model="tests.models.echo:predict"))
+    page.get_by_label("Input").fill("one\u2028two\u2029three")
+    _run(page, "Stream")
+    _ended(page)
+    expect(page.locator("#answer .text")).to_have_text("one\u2028two\u2029three")
+
+
+def test_an_input_is_sent_as_it_is_shown(page: Page, processes: Processes) -> None:
+    _open(page, processes.api(model="tests.models.optional:predict"))
+    count, snippet = page.get_by_label("count"), page.locator("#snippet")
+    count.fill(str(2**53 + 1))
+    page.get_by_role("button", name="Run", exact=True).click()
+    expect(page.locator(".problem:not(:empty)")).to_contain_text("exactly")
+    count.fill(str(-(2**53 - 1)))
+    expected = '{"count":-9007199254740991,"style":"plain","exact":false}'
+    expect(snippet).to_contain_text(f'{{"input":{expected}}}')
+    page.get_by_label("style").fill("")
+    page.get_by_label("flag").select_option("false")
+    _run(page)
+    _ended(page)
+    expected = expected.replace('"style":"plain"', '"flag":false,"style":""')
+    expect(snippet).to_contain_text(f'{{"input":{expected}}}')
+    for text in ('"count": -9007199254740991', '"flag": false', '"style": ""', '"exact": false'):
+        assert text in _answer(page)
+    assert "note" not in _answer(page)
+
+
+def test_it_copies_without_the_clipboard_of_a_secure_context(page: Page, served: Api) -> None:
+    """As on plain HTTP from another host."""
+    page.add_init_script("delete Navigator.prototype.clipboard")
+    _open(page, served)
+    button = page.locator("#copy")
+    button.click()
+    expect(button).to_have_text("Copied")
+    expect(button).to_be_focused()
+    expected = page.locator("#snippet").inner_text()
+    page.get_by_label("Input").fill("")
+    page.get_by_label("Input").press("Control+V")
+    expect(page.get_by_label("Input")).to_have_value(expected)
+    page.evaluate("document.execCommand = () => false")
+    expect(button).to_have_text("Copy")
+    button.click()
+    expect(button).to_have_text("Not copied")
+
+
+def test_two_tabs_keep_their_predictions(page: Page, served: Api) -> None:
+    _open(page, served)
+    other = page.context.new_page()
+    _open(other, served)
+    for tab in (page, other):
+        _run(tab, "Async")
+        _ended(tab)
+    page.reload()
+    rows = page.locator("#rows tr")
+    expect(rows).to_have_count(2)
+    expect(page.locator("#rows .badge.succeeded")).to_have_count(2)
+    page.get_by_role("button", name="Clear ended").click()
+    _run(other, "Async")
+    expect(other.locator("#rows tr")).to_have_count(2)
+    page.reload()
+    expect(rows).to_have_count(1)
+
+
+def test_a_service_that_cannot_be_reached(page: Page, served: Api) -> None:
+    _open(page, served)
+    health = page.locator("#health")
+    expect(health).to_have_text("ready")
+    page.context.set_offline(True)
+    expect(health).to_have_text("not reachable")
+    expect(health).to_have_class("unready")
 
 
 def test_the_code_does_the_same(page: Page, served: Api) -> None:
@@ -277,7 +364,8 @@ def test_a_key_is_asked_for_and_kept_for_the_tab(page: Page, processes: Processe
     api = processes.api(api_keys=f"me:{key}", model="tests.models.echo:predict")
     processes.worker(model="tests.models.echo:predict")
     page.goto(f"http://127.0.0.1:{api.port}/")
-    for given in ("wrong" * 8, key):  # it asks until one is right
+    for given, said in (("wrong" * 8, ""), (key, "refused")):  # it asks until one is right
+        expect(page.locator("#key-problem")).to_contain_text(said)
         page.get_by_label("Key", exact=True).fill(given)
         page.get_by_role("button", name="Use").click()
     page.get_by_label("Input").fill("hello")
@@ -291,6 +379,31 @@ def test_a_key_is_asked_for_and_kept_for_the_tab(page: Page, processes: Processe
     page.reload()
     expect(page.get_by_label("Input")).to_be_visible()
     assert page.evaluate("Object.values(localStorage).join()").count(key) == 0
+
+
+def test_a_dialog_for_the_key_that_is_closed_stays_closed(page: Page, processes: Processes) -> None:
+    key = "k" * 32
+    api = processes.api(api_keys=f"me:{key}", model="tests.models.echo:predict")
+    kept = """localStorage.setItem('predictor.watched', '[{"id": "me-1", "at": 0}]')"""
+    page.add_init_script(kept)
+    page.goto(f"http://127.0.0.1:{api.port}/")
+    dialog, note = page.get_by_role("dialog"), page.locator("#watch-note")
+    expect(dialog).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(note).to_contain_text("key is needed")
+    expect(page.locator("#fields .failure")).to_contain_text("key is needed")
+    page.wait_for_timeout(1200)  # it would be tried again after 1 s
+    expect(dialog).to_be_hidden()
+    page.get_by_role("button", name="API key").click()
+    page.get_by_label("Key", exact=True).fill(key)
+    page.get_by_role("button", name="Use").click()
+    expect(page.locator("#rows .badge")).to_have_text("unknown")
+    page.evaluate("sessionStorage.setItem('predictor.key', 'another')")  # it was revoked
+    page.get_by_label("Input").fill("hello")
+    _run(page, "Async")
+    expect(page.locator("#key-problem")).to_contain_text("refused")
+    dialog.get_by_role("button", name="Close").click()
+    _ended(page, "refused")
 
 
 def test_a_store_that_goes_away_and_comes_back(page: Page, processes: Processes) -> None:

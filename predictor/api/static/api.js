@@ -14,10 +14,11 @@ export class Refused extends Error {
 }
 
 /** Show the dialog for the key; whether one was given. One dialog, however many requests need it. */
-export function askForKey() {
+export function askForKey(refused = null) {
   asking ??= new Promise((resolve) => {
     const dialog = $("key-dialog");
     $("key").value = sessionStorage.getItem(KEY) ?? "";
+    $("key-problem").textContent = refused ? "The key was refused." : "";
     dialog.addEventListener("close", () => {
       asking = null;
       const key = $("key").value.trim();
@@ -39,7 +40,9 @@ export async function send(path, { headers = {}, quiet = false, ...options } = {
     const key = sessionStorage.getItem(KEY);
     const more = key && /^[\x21-\x7e]+$/.test(key) ? { Authorization: `Bearer ${key}` } : {};
     const response = await fetch(path, { cache: "no-store", ...options, headers: { ...headers, ...more } });
-    if (response.status !== 401 || quiet || !(await askForKey())) return response;
+    if (response.status !== 401 || quiet) return response;
+    if (key !== sessionStorage.getItem(KEY)) continue; // another request has asked meanwhile
+    if (!(await askForKey(key))) return response;
   }
 }
 
@@ -47,8 +50,16 @@ export async function send(path, { headers = {}, quiet = false, ...options } = {
 export async function json(response) {
   const body = await response.json().catch(() => null);
   if (response.ok && body !== null) return body;
-  throw new Refused(response.status, body?.error ?? `${response.status} ${response.statusText}`);
+  const { status, statusText } = response;
+  throw new Refused(status, status === 401 ? "A key is needed: press “API key”." : (body?.error ?? `${status} ${statusText}`));
 }
+
+export const path = (id) => `predict/${encodeURIComponent(id)}`;
+
+/** Cancel a prediction: { status, note }. */
+export const cancel = (id) => send(`${path(id)}/cancel`, { method: "POST" }).then(json).catch(({ message }) => ({ note: message }));
+
+export const message = (error) => (error instanceof TypeError ? "The service cannot be reached." : error.message);
 
 /** The server-sent events of a response: { event, data, id }, data parsed. */
 export async function* events(response) {
@@ -62,7 +73,7 @@ export async function* events(response) {
       const lines = (text + value).split("\n");
       text = lines.pop();
       for (const line of lines) {
-        const [, name, content] = /^([^:]*):? ?(.*)$/.exec(line.replace(/\r$/, "")) ?? [];
+        const [, name, content] = /^([^:]*):? ?(.*)$/s.exec(line.replace(/\r$/, "")) ?? [];
         if (name === "data") event.data.push(content);
         else if (name === "event" || name === "id") event[name] = content;
         else if (!line.trim() && event.data.length) {

@@ -2,8 +2,8 @@
 
 const shell = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
 const python = (value) => {
-  if (value === null || value === undefined) return "None";
-  if (value === true || value === false) return value ? "True" : "False";
+  if ((value ?? null) === null) return "None";
+  if (typeof value === "boolean") return value ? "True" : "False";
   if (Array.isArray(value)) return `[${value.map(python).join(", ")}]`;
   if (typeof value === "object") return `{${Object.entries(value).map(([name, each]) => `${JSON.stringify(name)}: ${python(each)}`).join(", ")}}`;
   return JSON.stringify(value);
@@ -14,18 +14,16 @@ export function snippet(language, { base, mode, value, hasKey }) {
   return { curl, python: inPython, javascript }[language](`${base}predict`, mode, value, hasKey);
 }
 
-function headers(mode, hasKey) {
-  const mine = { "Content-Type": "application/json" };
-  if (mode === "async") mine["Async-Mode"] = "true";
-  if (mode === "stream") mine.Accept = "text/event-stream";
-  if (hasKey) mine.Authorization = "Bearer $PREDICTOR_API_KEY";
-  return mine;
-}
+export const headers = (mode, key) => ({
+  "Content-Type": "application/json",
+  ...(mode === "async" && { "Async-Mode": "true" }),
+  ...(mode === "stream" && { Accept: "text/event-stream" }),
+  ...(key && { Authorization: `Bearer ${key}` }),
+});
 
 function curl(url, mode, value, hasKey) {
-  const lines = Object.entries(headers(mode, hasKey)).map(([name, each]) => (name === "Authorization" ? `-H "${name}: ${each}"` : `-H '${name}: ${each}'`));
-  const body = shell(JSON.stringify({ input: value }));
-  return [`curl -s${mode === "stream" ? "N" : ""} ${url}`, ...lines, `-d ${body}`].join(" \\\n  ");
+  const lines = Object.entries(headers(mode, hasKey && "$PREDICTOR_API_KEY")).map(([name, each]) => `-H "${name}: ${each}"`);
+  return [`curl -s${mode === "stream" ? "N" : ""} ${url}`, ...lines, `-d ${shell(JSON.stringify({ input: value }))}`].join(" \\\n  ");
 }
 
 function inPython(url, mode, value, hasKey) {
@@ -40,11 +38,9 @@ function inPython(url, mode, value, hasKey) {
 }
 
 function javascript(url, mode, value, hasKey) {
-  const mine = headers(mode, hasKey);
-  if (hasKey) mine.Authorization = "Bearer YOUR_KEY";
   const request = `const response = await fetch(${JSON.stringify(url)}, {
   method: "POST",
-  headers: ${JSON.stringify(mine)},
+  headers: ${JSON.stringify(headers(mode, hasKey && "YOUR_KEY"))},
   body: JSON.stringify({ input: ${JSON.stringify(value)} }),
 });`;
   const rest = {

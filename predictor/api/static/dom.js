@@ -2,23 +2,39 @@
 
 export const $ = (id) => document.getElementById(id);
 
-/** An element with properties, attributes (as `aria-…`, `for`), listeners (`onclick`) and children. */
+/** An element, as `tag.class`, with properties, attributes (as `aria-…`), listeners and children. */
 export function h(tag, properties = {}, ...children) {
-  const element = document.createElement(tag);
+  const [kind, ...classes] = tag.split(".");
+  const element = document.createElement(kind);
+  element.classList.add(...classes);
   for (const [name, value] of Object.entries(properties)) {
-    if (value === undefined || value === null || value === false) continue;
+    if ((value ?? false) === false) continue;
     if (name in element && !name.includes("-")) element[name] = value;
     else element.setAttribute(name, value === true ? "" : value);
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  element.append(...children.flat().filter((child) => (child ?? null) !== null));
   return element;
 }
 
+/** A button that is no more than its label. */
+export const button = (label, onclick) => h("button.plain", { type: "button", onclick }, label);
+
 export async function copy(text, button) {
-  await navigator.clipboard.writeText(text);
-  const label = button.textContent;
-  button.textContent = "Copied";
+  const label = (button.dataset.label ??= button.textContent);
+  const isCopied = await navigator.clipboard?.writeText(text).then(() => true, () => false);
+  button.textContent = isCopied || select(text, button) ? "Copied" : "Not copied";
   setTimeout(() => (button.textContent = label), 1500);
+}
+
+/** Copy as browsers can on plain HTTP, too: what is selected. */
+function select(text, button) {
+  const area = h("textarea.unseen", { value: text });
+  button.after(area);
+  area.select();
+  const isCopied = document.execCommand("copy");
+  area.remove();
+  button.focus();
+  return isCopied;
 }
 
 /** Seconds as a person writes them: 340 ms, 2.4 s, 3 min 05 s. */

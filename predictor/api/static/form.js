@@ -1,7 +1,7 @@
 // A form for a JSON schema. A field is { node, read(problems), set(value) }; `read` returns undefined for
 // what is left out, and adds { path, text } to `problems` for what the server would refuse.
 
-import { h } from "./dom.js";
+import { button, h } from "./dom.js";
 
 let count = 0;
 
@@ -23,10 +23,7 @@ export class Form {
     this.root = root;
     this.messages = new Map();
     this.field = this.#field(schema, { path: "input", label: "Input", required: true });
-  }
-
-  get node() {
-    return this.field.node;
+    this.node = this.field.node;
   }
 
   /** The value; null if there are problems, which are shown. `quiet`: they are not. */
@@ -63,7 +60,7 @@ export class Form {
       // Several inputs may be given as the bare first one: the form shows them all.
       const isShort = !at.depth && at.path === "input" && real.length === 2 && real[0].properties && real[0].required?.length === 1;
       if (real.length === 1 || isShort) return this.#field({ ...real[0], ...rest }, { ...at, nullable: isNullable });
-      return this.#choice(real, schema, { ...at, nullable: isNullable });
+      return this.#choice(real, { ...at, nullable: isNullable });
     }
     if ("const" in schema) return { node: h("div", { hidden: true }), read: () => schema.const, set() {} };
     if (schema.enum) return this.#select(schema, at);
@@ -79,27 +76,22 @@ export class Form {
   #labelled(input, schema, at, hint = "") {
     const id = `field-${++count}`;
     input.id = id;
-    const message = h("p", { className: "problem", id: `${id}-problem` });
+    const message = h("p.problem", { id: `${id}-problem` });
     const note = [schema.description, hint].filter(Boolean).join(" ");
-    const about = h("p", { className: "hint", id: `${id}-hint` }, note);
+    const about = h("p.hint", { id: `${id}-hint` }, note);
     input.setAttribute("aria-describedby", `${id}-hint ${id}-problem`);
     if (at.required && !at.nullable) input.setAttribute("aria-required", "true");
     this.messages.set(at.path, { message, input });
-    const optional = at.required ? null : h("small", {}, " optional");
-    return h("div", { className: input.tagName === "TEXTAREA" ? "field wide" : "field" }, h("label", { for: id }, at.label, optional), input, note ? about : null, message);
+    return h(input.tagName === "TEXTAREA" ? "div.field.wide" : "div.field", {}, h("label", { for: id }, ...name(at)), input, note ? about : null, message);
   }
 
   #leaf(input, schema, at, hint, parse, format = String) {
-    const first = schema.default ?? (at.required ? schema.examples?.[0] : undefined);
-    const set = (value) => (input.value = value === undefined || value === null ? "" : format(value));
-    set(first);
+    const set = (value) => (input.value = (value ?? null) === null ? "" : format(value));
+    set(schema.default ?? (at.required ? schema.examples?.[0] : undefined));
+    // Empty text is a value where text is required, or takes the place of a default.
+    const isText = schema.type === "string" && (typeof schema.default === "string" || (at.required && !at.nullable));
     const read = (problems) => {
-      if (input.value === "" && schema.type !== "string" || input.value === "" && (!at.required || at.nullable)) {
-        if (!at.required) return undefined;
-        if (at.nullable) return null;
-        problems.push({ path: at.path, text: "is required." });
-        return undefined;
-      }
+      if (input.value === "" && !isText) return none(schema, at, problems);
       const parsed = parse(input.value);
       if (parsed instanceof Error) problems.push({ path: at.path, text: parsed.message });
       return parsed;
@@ -115,9 +107,9 @@ export class Form {
     const hint = size ? `${size} characters` : schema.format === "date-time" ? "e.g. 2026-01-31T12:00:00Z" : "";
     return this.#leaf(input, schema, at, hint, (text) => {
       const size = [...text].length;
-      if (size < (schema.minLength ?? 0)) return new Error(`must have at least ${schema.minLength} characters.`);
-      if (size > (schema.maxLength ?? Infinity)) return new Error(`must have at most ${schema.maxLength} characters, not ${size}.`);
-      if (schema.pattern && !matches(schema.pattern, text)) return new Error(`must match ${schema.pattern}.`);
+      if (size < (schema.minLength ?? 0)) return must(`have at least ${schema.minLength} characters`);
+      if (size > (schema.maxLength ?? Infinity)) return must(`have at most ${schema.maxLength} characters, not ${size}`);
+      if (schema.pattern && !matches(schema.pattern, text)) return must(`match ${schema.pattern}`);
       return text;
     });
   }
@@ -125,23 +117,23 @@ export class Form {
   #number(schema, at) {
     const { minimum: low, maximum: high, exclusiveMinimum: above, exclusiveMaximum: below, multipleOf } = schema;
     const isWhole = schema.type === "integer";
-    const input = h("input", { type: "number", step: multipleOf ?? (isWhole ? 1 : "any"), inputMode: isWhole ? "numeric" : "decimal" });
-    if (low !== undefined) input.min = low;
-    if (high !== undefined) input.max = high;
+    const input = h("input", { type: "number", min: low, max: high, step: multipleOf ?? (isWhole ? 1 : "any"), inputMode: isWhole ? "numeric" : "decimal" });
     const bounds = [range(low, high), above !== undefined && `more than ${above}`, below !== undefined && `less than ${below}`];
     return this.#leaf(input, schema, at, bounds.filter(Boolean).join(", "), (text) => {
       const number = Number(text);
-      if (!Number.isFinite(number)) return new Error("must be a number.");
-      if (isWhole && !Number.isInteger(number)) return new Error("must be a whole number.");
-      if (number < low) return new Error(`must be greater than or equal to ${low}.`);
-      if (number > high) return new Error(`must be less than or equal to ${high}.`);
-      if (number <= above) return new Error(`must be greater than ${above}.`);
-      if (number >= below) return new Error(`must be less than ${below}.`);
+      if (!Number.isFinite(number)) return must("be a number");
+      if (isWhole && !Number.isInteger(number)) return must("be a whole number");
+      if (isWhole && !Number.isSafeInteger(number)) return new Error(`is beyond ±${Number.MAX_SAFE_INTEGER}: this page cannot send it exactly.`);
+      if (number < low) return must(`be greater than or equal to ${low}`);
+      if (number > high) return must(`be less than or equal to ${high}`);
+      if (number <= above) return must(`be greater than ${above}`);
+      if (number >= below) return must(`be less than ${below}`);
       return number;
     });
   }
 
   #boolean(schema, at) {
+    if (at.nullable || (!at.required && schema.default === undefined)) return this.#select({ ...schema, enum: [true, false] }, at);
     const input = h("input", { type: "checkbox", checked: schema.default === true });
     const node = this.#labelled(input, schema, { ...at, required: true });
     node.classList.add("check");
@@ -150,11 +142,10 @@ export class Form {
 
   #select(schema, at) {
     const blank = !at.required || at.nullable;
-    const options = schema.enum.map((value, index) => h("option", { value: String(index) }, String(value)));
-    const input = h("select", {}, blank ? h("option", { value: "" }, "–") : null, ...options);
-    const set = (value) => (input.value = schema.enum.includes(value) ? String(schema.enum.indexOf(value)) : blank ? "" : "0");
+    const input = h("select", {}, blank ? h("option", { value: "" }, "–") : null, ...options(schema.enum));
+    const set = (value) => (input.value = schema.enum.includes(value) ? schema.enum.indexOf(value) : blank ? "" : 0);
     set(schema.default);
-    const read = () => (input.value === "" ? (at.required ? null : undefined) : schema.enum[Number(input.value)]);
+    const read = () => (input.value === "" ? none(schema, at) : schema.enum[input.value]);
     return { node: this.#labelled(input, schema, at), read, set };
   }
 
@@ -165,34 +156,28 @@ export class Form {
       content = input.files[0] ? await base64(input.files[0]) : null;
       input.dispatchEvent(new Event("input", { bubbles: true }));
     });
-    const read = (problems) => {
-      if (content !== null) return content;
-      if (!at.required || at.nullable) return at.required ? null : undefined;
-      problems.push({ path: at.path, text: "choose a file." });
-      return undefined;
-    };
+    const read = (problems) => content ?? none(schema, at, problems);
     return { node: this.#labelled(input, schema, at), read, set() {} };
   }
 
   #json(schema, at) {
-    const input = h("textarea", { rows: 5, className: "code", spellcheck: false });
-    const hint = "JSON; text that is no JSON is sent as a string.";
-    return this.#leaf(input, schema, at, hint, (text) => {
+    const input = h("textarea.code", { rows: 5, spellcheck: false });
+    return this.#leaf(input, schema, at, "JSON; text that is no JSON is sent as a string.", (text) => {
       try {
         return JSON.parse(text);
       } catch {
-        return schema.type && schema.type !== "string" ? new Error(`must be JSON (${schema.type}).`) : text;
+        return schema.type && schema.type !== "string" ? must(`be JSON (${schema.type})`) : text;
       }
     }, (value) => JSON.stringify(value, null, 2));
   }
 
   #group(schema, at, ...children) {
-    const message = h("p", { className: "problem" });
+    const message = h("p.problem");
     this.messages.set(at.path, { message });
-    if (at.path === "input") return h("div", { className: "members" }, message, ...children);
-    const about = schema.description ? h("p", { className: "hint wide" }, schema.description) : null;
-    const legend = h("legend", {}, at.label, at.required ? null : h("small", {}, " optional"));
-    return h("fieldset", {}, legend, h("div", { className: "members" }, about, message, ...children));
+    if (at.path === "input") return h("div.members", {}, message, ...children);
+    const about = schema.description ? h("p.hint.wide", {}, schema.description) : null;
+    const legend = h("legend", {}, ...name(at));
+    return h("fieldset", {}, legend, h("div.members", {}, about, message, ...children));
   }
 
   #object(schema, at) {
@@ -217,7 +202,7 @@ export class Form {
   }
 
   #list(schema, at) {
-    const items = h("div", { className: "items" });
+    const items = h("div.items");
     let fields = [];
     const add = (value) => {
       const inside = { path: `${at.path}[${fields.length}]`, label: `${at.label} ${fields.length + 1}`, required: true, depth: (at.depth ?? 0) + 1 };
@@ -231,9 +216,7 @@ export class Form {
       change();
       items.dispatchEvent(new Event("input", { bubbles: true }));
     };
-    const buttons = h("div", { className: "actions" },
-      h("button", { type: "button", className: "plain", onclick: changed(() => add()) }, "Add"),
-      h("button", { type: "button", className: "plain", onclick: changed(remove) }, "Remove last"));
+    const buttons = h("div.actions", {}, button("Add", changed(() => add())), button("Remove last", changed(remove)));
     const set = (values) => {
       while (fields.length) remove();
       (values ?? []).forEach(add);
@@ -248,25 +231,36 @@ export class Form {
     return { node: this.#group(schema, at, items, buttons), read, set };
   }
 
-  #choice(variants, schema, at) {
+  #choice(variants, at) {
     const names = variants.map((each) => each.title ?? each.type ?? "value");
-    const select = h("select", { "aria-label": `Kind of ${at.label}` }, names.map((name, index) => h("option", { value: String(index) }, name)));
+    const select = h("select", { "aria-label": `Kind of ${at.label}` }, options(names));
     const place = h("div");
     let field;
     const choose = () => {
-      field = this.#field(variants[Number(select.value)], { ...at, label: at.label });
+      field = this.#field(variants[select.value], at);
       place.replaceChildren(field.node);
     };
     select.addEventListener("change", choose);
     choose();
-    return { node: h("div", { className: "choice" }, select, place), read: (problems) => field.read(problems), set: (value) => field.set(value) };
+    return { node: h("div.choice", {}, select, place), read: (problems) => field.read(problems), set: (value) => field.set(value) };
   }
 }
 
+/** The value of an empty field: null only where nothing would mean something else. */
+function none(schema, at, problems) {
+  if (at.nullable && (at.required || (schema.default ?? null) !== null)) return null;
+  if (at.required) problems.push({ path: at.path, text: "is required." });
+  return undefined;
+}
+
+const name = ({ label, required }) => [label, required ? null : h("small", {}, " optional")];
+const options = (names) => names.map((name, index) => h("option", { value: index }, String(name)));
+
+const must = (text) => new Error(`must ${text}.`);
+
 function range(low, high) {
-  if (low !== undefined && high !== undefined) return `${low} to ${high}`;
-  if (low !== undefined) return `at least ${low}`;
-  return high === undefined ? "" : `at most ${high}`;
+  if (low === undefined) return high === undefined ? "" : `at most ${high}`;
+  return high === undefined ? `at least ${low}` : `${low} to ${high}`;
 }
 
 export const isBytes = (schema) => schema.contentEncoding === "base64" || ["binary", "base64", "base64url"].includes(schema.format);

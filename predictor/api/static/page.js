@@ -12,6 +12,7 @@ import { Well } from "./well.js";
 const base = new URL(".", location.href).href;
 let form = null;
 let current = null;
+const languages = ["curl", "python", "javascript"];
 let language = "curl";
 let givesBytes = false;
 
@@ -42,7 +43,7 @@ function write() {
   const hasKey = Boolean(sessionStorage.getItem("predictor.key"));
   $("snippet").textContent = snippet(language, { base, mode: mode(), value: shorten(value), hasKey });
   $("snippet").setAttribute("aria-labelledby", `tab-${language}`);
-  for (const name of ["curl", "python", "javascript"]) {
+  for (const name of languages) {
     const isChosen = name === language;
     $(`tab-${name}`).setAttribute("aria-selected", String(isChosen));
     $(`tab-${name}`).tabIndex = isChosen ? 0 : -1;
@@ -50,12 +51,7 @@ function write() {
 }
 
 /** Long strings, as files are, would make the page slow. */
-function shorten(value) {
-  if (typeof value === "string") return value.length > 2000 ? `${value.slice(0, 200)}…` : value;
-  if (Array.isArray(value)) return value.map(shorten);
-  if (value && typeof value === "object") return Object.fromEntries(Object.entries(value).map(([name, each]) => [name, shorten(each)]));
-  return value;
-}
+const shorten = (value) => JSON.parse(JSON.stringify(value, (_, each) => (typeof each === "string" && each.length > 2000 ? `${each.slice(0, 200)}…` : each)));
 
 function begin() {
   current?.leave();
@@ -64,7 +60,6 @@ function begin() {
     $("cancel").hidden = run.isOver;
     $("answer").setAttribute("aria-busy", String(!run.isOver));
   });
-  $("cancel").hidden = false;
   return current;
 }
 
@@ -102,7 +97,6 @@ $("copy").addEventListener("click", () => copy($("snippet").textContent, $("copy
 $("key-button").addEventListener("click", async () => {
   if (await askForKey()) location.reload();
 });
-const languages = ["curl", "python", "javascript"];
 for (const name of languages) {
   $(`tab-${name}`).addEventListener("click", () => {
     language = name;

@@ -1,16 +1,17 @@
 // One prediction from the form, or one that is opened from the list, shown as it comes.
 
 import { failure, times, timing, value } from "./answer.js";
-import { Refused, events, json, pause, send } from "./api.js";
+import { Refused, cancel, events, json, message, path, pause, send } from "./api.js";
+import { headers } from "./code.js";
 import { $, h } from "./dom.js";
 
-const path = (id) => `predict/${encodeURIComponent(id)}`;
+const STATES = { 401: "refused", 404: "unknown", 410: "canceled", 504: "timed_out" };
 
 export class Run {
   #stop = new AbortController();
-  #state = h("p", { className: "state" });
+  #state = h("p.state");
   #progress = h("progress", { max: 1, hidden: true, "aria-label": "Progress" });
-  #pieces = h("div", { className: "pieces" });
+  #pieces = h("div.pieces");
   id = null;
   isOver = false;
 
@@ -22,13 +23,10 @@ export class Run {
 
   /** Run an input. `accepted` is called with the id of an async one. Throws Refused. */
   async begin(mode, input, accepted) {
-    const headers = { "Content-Type": "application/json" };
-    if (mode === "async") headers["Async-Mode"] = "true";
-    if (mode === "stream") headers.Accept = "text/event-stream";
     const began = performance.now();
     this.#say(mode === "async" ? "submitting" : "running");
     await this.#guard(async () => {
-      const options = { method: "POST", headers, body: JSON.stringify({ input }), signal: this.#stop.signal };
+      const options = { method: "POST", headers: headers(mode), body: JSON.stringify({ input }), signal: this.#stop.signal };
       const response = await send("predict", options);
       if (mode === "stream" && response.ok) return this.#stream(response, began);
       const body = await json(response);
@@ -46,9 +44,8 @@ export class Run {
   /** Cancel it; a sync one by leaving. */
   async cancel() {
     if (!this.id) return this.#stop.abort();
-    const body = await send(`${path(this.id)}/cancel`, { method: "POST" }).then(json).catch((error) => ({ note: error.message }));
-    this.#say(body.status ?? "", body.note);
-    return undefined;
+    const { status = "", note } = await cancel(this.id);
+    return this.#say(status, note);
   }
 
   /** Show nothing of it any more; an async one goes on. */
@@ -63,7 +60,9 @@ export class Run {
       await work();
     } catch (error) {
       if (error instanceof Refused && error.status === 422 && !this.id) throw error;
-      if (!this.isOver) this.#fail(error.name === "AbortError" ? "Canceled." : message(error));
+      if (this.isOver) return;
+      if (error.name === "AbortError") this.#fail("Canceled.", "canceled");
+      else this.#fail(message(error), STATES[error.status]);
     } finally {
       this.isOver = true;
       this.onchange(this);
@@ -74,16 +73,16 @@ export class Run {
     this.id = id;
     for (let last = ""; !this.isOver; ) {
       try {
-        const headers = last ? { "Last-Event-ID": last } : {};
-        const response = await send(`${path(id)}/events`, { headers, signal: this.#stop.signal });
-        if (response.status === 404) return this.#fail((await response.json()).error);
-        if (response.ok && response.status !== 204) {
+        const response = await send(`${path(id)}/events`, { headers: last ? { "Last-Event-ID": last } : {}, signal: this.#stop.signal });
+        if (response.status === 204) return await this.#result(id);
+        if (response.status === 401 || response.status === 404) await json(response);
+        if (response.ok) {
           for await (const event of events(response)) {
             last = event.id || last;
             this.#show(event);
             if (event.event === "completed") return await this.#result(id);
           }
-        } else if (response.status === 204) return await this.#result(id);
+        }
       } catch (error) {
         if (error.name === "AbortError" || error instanceof Refused) throw error;
         this.#say("reconnecting", message(error));
@@ -103,8 +102,8 @@ export class Run {
     for await (const event of events(response)) {
       this.#show(event);
       if (event.event !== "completed") continue;
-      const { output, error } = event.data;
-      if (!output) return this.#fail(error);
+      const { output, error, status } = event.data;
+      if (!output) return this.#fail(error, status);
       return this.#done(output.result, { queue: 0, run: (performance.now() - began) / 1000 });
     }
     return this.#fail("The stream broke off.");
@@ -122,7 +121,7 @@ export class Run {
   }
 
   #say(state, more = "") {
-    this.#state.replaceChildren(h("span", { className: `badge ${state}` }, state), more ? ` ${more}` : "");
+    this.#state.replaceChildren(h("span", { className: `badge ${state}` }, state.replace("_", " ")), more ? ` ${more}` : "");
   }
 
   #done(result, took) {
@@ -132,11 +131,9 @@ export class Run {
     if (took) this.#pieces.append(times(took));
   }
 
-  #fail(text) {
-    this.#say("failed");
+  #fail(text, state = "failed") {
+    this.#say(state);
     this.#progress.hidden = true;
     this.#pieces.append(failure(text));
   }
 }
-
-const message = (error) => (error instanceof TypeError ? "The service cannot be reached." : error.message);

@@ -1,18 +1,20 @@
 // The predictions of this browser, followed over one stream of server-sent events, kept over a reload.
 
-import { events, json, pause, send } from "./api.js";
-import { $, copy, duration, h } from "./dom.js";
+import { cancel, events, json, message, pause, send } from "./api.js";
+import { $, button, copy, duration, h } from "./dom.js";
 
 const KEPT = "predictor.watched";
 const MOST = 300;
 const PER_FRAME = 25; // rows that change in one frame, so that it is not late
 const ACTIVE = new Set(["queued", "running", "submitted"]);
+const isActive = ({ status }) => !status || ACTIVE.has(status.status);
 
 export class Watch {
   #rows = new Map(); // id → { at, status, cells }
   #changed = new Map(); // id → status, to be shown in the next frame
   #stop = new AbortController();
   #timer = 0;
+  #isKeyless = false; // the dialog was closed: it is not shown again
 
   /** `open` is called with the id of a row that is opened. */
   constructor(open) {
@@ -24,24 +26,26 @@ export class Watch {
   }
 
   add(id) {
-    this.#add(id, Date.now());
-    this.#keep();
+    const at = Date.now();
+    this.#add(id, at);
+    keep([{ id, at }, ...kept()].slice(0, MOST));
     this.#restart();
   }
 
   #add(id, at) {
     if (this.#rows.has(id)) return;
     const cells = {
-      state: h("span", { className: "badge submitted" }, "submitted"),
+      state: h("span.badge.submitted", {}, "submitted"),
       progress: h("progress", { max: 1, hidden: true, "aria-label": "Progress" }),
-      note: h("span", { className: "note" }),
-      time: h("td", { className: "number" }),
-      cancel: h("button", { type: "button", className: "plain", onclick: () => this.#cancel(id) }, "Cancel"),
+      note: h("span.note"),
+      time: h("td.number"),
+      cancel: button("Cancel", () => this.#cancel(id)),
     };
-    const name = h("button", { type: "button", className: "plain id", title: `Copy ${id}` }, "…", id.slice(-8));
-    name.addEventListener("click", () => copy(id, name));
-    const open = h("button", { type: "button", className: "plain", onclick: () => this.open(id) }, "Open");
-    cells.row = h("tr", {}, h("td", {}, cells.state), h("td", {}, name), h("td", {}, cells.progress, cells.note), cells.time, h("td", { className: "row-actions" }, open, cells.cancel));
+    const name = button(`…${id.slice(-8)}`, () => copy(id, name));
+    name.classList.add("id");
+    name.title = `Copy ${id}`;
+    const open = button("Open", () => this.open(id));
+    cells.row = h("tr", {}, h("td", {}, cells.state), h("td", {}, name), h("td", {}, cells.progress, cells.note), cells.time, h("td.number.row-actions", {}, open, cells.cancel));
     this.#rows.set(id, { at, status: null, cells });
     $("rows").prepend(cells.row);
     while (this.#rows.size > MOST) this.#remove(this.#rows.keys().next().value);
@@ -54,21 +58,17 @@ export class Watch {
   }
 
   #clear() {
-    for (const [id, { status }] of [...this.#rows]) if (status && !ACTIVE.has(status.status)) this.#remove(id);
-    this.#keep();
+    const ended = [...this.#rows].filter(([, row]) => !isActive(row)).map(([id]) => id);
+    ended.forEach((id) => this.#remove(id));
+    keep(kept().filter(({ id }) => !ended.includes(id)));
     this.#restart();
     this.#frame();
   }
 
-  #keep() {
-    const list = [...this.#rows].map(([id, { at }]) => ({ id, at })).reverse();
-    localStorage.setItem(KEPT, JSON.stringify(list));
-  }
-
   async #cancel(id) {
-    const body = await send(`predict/${encodeURIComponent(id)}/cancel`, { method: "POST" }).then(json).catch(({ message }) => ({ note: message }));
+    const { note } = await cancel(id);
     const row = this.#rows.get(id);
-    if (row && body.note) row.cells.note.textContent = body.note;
+    if (row && note) row.cells.note.textContent = note;
   }
 
   #restart() {
@@ -82,11 +82,11 @@ export class Watch {
 
   async #follow(signal) {
     for (let wait = 1; !signal.aborted; wait = Math.min(2 * wait, 10)) {
-      const ids = [...this.#rows].filter(([, { status }]) => !status || ACTIVE.has(status.status)).map(([id]) => id);
+      const ids = [...this.#rows].filter(([, row]) => isActive(row)).map(([id]) => id);
       if (!ids.length) return;
       try {
-        const query = ids.map((id) => `id=${encodeURIComponent(id)}`).join("&");
-        const response = await send(`events?${query}`, { signal });
+        const query = new URLSearchParams(ids.map((id) => ["id", id]));
+        const response = await send(`events?${query}`, { signal, quiet: this.#isKeyless });
         if (!response.ok) await json(response);
         for await (const { event, data } of events(response)) {
           wait = 0.5;
@@ -96,7 +96,9 @@ export class Watch {
         }
       } catch (error) {
         if (signal.aborted) return;
-        this.#note(`Not followed at the moment: ${error instanceof TypeError ? "the service cannot be reached" : error.message}`);
+        this.#note(`Not followed at the moment: ${message(error)}`);
+        this.#isKeyless ||= error.status === 401;
+        if (error.status === 401) return;
       }
       await pause(wait);
     }
@@ -104,7 +106,7 @@ export class Watch {
 
   #note(text) {
     const note = $("watch-note");
-    if (note.textContent !== text) note.textContent = text;
+    set(note, "textContent", text);
     note.hidden = !text && this.#rows.size > 0;
   }
 
@@ -140,7 +142,7 @@ export class Watch {
   }
 
   #tick() {
-    for (const row of this.#rows.values()) if (!row.status || ACTIVE.has(row.status.status)) this.#time(row);
+    for (const row of this.#rows.values()) if (isActive(row)) this.#time(row);
   }
 
   #time({ at, status, cells }) {
@@ -165,6 +167,9 @@ function about({ status, position, estimated_start: start, progress, tries, erro
   if (status === "running") return [progress?.message, tries > 1 && `try ${tries}`].filter(Boolean).join(", ");
   return error ?? "";
 }
+
+/** Newest first. Other tabs write to the list, too: read it just before. */
+const keep = (list) => localStorage.setItem(KEPT, JSON.stringify(list));
 
 function kept() {
   try {

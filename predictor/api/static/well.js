@@ -4,44 +4,37 @@ import { send } from "./api.js";
 import { $, duration, h } from "./dom.js";
 
 const EVERY = 2; // seconds
+const LONGEST = 15_000; // milliseconds that an answer may take
 const KEPT = 150; // samples: five minutes
 const SVG = "http://www.w3.org/2000/svg";
 const HISTORY = "predictor.history";
 
-/** The samples of Prometheus' text format: name → [{ labels, value }]. */
-export function parse(text) {
-  const found = new Map();
-  for (const [, name, labels, value] of text.matchAll(/^([a-z_]+)(?:\{(.*)\})? ([^\s]+)/gm)) {
-    const pairs = [...(labels ?? "").matchAll(/(\w+)="((?:[^"\\]|\\.)*)"/g)].map(([, key, text]) => [key, text]);
-    if (!found.has(name)) found.set(name, []);
-    found.get(name).push({ labels: Object.fromEntries(pairs), value: Number(value) });
-  }
-  return found;
-}
-
-const sum = (samples, which = () => true) => (samples ?? []).filter(({ labels }) => which(labels)).reduce((all, { value }) => all + value, 0);
+/** The samples of Prometheus' text format. */
+const parse = (text) => [...text.matchAll(/^predictor_(\w+)(?:\{(.*)\})? (\S+)/gm)].map(([, name, labels = "", value]) => ({ name, labels, value: Number(value) }));
+const sum = (samples, name, which = /^/) => samples.filter((each) => each.name === name && which.test(each.labels)).reduce((all, { value }) => all + value, 0);
 
 /** What is shown, from two looks, `seconds` apart. */
 function derive(now, before, seconds) {
-  const per = (name, which) => (before ? Math.max(0, sum(now.get(name), which) - sum(before.get(name), which)) : NaN);
+  const at = (name) => sum(now, name);
+  const per = (name, which) => (before ? Math.max(0, sum(now, name, which) - sum(before, name, which)) : NaN);
   const mean = (name) => per(`${name}_sum`) / per(`${name}_count`);
   return {
-    queued: sum(now.get("predictor_queue_depth")),
-    oldest: sum(now.get("predictor_queue_oldest_seconds")),
-    running: sum(now.get("predictor_running")),
-    slots: sum(now.get("predictor_slots")),
-    workers: sum(now.get("predictor_workers")),
-    rate: per("predictor_predictions_total") / seconds,
-    failed: per("predictor_predictions_total", ({ outcome }) => outcome !== "succeeded" && outcome !== "canceled") / seconds,
-    wait: mean("predictor_queue_wait_seconds"),
-    run: mean("predictor_run_seconds"),
+    queued: at("queue_depth"),
+    oldest: at("queue_oldest_seconds"),
+    running: at("running"),
+    slots: at("slots"),
+    workers: at("workers"),
+    rate: per("predictions_total") / seconds,
+    failed: per("predictions_total", /outcome="(?!succeeded|canceled)/) / seconds,
+    wait: mean("queue_wait_seconds"),
+    run: mean("run_seconds"),
   };
 }
 
 const TILES = [
-  ["queued", "Queued", (it) => String(it.queued), (it) => (it.oldest > 1 ? `oldest ${duration(it.oldest)}` : "")],
-  ["running", "Running", (it) => String(it.running), (it) => `of ${it.slots} slots`],
-  ["workers", "Workers", (it) => String(it.workers), (it) => (it.workers ? "alive" : "none is alive")],
+  ["queued", "Queued", (it) => it.queued, (it) => (it.oldest > 1 ? `oldest ${duration(it.oldest)}` : "")],
+  ["running", "Running", (it) => it.running, (it) => `of ${it.slots} slots`],
+  ["workers", "Workers", (it) => it.workers, (it) => (it.workers ? "alive" : "none is alive")],
   ["rate", "Ended per second", (it) => number(it.rate), (it) => (it.failed > 0 ? `${number(it.failed)} failed` : "")],
   ["wait", "Mean wait", (it) => duration(it.wait), () => "in the queue"],
   ["run", "Mean run", (it) => duration(it.run), () => ""],
@@ -50,31 +43,35 @@ const TILES = [
 const number = (value) => (Number.isFinite(value) ? value.toFixed(value < 10 ? 1 : 0) : "–");
 
 export class Well {
-  #history = kept();
+  #history = JSON.parse(sessionStorage.getItem(HISTORY) ?? "[]"); // NaN has become null
   #before = null;
   #tiles = new Map();
 
   constructor() {
     for (const [name, label] of TILES) {
-      const tile = { value: h("p", { className: "figure" }), note: h("p", { className: "note" }), chart: chart(label) };
+      const tile = { value: h("p.figure"), note: h("p.note"), chart: chart(label) };
       this.#tiles.set(name, tile);
-      $("tiles").append(h("div", { className: "tile", id: `tile-${name}` }, h("h3", {}, label), tile.value, tile.note, tile.chart.node));
+      $("tiles").append(h("div.tile", { id: `tile-${name}` }, h("h3", {}, label), tile.value, tile.note, tile.chart.node));
     }
     this.#loop();
   }
 
   async #loop() {
     for (;;) {
-      if (!document.hidden) await this.#look().catch(() => this.#note("The service cannot be reached."));
+      if (!document.hidden) {
+        await this.#look().catch(() => {
+          this.#health("not reachable");
+          this.#note("The service cannot be reached.");
+        });
+      }
       await new Promise((resolve) => setTimeout(resolve, EVERY * 1000));
     }
   }
 
   async #look() {
-    const [metrics, ready] = await Promise.all([send("metrics", { quiet: true }), send("health/ready", { quiet: true })]);
-    const health = await ready.json().catch(() => ({}));
-    $("health").className = ready.ok ? "ready" : "unready";
-    $("health").textContent = ready.ok ? "ready" : (health.error ?? "not ready");
+    const options = { quiet: true, signal: AbortSignal.timeout(LONGEST) };
+    const [metrics, ready] = await Promise.all(["metrics", "health/ready"].map((path) => send(path, options)));
+    this.#health(ready.ok ? "" : ((await ready.json().catch(() => ({}))).error ?? "not ready"));
     if (!metrics.ok) {
       const body = await metrics.json().catch(() => ({}));
       return this.#note(body.error ?? "No metrics.");
@@ -100,6 +97,11 @@ export class Well {
     $("tile-workers").classList.toggle("alarm", !it.workers);
   }
 
+  #health(problem) {
+    $("health").className = problem ? "unready" : "ready";
+    $("health").textContent = problem || "ready";
+  }
+
   #note(text) {
     $("well-note").textContent = text;
     $("well-note").hidden = !text;
@@ -111,10 +113,8 @@ export class Well {
 function chart(label) {
   const node = document.createElementNS(SVG, "svg");
   const [line, area] = ["polyline", "polygon"].map((name) => document.createElementNS(SVG, name));
-  node.setAttribute("viewBox", `0 0 ${KEPT - 1} 30`);
-  node.setAttribute("preserveAspectRatio", "none");
-  node.setAttribute("role", "img");
-  node.setAttribute("aria-label", `${label}, the last five minutes`);
+  const attributes = { viewBox: `0 0 ${KEPT - 1} 30`, preserveAspectRatio: "none", role: "img", "aria-label": `${label}, the last five minutes` };
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
   node.append(area, line);
   const draw = (values) => {
     const most = Math.max(...values.filter(Number.isFinite), 0) || 1;
@@ -124,12 +124,4 @@ function chart(label) {
     area.setAttribute("points", `${first},30 ${points.join(" ")} ${KEPT - 1},30`);
   };
   return { node, draw };
-}
-
-function kept() {
-  try {
-    return JSON.parse(sessionStorage.getItem(HISTORY) ?? "[]"); // NaN has become null
-  } catch {
-    return [];
-  }
 }
