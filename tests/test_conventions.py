@@ -40,6 +40,11 @@ def test_modules_and_the_package_stay_small() -> None:
     assert sum(lines.values()) + sum(path.read_text().count("\n") for path in scripts) <= 10590
 
 
+def test_the_page_is_light() -> None:
+    files = (ROOT / "predictor" / "api" / "static").iterdir()
+    assert sum(path.stat().st_size for path in files) <= 60_000
+
+
 @pytest.mark.parametrize("kind", _subclasses(errors.PredictorError))
 def test_every_error_has_a_message_and_a_status(kind: type[errors.PredictorError]) -> None:
     assert str(kind()) == kind.__doc__
