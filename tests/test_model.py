@@ -64,6 +64,7 @@ async def test_any_callable_of_a_text_is_a_model(path: str, result: bytes) -> No
             "'other' of several inputs has no annotation; .*: Run",
         ),
         ("..echo:predict", "importing"),
+        ("tests.models.odd:Property", r"TypeError: .*"),
     ],
 )
 def test_load_errors_name_the_fix(path: str, message: str) -> None:

@@ -160,6 +160,7 @@ def of_something(text: str, thing: object, other: "Missing") -> None: ...  # typ
 def of_a_thread(thread: Called, text: str) -> None: ...
 def two(text: str, context) -> None: ...  # type: ignore[no-untyped-def]
 def private(text: str, _secret: str) -> None: ...
+def two_runs(text: str, run: Run, other: Run) -> None: ...
 
 
 @pytest.mark.parametrize(
@@ -171,6 +172,7 @@ def private(text: str, _secret: str) -> None: ...
         (of_something, "the type of parameter 'other' cannot be found: name 'Missing'"),
         (of_a_thread, "parameter 'thread': Called has no JSON; take bytes"),
         (two, "parameter 'context' of several inputs has no annotation; .* context: Run"),
+        (two_runs, "parameters 'run' and 'other' are both for the run"),
         (private, "parameter '_secret' needs a default"),
     ],
 )

@@ -36,6 +36,9 @@ def _explained(path: str) -> Iterator[None]:
         prefix = "PREDICTOR_MODEL: "
         reason = str(error).removeprefix(f"{prefix}{path!r}: ")  # of a process that runs it
         raise ConfigError(f"{prefix}{path!r}: {reason}") from error.__cause__
+    except Exception as error:  # of the model's own types
+        reason = f"{type(error).__name__}: {error}{_place(error)}"
+        raise ConfigError(f"PREDICTOR_MODEL: {path!r}: {reason}") from error
 
 
 async def start_model(path: str, model: Model) -> None:

@@ -125,6 +125,8 @@ def _inputs(
         is_required = parameter.default is _EMPTY
         type_ = Any if is_bare else _resolved(parameter.annotation, plain, f"parameter {name!r}")
         if type_ is Run or Run in typing.get_args(type_) or (is_bare and name == "run"):
+            if run:
+                raise ConfigError(f"parameters {run!r} and {name!r} are both for the run")
             run = name
         elif parameter.kind in _MANY or name in bound or (is_bare and not is_required):
             continue

@@ -85,3 +85,9 @@ def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
 async def decorated(text: str) -> AsyncIterator[str]:
     yield text
     yield "!"
+
+
+class Property:
+    @property
+    def predict(self) -> str:
+        return "A model whose author meant a method."
