@@ -139,4 +139,6 @@ def _is_refused(port: int) -> bool:
         socket.create_connection(("127.0.0.1", port)).close()
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:  # by the close itself
+        return False
     return False

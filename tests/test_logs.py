@@ -120,8 +120,12 @@ def test_lines_of_a_batch_have_all_ids(processes: Processes) -> None:
     found = [each for each in records(worker.output) if "a+b+c" in each["message"]]
     assert {each["prediction_id"] for each in found} == {",".join(ids)}
     assert len(found) == 5
-    ended = of(records(worker.output), "predictor.predictions")
-    assert {each["prediction_id"] for each in ended} == set(ids)
+
+    def have_ended() -> bool:
+        ended = of(records(worker.output), "predictor.predictions")
+        return {each["prediction_id"] for each in ended} == set(ids)
+
+    eventually(have_ended, "their lines, which may come after the responses")
 
 
 def test_every_prediction_is_one_line(processes: Processes) -> None:
@@ -162,7 +166,11 @@ def test_every_prediction_is_one_line(processes: Processes) -> None:
     assert 0.2 <= line["run_seconds"] < 1
     assert line["message"].startswith(f"prediction {succeeded} async succeeded (queue ")
     assert processes.api(**settings, sync="queue").predict("0").status_code == 200
-    assert of(records(worker.output), "predictor.predictions")[-1]["mode"] == "sync"
+
+    def is_said() -> bool:
+        return bool(of(records(worker.output), "predictor.predictions")[-1]["mode"] == "sync")
+
+    eventually(is_said, "its line, which may come after its response")
 
 
 def test_a_queued_sync_prediction_whose_client_leaves_is_one_line(processes: Processes) -> None:
