@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import BaseModel, Field, computed_field
+from pydantic_core import from_json
 
 from predictor.errors import InvalidInput, ModelFailed
 from predictor.model.run import Run
@@ -119,6 +120,9 @@ class Named(BaseModel):
 
 def test_a_result_that_is_written_in_another_shape_than_it_is_read() -> None:
     assert Gives(odd.Year).write(odd.year("2026"), RUN) == b'{"at":"2026"}'
+    assert Gives(list[odd.Whole]).write([odd.Whole(at=1)], RUN) == b"[1]"
+    where = {"url": "https://example.com/", "address": "127.0.0.1"}
+    assert from_json(Gives(odd.Where).write(where, RUN)) == where, "a dict will do"
     assert Gives(odd.Score).write(odd.score(""), RUN) == b'{"score":null,"more":null}'
     gives = Gives(Named)
     assert gives.write(Named(a_name="x"), RUN) == b'{"aName":"x","size":1}'

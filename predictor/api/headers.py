@@ -30,7 +30,8 @@ _PREFERENCE = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*(?:"|$))+')
 _MEDIA_RANGE = re.compile(r"([^\s,;]+)[^,]*?(?:; *q=([01]?\.[0-9]{0,3}|[01]) *)?(?:,|$)")
 #: Media types in which no browser would run what a client has sent, and those that are no file's.
 _FILE = re.compile(r"(application|audio|image|video)/(?!.*(html|script|xml)$)[a-z0-9_.+-]{1,99}")
-_NO_FILES = {"*", "*/*", "application/*", "application/json", "text/event-stream"}
+_EVENTS = "text/event-stream"
+_NO_FILES = {"*", "*/*", "application/*", "application/json", _EVENTS}
 FILE: Final = "application/octet-stream"
 
 
@@ -133,9 +134,11 @@ class Preferences(NamedTuple):
 
 
 def accepts_events(accept: list[str]) -> bool:
-    text, kind = ",".join(accept).lower(), "text/event-stream"
-    ranges = _MEDIA_RANGE.findall(text) if kind in text else ()
-    return bool(ranges) and any(each == kind and float(f"0{q or 1}") > 0 for each, q in ranges)
+    """Whether events are named, and not refused with `q=0` (RFC 9110, 12.4.2)."""
+    text = ",".join(accept).lower()
+    return _EVENTS in text and any(
+        kind == _EVENTS and float(f"0{q or 1}") > 0 for kind, q in _MEDIA_RANGE.findall(text)
+    )
 
 
 def file_type(accept: list[str]) -> str | None:

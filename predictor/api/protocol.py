@@ -12,6 +12,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from predictor.api.headers import SECURITY
 from predictor.api.responses import error_response
+from predictor.logs import say_about
 
 _HEAD_BYTES, _HEAD_SECONDS = 32 * 1024, 10.0  # of a request line and its headers, or of trailers
 _HEADERS = 128  # of one request; a short one takes forty times its bytes
@@ -134,7 +135,7 @@ class _Http(HttpToolsProtocol):
             elif name == b"transfer-encoding":
                 self.left = -1
         if hosts != 1 and self.scope["http_version"] == "1.1":
-            self.left, self._start = 0, None
+            self.left, self._start = 0, None  # it is refused before it starts
             raise ValueError
         self.headers = []  # of the trailers, which are dropped
         if self.left < 0 and not self.expect_100_continue:  # an endless body costs no task
@@ -215,9 +216,9 @@ class _Http(HttpToolsProtocol):
 
     def _refuse(self, status: int, message: str) -> None:
         """Respond with an error, and parse nothing more."""
-        id_ = b"%032x" % random.getrandbits(128)
-        more = {"request_id": id_.decode()}
-        self.logger.warning("Refused with %d: %s", status, message, extra=more)
+        request_id = f"{random.getrandbits(128):032x}"
+        say_about(request_id=request_id)
+        self.logger.warning("Refused with %d: %s", status, message)
         if self.left:
             if self.cycle.response_started:  # and nothing can be written within another response
                 self._close()
@@ -229,7 +230,7 @@ class _Http(HttpToolsProtocol):
         self.left, self._is_idle, self._is_refused = 0, False, True
         response = error_response(status, message, {"Connection": "close"})
         headers = [*response.raw_headers, *SECURITY, *self.server_state.default_headers]
-        headers.append((b"x-request-id", id_))
+        headers.append((b"x-request-id", request_id.encode()))
         head = STATUS_LINE[status] + b"\r\n".join(b"%b: %b" % header for header in headers)
         self.transport.write(head + _END + bytes(response.body))
         if self.transport.can_write_eof():

@@ -73,15 +73,16 @@ class AsyncClient(AbstractAsyncContextManager["AsyncClient"]):
         key = os.environ.get("PREDICTOR_API_KEY", "") if api_key is None else api_key
         headers = _checked(Authorization=f"Bearer {key.strip()}" if key else None)
         try:
-            _ = urlsplit(url).port
+            scheme, _ = urlsplit(url).scheme, urlsplit(url).port
         except ValueError as error:
             raise RequestError(f"The URL of the API cannot be used: {error}.") from None
         self.address = url.rpartition("//")[2].rpartition("@")[2]  # without a password
         # The certificates of all authorities take longer to read than most responses.
-        verify = url.startswith("https:") or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        options: Any = {"headers": headers, "timeout": _TIMEOUT, "limits": httpx.Limits()}
+        verify = scheme == "https" or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         #: Sends requests of your own, to paths such as /metrics.
-        self.http = httpx.AsyncClient(base_url=url, verify=verify, **options)
+        self.http = httpx.AsyncClient(
+            base_url=url, headers=headers, timeout=_TIMEOUT, limits=httpx.Limits(), verify=verify
+        )
         self._timeout, self._retry_for = timeout, retry_for
         self._succeeded, self._is_failing = 0.0, False  # when a request last succeeded
 

@@ -36,8 +36,8 @@ def run_command(options: Namespace, config: Config) -> int:
     except BrokenPipeError:
         raise
     except OSError as error:
-        name = "standard input or output" if error.filename is None else error.filename
-        _report(f"{name or repr('')}: {error.strerror}")
+        names = {None: "standard input or output", "": "''"}
+        _report(f"{names.get(error.filename, error.filename)}: {error.strerror}")
         return 2
     except (LookupError, TypeError, ValueError) as error:
         _report(f"the response has not the form of the api's ({error!r})")

@@ -30,15 +30,14 @@ def configured_model(config: Config) -> Model:
 @contextlib.contextmanager
 def _explained(path: str) -> Iterator[None]:
     """Have a ConfigError name the model."""
+    name = f"PREDICTOR_MODEL: {path!r}: "
     try:
         yield
-    except ConfigError as error:
-        prefix = "PREDICTOR_MODEL: "
-        reason = str(error).removeprefix(f"{prefix}{path!r}: ")  # of a process that runs it
-        raise ConfigError(f"{prefix}{path!r}: {reason}") from error.__cause__
+    except ConfigError as error:  # which may have it: that of a process that runs the model
+        raise ConfigError(name + str(error).removeprefix(name)) from error.__cause__
     except Exception as error:  # of the model's own types
         reason = f"{type(error).__name__}: {error}{_place(error)}"
-        raise ConfigError(f"PREDICTOR_MODEL: {path!r}: {reason}") from error
+        raise ConfigError(name + reason) from error
 
 
 async def start_model(path: str, model: Model) -> None:

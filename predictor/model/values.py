@@ -1,6 +1,5 @@
 """The input that a model takes and the result that it gives: their types, checked as JSON."""
 
-import re
 import types
 from dataclasses import make_dataclass
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
@@ -28,8 +27,6 @@ _KINDS = dict.fromkeys(b"-0123456789", "number") | {
     ord('"'): "string", ord("["): "array", ord("{"): "object",
 }  # fmt: skip
 _EMPTY = {"number": b"0", "string": b'""', "array": b"[]", "object": b"{}"}
-#: In a core schema: a function that writes a value, in any form.
-_SERIALIZER = re.compile("'serialization': {'type': 'function-(plain|wrap)'")
 _FAULTS = {
     "missing": "is missing",
     "string_type": "must be a string",
@@ -81,7 +78,7 @@ class Checked:
 
     def is_symmetric(self) -> bool:
         """Whether what is written of a value can be read: not with computed fields or aliases."""
-        if _SERIALIZER.search(str(self._adapter.core_schema)):
+        if _has_serializer(self._adapter.core_schema):  # which may not say what it writes
             return False
         return self._adapter.json_schema(mode="serialization") == self._schema
 
@@ -119,6 +116,18 @@ def _failing_fast(schema: Any, unknown_names: str = "") -> Any:
     for key in {"extra_behavior", "extra_fields_behavior"} & schema.keys():
         changed[key] = unknown_names or schema[key]
     return changed
+
+
+def _has_serializer(schema: Any) -> bool:
+    """Whether a class in a core schema writes its fields, or itself, by a method of its own."""
+    if isinstance(schema, list | tuple):
+        return any(map(_has_serializer, schema))
+    if not isinstance(schema, dict):
+        return False
+    decorators = getattr(schema.get("cls"), "__pydantic_decorators__", None)
+    if decorators and (decorators.field_serializers or decorators.model_serializers):
+        return True
+    return any(_has_serializer(value) for key, value in schema.items() if key not in _NO_SCHEMAS)
 
 
 def _is_bytes(type_: Any) -> bool:
@@ -165,7 +174,9 @@ class Takes:
             read = self._checked.read(value)
         except ValidationError as error:
             raise InvalidInput(_sentences(error, self._names)) from None
-        except (Exception, SystemExit) as error:  # of a validator of the model's
+        except InvalidInput as error:  # of a validator of the model's, perhaps a class of its own
+            raise InvalidInput(str(error)) from None
+        except (Exception, SystemExit) as error:
             raise ModelFailed from error
         return {self._names[0]: read} if len(self._names) == 1 else vars(read)
 

@@ -214,17 +214,19 @@ def _lock(data_dir: Path) -> IO[str]:
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = (data_dir / "lock").open("w")
-        while time.monotonic() < until:
-            with contextlib.suppress(BlockingIOError):
+        while True:
+            try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.05)
+            else:
                 return lock
-            time.sleep(0.05)
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         is_locked = isinstance(error, BlockingIOError)
         reason = " is in use by another predictor" if is_locked else f": {error.strerror}"
         raise ConfigError(f"PREDICTOR_DATA_DIR: {data_dir}{reason}") from None
-    return lock
 
 
 def _bind(config: Config) -> list[socket.socket]:

@@ -116,15 +116,14 @@ def test_an_api_of_the_queue_constructs_no_model(processes: Processes) -> None:
 
 @pytest.mark.parametrize("settings", [{}, QUEUED], ids=["api", "queue"])
 def test_a_stop_lets_sync_predictions_finish(
-    processes: Processes, settings: dict[str, Any]
+    processes: Processes, tmp_path: Path, settings: dict[str, Any]
 ) -> None:
-    model = {"model": "tests.models.slow:predict"}
-    api, worker = processes.api(**model, **settings), processes.worker(**model)
+    model, starts = {"model": "tests.models.slow:predict"}, tmp_path / "starts"
+    api, _ = processes.api(**model, **settings | {"concurrency": 2}), processes.worker(**model)
     with ThreadPoolExecutor() as threads:
-        one, other = threads.submit(api.predict, "1"), threads.submit(_stream, api, "1")
-        where = worker if settings else api.process
-        time.sleep(0.5)
-        assert where.is_running
+        text = f"1 {starts}"
+        one, other = threads.submit(api.predict, text), threads.submit(_stream, api, text)
+        eventually(lambda: starts.exists() and starts.read_text().count("\n") == 2, "two runs")
         api.process.signal(signal.SIGTERM)
         assert one.result().status_code == 200
         assert other.result()[-1][1]["status"] == "succeeded"

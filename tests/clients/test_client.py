@@ -161,6 +161,9 @@ def test_an_input_on_which_a_check_fails_is_not_sent_again(processes: Processes)
             for ask in (client.predict, client.submit):
                 with pytest.raises(errors.ModelFailed):
                     ask({"a": value})
+        for ask in (client.predict, client.submit):
+            with pytest.raises(errors.InvalidInput, match=r"^Not 9\.$"):
+                ask({"a": 9})
         assert client.predict({"a": 2}) == 2
         with pytest.raises(errors.ModelFailed):
             client.submit({"a": 2}).wait(10)

@@ -5,9 +5,10 @@ import math
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from enum import StrEnum
+from ipaddress import IPv4Address
 from typing import Any, Literal
 
-from pydantic import BaseModel, field_serializer, field_validator
+from pydantic import AnyUrl, BaseModel, field_serializer, field_validator, model_serializer
 
 from predictor import InvalidInput
 
@@ -23,7 +24,9 @@ class Checked(BaseModel):
     @field_validator("a")
     @classmethod
     def check(cls, value: int) -> int:
-        """Fails for 0, ends for 1, and fails on a worker alone for 2."""
+        """Fails for 0, ends for 1, fails on a worker alone for 2, refuses 9."""
+        if value == 9:
+            raise InvalidInput("Not 9.")
         if value == 1:
             raise SystemExit("It ends.")
         if value == 2 and any("arq" in word for word in sys.argv):
@@ -46,6 +49,19 @@ class Year(BaseModel):
     @field_serializer("at")
     def write(self, at: float):  # type: ignore[no-untyped-def]
         return f"{at:.0f}"
+
+
+class Where(BaseModel):
+    url: AnyUrl
+    address: IPv4Address
+
+
+class Whole(BaseModel):
+    at: int
+
+    @model_serializer
+    def write(self):  # type: ignore[no-untyped-def]
+        return self.at
 
 
 def score(text: str) -> Score:
