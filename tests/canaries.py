@@ -67,8 +67,10 @@ class Canaries:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list):
-        for each in value.values() if isinstance(value, dict) else value:
-            yield from _texts(each)
+    values = [value]  # not by recursion: it may be nested deeper than Python's limit
+    while values:
+        each = values.pop()
+        if isinstance(each, str):
+            yield each
+        elif isinstance(each, dict | list):
+            values.extend(each.values() if isinstance(each, dict) else each)

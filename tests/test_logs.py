@@ -314,7 +314,7 @@ def test_a_failed_task_s_error_is_not_in_the_message(capfd: pytest.CaptureFixtur
     found = _run(
         "import asyncio, gc, logging\n"
         "class ResponseError(Exception): __module__ = 'redis.exceptions'\n"
-        "async def fail(): raise ResponseError('sesame')\n"
+        "async def fail(): raise ResponseError('ses' 'ame')\n"
         "async def main():\n"
         "    task = asyncio.create_task(fail())\n"
         "    await asyncio.sleep(0)\n"

@@ -170,7 +170,8 @@ class Certificates:
     def __init__(self, folder: Path, *names: str) -> None:
         """Raises Unavailable."""
         self.folder, self.authority = folder, folder / "authority.pem"
-        self._make(self.authority, "-x509", "-subj", "/CN=authority")
+        usage = "keyUsage=critical,keyCertSign"  # which Python 3.13 asks for
+        self._make(self.authority, "-x509", "-subj", "/CN=authority", "-addext", usage)
         for name in names:
             given = "-CA", str(self.authority), "-CAkey", str(self.authority)
             self._make(folder / f"{name}.pem", "-x509", *given, "-subj", f"/CN={name}",
