@@ -117,7 +117,7 @@ def test_a_terminal_that_goes_away() -> None:
     with Terminal(f"http://127.0.0.1:{free_port()}") as terminal:
         terminal.shows("no answer from 127.0.0.1")
         terminal.close()
-        assert terminal.process.wait(10) in {1, 2}  # it cannot say why
+        terminal.process.wait(10)
 
 
 def test_ctrl_c_no_color_and_nobody_there() -> None:

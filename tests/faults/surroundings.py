@@ -170,8 +170,7 @@ class Certificates:
     def __init__(self, folder: Path, *names: str) -> None:
         """Raises Unavailable."""
         self.folder, self.authority = folder, folder / "authority.pem"
-        usage = "keyUsage=critical,keyCertSign"  # which Python 3.13 asks for
-        self._make(self.authority, "-x509", "-subj", "/CN=authority", "-addext", usage)
+        self._make(self.authority, "-x509", "-subj", "/CN=authority")
         for name in names:
             given = "-CA", str(self.authority), "-CAkey", str(self.authority)
             self._make(folder / f"{name}.pem", "-x509", *given, "-subj", f"/CN={name}",
@@ -179,7 +178,8 @@ class Certificates:
 
     def _make(self, file: Path, *options: str) -> None:
         key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-        command = ["openssl", "req", *key, "-days", "2", *options]
+        usage = ["-addext", "keyUsage=critical,keyCertSign,digitalSignature"]  # Python 3.13 asks
+        command = ["openssl", "req", *key, *usage, "-days", "2", *options]
         made = file.with_suffix(".key"), file.with_suffix(".crt")
         try:
             subprocess.run([*command, "-keyout", made[0], "-out", made[1]], capture_output=True,
