@@ -35,7 +35,6 @@ _MEANINGS = {
     "ReadOnlyError": "it takes no writes",
     "BusyLoadingError": "it is loading its data",
     "TimeoutError": "it did not answer in time",
-    "SSLCertVerificationError": "its certificate is not trusted, or names another host",
 }
 
 
@@ -127,7 +126,7 @@ def describe(error: Exception) -> str:
     # redis-py wraps what went wrong while it connects
     error = next((cause for cause in error.args if isinstance(cause, Exception)), error)
     if isinstance(error.__context__, SSLCertVerificationError):
-        error = error.__context__
+        return f"its certificate is not accepted: {error.__context__.verify_message.rstrip('.')}"
     word = str(error).split(" ", 1)[0].strip(":-")
     kind = word if word.isupper() and word.isalpha() else type(error).__name__
     return f"{kind}: {_MEANINGS[kind]}" if kind in _MEANINGS else kind
