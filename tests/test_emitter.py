@@ -9,23 +9,29 @@ from predictor.prediction import EventKind, Json
 
 
 class Sink:
-    """Where an emitter ends: what arrived, when, and under which number."""
+    """Takes what an emitter has: what arrived, and when."""
 
     def __init__(self) -> None:
+        self.emitter = Emitter()
         self.received: Events = []
         self.calls = 0
         self.times: list[float] = []
         self.open = asyncio.Event()
         self.open.set()
+        self._task = asyncio.create_task(self._take())
 
-    async def __call__(self, first: int, events: Events) -> None:
-        assert first == len(self.received) + 1
-        self.calls += 1
-        await self.open.wait()
-        self.received += events
-        self.times += [
-            asyncio.get_running_loop().time() for kind, _ in events if kind == "progress"
-        ]
+    async def _take(self) -> None:
+        while events := await self.emitter.take():
+            self.calls += 1
+            await self.open.wait()
+            self.received += events
+            self.times += [
+                asyncio.get_running_loop().time() for kind, _ in events if kind == "progress"
+            ]
+
+    async def close(self) -> None:
+        self.emitter.close()
+        await self._task
 
 
 @pytest.fixture
@@ -34,7 +40,7 @@ async def sink() -> Sink:
 
 
 async def test_outputs_from_a_thread_arrive_in_order(sink: Sink) -> None:
-    emitter = Emitter(sink)
+    emitter = sink.emitter
 
     def emit_all() -> None:
         for number in range(1000):
@@ -43,17 +49,17 @@ async def test_outputs_from_a_thread_arrive_in_order(sink: Sink) -> None:
     thread = threading.Thread(target=emit_all)
     thread.start()
     await asyncio.to_thread(thread.join)
-    await emitter.close()
+    await sink.close()
     assert [data for _, data in sink.received] == [b"%d" % number for number in range(1000)]
 
 
 async def test_progress_is_coalesced_and_the_last_is_sent(sink: Sink) -> None:
-    emitter = Emitter(sink)
+    emitter = sink.emitter
     for number in range(60):
         emitter.emit(EventKind.PROGRESS, Json(b"%d" % number))
         await asyncio.sleep(0.005)
     emitter.emit(EventKind.PROGRESS, Json(b"last"))
-    await emitter.close()
+    await sink.close()
     gaps = [later - earlier for earlier, later in zip(sink.times, sink.times[1:], strict=False)]
     assert len(gaps) >= 2
     assert min(gaps[:-1]) >= 0.1, "but for the last"
@@ -61,12 +67,12 @@ async def test_progress_is_coalesced_and_the_last_is_sent(sink: Sink) -> None:
 
 
 async def test_close_waits_for_events_under_way(sink: Sink) -> None:
-    emitter = Emitter(sink)
+    emitter = sink.emitter
     sink.open.clear()
     emitter.emit(EventKind.OUTPUT, Json(b"1"))
     await asyncio.sleep(0)
     emitter.emit(EventKind.OUTPUT, Json(b"2"))
-    ending = asyncio.create_task(emitter.close())
+    ending = asyncio.create_task(sink.close())
     await asyncio.sleep(0.01)
     assert not ending.done()
     sink.open.set()
@@ -75,37 +81,39 @@ async def test_close_waits_for_events_under_way(sink: Sink) -> None:
 
 
 async def test_events_after_close_are_ignored(sink: Sink) -> None:
-    emitter = Emitter(sink)
-    await emitter.close()
+    emitter = sink.emitter
+    await sink.close()
     emitter.emit(EventKind.OUTPUT, Json(b"1"))
-    await emitter.close()
+    await sink.close()
     assert not sink.received
 
 
 async def test_outputs_are_sent_in_batches(sink: Sink) -> None:
-    emitter = Emitter(sink)
+    emitter = sink.emitter
     for number in range(2500):
         emitter.emit(EventKind.OUTPUT, Json(b"%d" % number))
-    await emitter.close()
+    await sink.close()
     assert sink.calls == 3
     assert len(sink.received) == 2500
 
 
-async def test_unsent_output_is_bounded() -> None:
-    sent: list[int] = []
-    never = asyncio.Event()
-
-    async def emit(_: int, events: Events) -> None:
-        sent.append(sum(len(data) for _, data in events))
-        await never.wait()
-
-    emitter = Emitter(emit)
+async def test_output_that_is_not_taken_is_bounded() -> None:
+    emitter = Emitter()
     piece = Json(b"x" * 2**20)
-    emitter.emit(EventKind.OUTPUT, piece)
-    await asyncio.sleep(0.01)
     for _ in range(65):
         emitter.emit(EventKind.OUTPUT, piece)
-    with pytest.raises(ModelFailed, match="faster than the store takes"):
+    with pytest.raises(ModelFailed, match="faster than it is taken"):
         emitter.emit(EventKind.OUTPUT, piece)
-    assert sent == [sent[0]]
-    assert sent[0] <= 9 * 2**20
+    taken = await emitter.take()
+    assert sum(len(data) for _, data in taken) <= 9 * 2**20
+    emitter.emit(EventKind.OUTPUT, piece)
+
+
+async def test_a_take_ends_in_time() -> None:
+    emitter = Emitter()
+    assert await emitter.take(0.01) == []
+    emitter.emit(EventKind.PROGRESS, Json(b"1"))
+    assert await emitter.take(0.01) == [(EventKind.PROGRESS, b"1")]
+    emitter.emit(EventKind.PROGRESS, Json(b"2"))
+    assert await emitter.take(0.01) == []
+    assert await emitter.take(1) == [(EventKind.PROGRESS, b"2")]

@@ -4,27 +4,24 @@ import asyncio
 import logging
 import math
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 
 from fastapi.sse import format_sse_event
 
 from predictor import errors
-from predictor.api.events import MAX_PAUSE, PING, is_set_within
+from predictor.api.events import MAX_PAUSE, PING
 from predictor.api.headers import SERVER_TIMING, PredictHeaders
 from predictor.api.responses import Ended, Outcome, completed
 from predictor.api.state import AppState
 from predictor.logs import log_end, say_about
-from predictor.model.run import Emitter, Events, Run
+from predictor.model.run import Emitter, Run
 from predictor.prediction import EventKind, Json, Output, PredictionId, new_id, outcome_of
 
 logger = logging.getLogger(__name__)
 
 _FIRST = 1.2  # seconds for a first event, or an end, before a stream begins with 200
-_MOST_UNSENT = 64 * 2**20  # bytes of events for a client that reads too slowly
 
 Emit = Callable[[EventKind, Json], None]
-Send = Callable[[int, Events], Awaitable[None]]
 
 
 async def run(
@@ -96,49 +93,25 @@ async def events(state: AppState, value: Json, options: PredictHeaders) -> Async
 
     Raises the error of a run that ends without an event. A client that leaves ends the run.
     """
-    unsent, size, changed = deque[tuple[EventKind, Json]](), 0, asyncio.Event()
-
-    async def send(_: int, new: Events) -> None:
-        nonlocal size
-        size += sum(len(data) for _, data in new)
-        if size > _MOST_UNSENT:
-            raise errors.ModelFailed("The client reads the events too slowly.")
-        unsent.extend(new)
-        changed.set()
-
     say_about(prediction_id=(id_ := new_id(state["owner"])))
-    task = asyncio.create_task(_run_with_events(state, value, options, send, id_))
-    task.add_done_callback(lambda _: changed.set())
+    emitter = Emitter()
+    task = asyncio.create_task(run(state, value, options, emitter.emit, id_))
+    task.add_done_callback(lambda _: emitter.close())
     try:
-        await is_set_within(_FIRST, changed)
-        if not unsent and task.done() and isinstance(error := task.result(), Exception):
+        new = await emitter.take(_FIRST)
+        if not new and task.done() and isinstance(error := task.result()[0], Exception):
             raise error
         yield b""
-        while unsent or not task.done():
-            if not await is_set_within(MAX_PAUSE, changed):
-                yield PING
-            changed.clear()
-            while unsent:
-                kind, data = unsent.popleft()
-                size -= len(data)
+        while new or not task.done():
+            for kind, data in new:
                 yield format_sse_event(data_str=data.decode(), event=kind)
-        outcome = task.result()
+            new = await emitter.take(MAX_PAUSE)
+            if not (new or task.done()):
+                yield PING
+        outcome, _ = task.result()
         if isinstance(outcome, errors.ModelFailed):
             logger.error("the model failed", exc_info=outcome)
         data = completed(outcome, is_minimal=options.preferences.is_minimal)
         yield format_sse_event(data_str=data.decode(), event=EventKind.COMPLETED)
     finally:
         task.cancel()
-
-
-async def _run_with_events(
-    state: AppState, value: Json, options: PredictHeaders, send: Send, id_: PredictionId
-) -> Outcome:
-    emitter = Emitter(send)
-    try:
-        try:
-            return (await run(state, value, options, emitter.emit, id_))[0]
-        finally:
-            await emitter.close()  # raises what `send` has raised
-    except errors.ModelFailed as error:
-        return error

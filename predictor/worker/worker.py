@@ -156,13 +156,21 @@ class Worker:
     async def _run(self, id_: PredictionId, value: Json, seconds: float) -> Json:
         if not (self._model.signature.streams or self._model.signature.run):  # it has no events
             return await self._model.run(value, seconds)
-        emitter = Emitter(functools.partial(self._claims.emit, id_))
+        emitter = Emitter()
         run = Run(id_, time.time() + seconds, emitter.emit, self._config.max_result)
+        # A task of its own: a cancel of the prediction must not reach a wait for the store.
+        sending = asyncio.create_task(self._send(id_, emitter))
         try:
             return await self._model.run(value, seconds, run)
         finally:
-            # A task of its own: a cancel of the prediction must not reach a wait for the store.
-            await asyncio.shield(asyncio.create_task(emitter.close()))
+            emitter.close()
+            await asyncio.shield(sending)
+
+    async def _send(self, id_: PredictionId, emitter: Emitter) -> None:
+        sent = 0
+        while events := await emitter.take():
+            await self._claims.emit(id_, sent + 1, events)
+            sent += len(events)
 
     def _cancel(self, id_: PredictionId) -> None:
         """End a run whose result is no longer wanted."""
