@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from predictor import __version__
-from predictor.config import PREFIX, Config, descriptions
+from predictor.config import PREFIX, Config
 from predictor.process import ends_if_misconfigured, start_logging
 from predictor.supervisor.supervisor import supervise
 
@@ -89,11 +89,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _settings(*names: str) -> argparse.ArgumentParser:
     """A parent parser with options for these settings."""
-    parser, about = argparse.ArgumentParser(add_help=False), descriptions()
+    parser = argparse.ArgumentParser(add_help=False)
     for name in names:
         field, option = Config.model_fields[name], "--" + name.replace("_", "-")
         default = str("" if field.default is None else field.default) or "unset"
-        text = f"{about[name]} [{PREFIX}{name.upper()}, default {default}]".replace("%", "%%")
+        text = f"{field.description} [{PREFIX}{name.upper()}, default {default}]".replace("%", "%%")
         parser.add_argument(option, default=argparse.SUPPRESS, metavar="VALUE", help=text)
     return parser
 

@@ -1,11 +1,8 @@
 """Every setting: its environment variable, type, default and description; read once."""
 
-import ast
 import base64
 import contextlib
 import difflib
-import inspect
-import itertools
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -85,6 +82,7 @@ class Config(settings.BaseSettings):
         env_ignore_empty=True,
         extra="ignore",
         frozen=True,
+        use_attribute_docstrings=True,
     )
 
     host: str = "127.0.0.1"
@@ -207,17 +205,6 @@ class Config(settings.BaseSettings):
         """The settings that are set, as environment variables."""
         values = self.model_dump(exclude_none=True, exclude_unset=True)
         return {PREFIX + name.upper(): str(value) for name, value in values.items()}
-
-
-def descriptions() -> dict[str, str]:
-    """What each setting is: the text below it. Read here, as pydantic would in every process."""
-    (config,) = ast.parse(inspect.getsource(Config)).body
-    found = {}
-    for pair in itertools.pairwise(config.body if isinstance(config, ast.ClassDef) else ()):
-        match pair:
-            case ast.AnnAssign(ast.Name(name)), ast.Expr(ast.Constant(str(text))):
-                found[name] = inspect.cleandoc(text)
-    return found
 
 
 def misspelled() -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from predictor.config import Config, descriptions
+from predictor.config import Config
 from tests.command import MEASURED, children, running, serve
 from tests.processes import BIN, UNMEASURED, Api, Process, Processes, eventually, free_port
 
@@ -164,15 +164,14 @@ def test_help_names_every_option_and_its_variable(command: Processes) -> None:
     process = command.start("predictor", "--help", COLUMNS="300")
     assert process.wait() == 0
     _, _, options = process.output.partition("options:")
-    about = descriptions()
-    assert about.keys() == Config.model_fields.keys()
-    for name, text in about.items():
-        if not Config.model_fields[name].repr:
+    for name, field in Config.model_fields.items():
+        assert field.description
+        if not field.repr:
             assert f"  {_option(name)} " not in options, "a secret: others can read options"
             continue
         line = next(line for line in options.splitlines() if f"  {_option(name)} " in line)
         assert f"PREDICTOR_{name.upper()}" in line
-        assert " ".join(text.split()).split(".", maxsplit=1)[0] in line
+        assert " ".join(field.description.split()).split(".", maxsplit=1)[0] in line
     assert command.start("predictor", "--no-such-option").wait() == 2
 
 
