@@ -4,6 +4,7 @@ import base64
 import contextlib
 import difflib
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,9 +16,6 @@ from predictor.errors import ConfigError
 PREFIX = "PREDICTOR_"
 
 _Seconds = Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)]
-_KEY_NAME, _API_KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}"), re.compile(r"[A-Za-z0-9._~+/=-]{16,255}")
-#: What PREDICTOR_PUBLIC can open to requests without a key.
-PUBLIC = frozenset({"docs", "metrics"})
 _UpToADay = Annotated[float, Field(ge=0, le=86400, allow_inf_nan=False)]
 
 
@@ -26,51 +24,45 @@ def entries(text: str) -> list[str]:
     return [entry for part in text.split(",") if (entry := part.strip())]
 
 
-def _signing_secrets(secrets: str) -> str:
-    for secret in entries(secrets):
-        encoded = secret.removeprefix("whsec_")
-        with contextlib.suppress(ValueError):
-            key = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
-            if encoded != secret and 24 <= len(key) <= 64:
-                continue
-        raise ValueError(
-            "must be whsec_ and the base64 of 24 to 64 random bytes, comma-separated; "
-            'make one with: echo "whsec_$(openssl rand -base64 32)"'
-        )
-    return secrets
+def _each(is_right: Callable[[str], object], rule: str) -> AfterValidator:
+    """Refuses a comma-separated list with an entry that is not right."""
+
+    def check(text: str) -> str:
+        if not all(map(is_right, entries(text))):
+            raise ValueError(rule)
+        return text
+
+    return AfterValidator(check)
 
 
-def _api_keys(keys: str) -> str:
-    for entry in entries(keys):
-        name, _, key = entry.partition(":")
-        is_digest = re.fullmatch(r"sha256:[0-9a-f]{64}", key)
-        if not _KEY_NAME.fullmatch(name) or not (is_digest or _API_KEY.fullmatch(key)):
-            raise ValueError(
-                "must be name:key or name:sha256:digest, comma-separated; a name is 1 to 64 of "
-                "A-Z a-z 0-9 _ . -, a key 16 to 255 of A-Z a-z 0-9 - . _ ~ + / =; make one with: "
-                "openssl rand -hex 32"
-            )
-    return keys
+def _is_signing_secret(secret: str) -> bool:
+    encoded = secret.removeprefix("whsec_")
+    with contextlib.suppress(ValueError):
+        key = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
+        return encoded != secret and 24 <= len(key) <= 64
+    return False
 
 
-def _public(parts: str) -> str:
-    if unknown := set(entries(parts)) - PUBLIC:
-        raise ValueError(f"must be of {', '.join(sorted(PUBLIC))}, not {min(unknown)[:40]!r}")
-    return parts
-
-
-def _origins(origins: str) -> str:
-    for origin in entries(origins):
-        if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[a-z0-9.:\[\]_-]+", origin):
-            raise ValueError("must be like https://example.com, in lower case and without a path")
-    return origins
-
-
-def _hosts(hosts: str) -> str:
-    for host in entries(hosts):
-        if not re.fullmatch(r"(\*\.)?[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]", host):
-            raise ValueError("must be like example.com or *.example.com, without a port")
-    return hosts
+_SECRETS = _each(
+    _is_signing_secret,
+    "must be whsec_ and the base64 of 24 to 64 random bytes, comma-separated; "
+    'make one with: echo "whsec_$(openssl rand -base64 32)"',
+)
+_KEYS = _each(
+    re.compile(r"[\w.-]{1,64}:(sha256:[0-9a-f]{64}|[\w.~+/=-]{16,255})", re.ASCII).fullmatch,
+    "must be name:key or name:sha256:digest, comma-separated; a name is 1 to 64 of "
+    "A-Z a-z 0-9 _ . -, a key 16 to 255 of A-Z a-z 0-9 - . _ ~ + / =; make one with: "
+    "openssl rand -hex 32",
+)
+_PUBLIC = _each(re.compile("docs|metrics").fullmatch, "must be of docs, metrics")
+_ORIGINS = _each(
+    re.compile(r"\*|[a-z][a-z0-9+.-]*://[a-z0-9.:\[\]_-]+").fullmatch,
+    "must be like https://example.com, in lower case and without a path",
+)
+_HOSTS = _each(
+    re.compile(r"(\*\.)?[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]").fullmatch,
+    "must be like example.com or *.example.com, without a port",
+)
 
 
 class Config(settings.BaseSettings):
@@ -136,16 +128,16 @@ class Config(settings.BaseSettings):
     """Largest result, or piece of output, in bytes; at most 268435456."""
     max_body: int = Field(10485760, ge=1)
     """Largest request body, in bytes."""
-    webhook_secrets: Annotated[str, AfterValidator(_signing_secrets)] = Field("", repr=False)
+    webhook_secrets: Annotated[str, _SECRETS] = Field("", repr=False)
     """Secrets that sign webhooks, whsec_…, comma-separated."""
     webhook_allow: str = ""
     """Hosts and networks that webhooks may call by plain http or at private addresses,
     comma-separated."""
     api_key: str = Field("", repr=False, pattern=r"^[A-Za-z0-9._~+/=-]*$")
     """Key that the client commands send."""
-    api_keys: Annotated[str, AfterValidator(_api_keys)] = Field("", repr=False)
+    api_keys: Annotated[str, _KEYS] = Field("", repr=False)
     """Keys of the API, name:key or name:sha256:digest, comma-separated. Unset: it needs none."""
-    public: Annotated[str, AfterValidator(_public)] = ""
+    public: Annotated[str, _PUBLIC] = ""
     """What needs no key though there are keys, comma-separated: docs, metrics."""
     rate: float = Field(0, ge=0, le=10**6, allow_inf_nan=False)
     """Predictions a second that a name may request; beyond, 429; 0: any number."""
@@ -153,9 +145,9 @@ class Config(settings.BaseSettings):
     """Predictions that a name may request at once before PREDICTOR_RATE counts."""
     open: int = Field(0, ge=0)
     """Predictions of a name that may be queued or running at a time; beyond, 429; 0: any number."""
-    cors_origins: Annotated[str, AfterValidator(_origins)] = ""
+    cors_origins: Annotated[str, _ORIGINS] = ""
     """Origins whose pages may call the API, https://…, comma-separated, or *. Unset: none."""
-    allowed_hosts: Annotated[str, AfterValidator(_hosts)] = ""
+    allowed_hosts: Annotated[str, _HOSTS] = ""
     """Values of the header Host that are served, comma-separated; *.example.com: of a domain.
     Unset: any."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
