@@ -125,16 +125,11 @@ def _piece(value: Any, depth: int) -> bytes:
     piece = to_json(value, fallback=_plain)
     if type(value) is not str:
         serializer = getattr(type(value), "__pydantic_serializer__", None)
-        if serializer and b"null" in piece and _has_nan(serializer.to_python(value)):
-            raise ValueError("NaN and infinity are not JSON")  # pydantic has written null
+        if serializer and b"null" in piece:  # which it may have written for NaN or infinity
+            value = serializer.to_python(value)
+            from_json(to_json(value, bytes_mode="base64", fallback=_parts), allow_inf_nan=False)
         from_json(b"%b%b%b" % (b"[" * depth, piece, b"]" * depth), allow_inf_nan=False)
     return piece
-
-
-def _has_nan(value: Any) -> bool:
-    if (parts := _parts(value)) is None:
-        return isinstance(value, float) and not math.isfinite(value)
-    return any(map(_has_nan, parts.values() if isinstance(parts, dict) else parts))
 
 
 def _plain(value: Any) -> Any:
