@@ -28,30 +28,24 @@ def configured_model(config: Config) -> Model:
 
 
 @contextlib.contextmanager
-def _explained(path: str) -> Iterator[None]:
-    """Have a ConfigError name the model."""
+def _explained(path: str, what: str = "") -> Iterator[None]:
+    """Have every error be a ConfigError that names the model. `what`: what raised it."""
     name = f"PREDICTOR_MODEL: {path!r}: "
     try:
         yield
     except ConfigError as error:  # which may have it: that of a process that runs the model
         raise ConfigError(name + str(error).removeprefix(name)) from error.__cause__
-    except Exception as error:  # of the model's own types
+    except (Exception, SystemExit) as error:  # of the model, or of its types
+        logger.exception("the model cannot be started")
         reason = f"{type(error).__name__}: {error}{_place(error)}"
-        raise ConfigError(name + reason) from error
+        raise ConfigError(f"{name}{what}{reason}") from error
 
 
 async def start_model(path: str, model: Model) -> None:
     """Construct the model and warm it up. Raises ConfigError."""
     began = time.monotonic()
-    with _explained(path):
-        try:
-            await model.start()
-        except ConfigError:
-            raise
-        except (Exception, SystemExit) as error:
-            logger.exception("the model cannot be started")
-            reason = f"{type(error).__name__}: {error}{_place(error)}"
-            raise ConfigError(f"starting it raised {reason}") from error
+    with _explained(path, "starting it raised "):
+        await model.start()
     logger.info("model %s ready after %.1f s", path, time.monotonic() - began)
 
 
