@@ -97,7 +97,7 @@ async def _lifespan(
             changes=changes,
             metrics=metrics,
             allowed=allowed,
-            quotas=Quotas(config, store) if config.rate or config.open else None,
+            quotas=Quotas(config, store),
             has_several_names=keys.has_several_names,
             owner="",
             traces=traces,

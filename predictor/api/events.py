@@ -33,8 +33,7 @@ async def submit(
     say_about(prediction_id=id_)
     if traces := state["traces"]:
         job = job._replace(trace=traces.current())
-    quotas = state["quotas"]
-    running = quotas.running(state["owner"]) if quotas else 0
+    running = state["quotas"].running(state["owner"])
     if not is_awaited:
         return await store.submit(id_, job, running=running), None
     ended = changes.expect(id_)

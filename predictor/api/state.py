@@ -22,7 +22,7 @@ class AppState(TypedDict):
     changes: Changes
     metrics: Metrics
     allowed: Allowed
-    quotas: Quotas | None
+    quotas: Quotas
     has_several_names: bool
     owner: str  # what the ids of the sender of this request begin with; empty without keys
     traces: Traces | None

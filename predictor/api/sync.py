@@ -46,7 +46,8 @@ async def run(
             live = Run(id_, time.time() + seconds, emit, most)
             outcome = Output(value, await state["model"].run(value, seconds, live))
         finally:
-            _end(state, time.monotonic() - started)
+            state["slots"].give_back(time.monotonic() - started)
+            state["quotas"].end(state["owner"])
     except asyncio.CancelledError:
         outcome = errors.Canceled()  # its client has left
         raise
@@ -69,23 +70,15 @@ async def _begin(state: AppState) -> None:
     if not state["model"].is_ready:
         message = "The model is still loading; try again later, or with Async-Mode: true."
         raise errors.Overloaded(message, reason="loading")
-    if not (quotas := state["quotas"]):
-        await state["slots"].take()
-        return
-    refill = quotas.begin(state["owner"])
+    quotas, owner = state["quotas"], state["owner"]
+    refill = quotas.begin(owner)
     try:
         if refill:
             await refill
         await state["slots"].take()
     except BaseException:
-        quotas.end(state["owner"])
+        quotas.end(owner)
         raise
-
-
-def _end(state: AppState, seconds: float) -> None:
-    state["slots"].give_back(seconds)
-    if quotas := state["quotas"]:
-        quotas.end(state["owner"])
 
 
 async def events(state: AppState, value: Json, options: PredictHeaders) -> AsyncIterator[bytes]:
