@@ -95,13 +95,8 @@ class Forbidden(RequestError, status=403):
     """This key must not be used for that."""
 
 
-class TooManyRequests(RequestError, status=429):
+class TooManyRequests(Overloaded, RequestError, status=429):
     """More predictions are requested than PREDICTOR_RATE or PREDICTOR_OPEN allows; try later."""
-
-    def __init__(self, reason: str = "rate", *, retry_after: float = 1) -> None:
-        """`reason`: rate or open. `retry_after`: seconds until another try may succeed."""
-        super().__init__()
-        self.reason, self.retry_after = reason, retry_after
 
 
 class ClientDisconnected(PredictorError, status=499):

@@ -67,7 +67,7 @@ class Quotas:
         """
         name = self._names[owner]
         if 0 < self._open <= name.running:
-            raise errors.TooManyRequests("open")
+            raise errors.TooManyRequests(reason="open")
         name.running += 1
         return self._refill(owner, name) if self._rate and not name.take() else None
 
@@ -79,7 +79,7 @@ class Quotas:
         async with name.lock:  # others may find what the first one brings
             while not name.take():
                 if (wait := name.refused_until - time.monotonic()) > 0:
-                    raise errors.TooManyRequests(retry_after=wait)
+                    raise errors.TooManyRequests(retry_after=wait, reason="rate")
                 try:
                     async with asyncio.timeout(_PATIENCE):
                         name.tokens, wait = await self._store.take(owner, self._block)

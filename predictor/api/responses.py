@@ -87,7 +87,7 @@ async def failed(
     """The response to a request that raised `error`."""
     if isinstance(error, errors.ModelFailed):
         logger.error("the model failed", exc_info=error)
-    if isinstance(error, errors.Overloaded | errors.TooManyRequests):
+    if isinstance(error, errors.Overloaded):
         headers = more = declared.RETRY_AFTER(error.retry_after)
     if isinstance(error, errors.TooManyRequests):
         config, left = app_state(request)["config"], f"r=0;t={math.ceil(error.retry_after)}"

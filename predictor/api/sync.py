@@ -56,7 +56,7 @@ async def run(
     finally:
         ended = time.monotonic()
         queue, ran = (started or ended) - began, ended - (started or ended)
-        if isinstance(outcome, errors.Overloaded | errors.TooManyRequests):
+        if isinstance(outcome, errors.Overloaded):
             state["metrics"].refused(outcome.reason)
         else:
             how = "failed" if outcome is None else outcome_of(outcome)

@@ -104,7 +104,7 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
             raise errors.KeyReused
         if outcome in {b"rate", b"open"}:
             seconds = place / 1000 if outcome == b"rate" else 1
-            raise errors.TooManyRequests(outcome.decode(), retry_after=seconds)
+            raise errors.TooManyRequests(retry_after=seconds, reason=outcome.decode())
         if outcome == b"full":
             message = f"The queue is full: {config.queue_limit} predictions wait; try again later."
             seconds = _Throughput.read(now_ms, times).until_start(1) or _RETRY_AFTER
