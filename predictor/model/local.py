@@ -16,6 +16,8 @@ from predictor.model.values import Gives
 from predictor.prediction import Json
 from predictor.process import IdleThreads, call_in_thread
 
+_Write = Callable[[Any, Run], Any]
+
 
 class Local:
     def __init__(self, target: Any, signature: Signature, abandoned: Abandoned) -> None:
@@ -34,12 +36,8 @@ class Local:
     async def call(self, value: Json, run: Run) -> Json:
         """The result for an input. Raises PredictionError."""
         signature = self._signature
-
-        def write(result: Any) -> Json:
-            if signature.streams and not signature.is_async:
-                return self._complete(result, run)
-            return signature.gives.write(result, run)
-
+        is_iterator = signature.streams and not signature.is_async
+        write = self._complete if is_iterator else signature.gives.write
         written: Json = await self._answer(signature.takes.read(value), run, write)
         return written
 
@@ -48,14 +46,11 @@ class Local:
         signature = self._signature
         read = [signature.takes.read(value) for value in values]
         lists = {name: [each[name] for each in read] for name in read[0]}
-
-        def write(results: Any) -> list[Outcome]:
-            return _write_each(results, len(values), signature.gives, run)
-
+        write = functools.partial(_write_each, len(values), signature.gives)
         outcomes: list[Outcome] = await self._answer(lists, run, write)
         return outcomes
 
-    async def _answer(self, values: dict[str, Any], run: Run, write: Callable[[Any], Any]) -> Any:
+    async def _answer(self, values: dict[str, Any], run: Run, write: _Write) -> Any:
         """What `write` makes of the result of a call."""
         signature, loop = self._signature, asyncio.get_running_loop()
         if signature.run:
@@ -63,7 +58,7 @@ class Local:
         first = [values.pop(name) for name in signature.positional if name in values]
         call = functools.partial(self._function, *first, **values)
         if not signature.is_async:
-            return await self._in_thread(lambda: write(_settled(call(), loop)))
+            return await self._in_thread(lambda: write(_settled(call(), loop), run))
         with _failures():
             called = call()
             if hasattr(called, "__aiter__"):
@@ -71,8 +66,8 @@ class Local:
             result = await called
             is_list = signature.batching and isinstance(result, list)
             if all(map(is_small, result)) if is_list else is_small(result):
-                return write(result)
-        return await self._in_thread(lambda: write(result))
+                return write(result, run)
+        return await self._in_thread(lambda: write(result, run))
 
     async def _in_thread(self, work: Callable[[], Any]) -> Any:
         thread = call_in_thread(_failures()(work), self._idle)
@@ -144,7 +139,7 @@ class _Pieces:
         )
 
 
-def _write_each(results: Any, count: int, gives: Gives, run: Run) -> list[Outcome]:
+def _write_each(count: int, gives: Gives, results: Any, run: Run) -> list[Outcome]:
     """The outcome for each input of a batch: its result as JSON, or why there is none."""
     is_list = hasattr(results, "__len__") and not isinstance(results, str | bytes | dict)
     if not is_list or len(results) != count:
