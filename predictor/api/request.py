@@ -99,15 +99,13 @@ async def _read(request: Request, limit: int) -> bytes:
     # asyncio.timeout would take 4 % of a sync request.
     timer = asyncio.get_running_loop().call_later(seconds, caller.cancel, _LATE)
     try:
-        while not is_whole:
+        while not is_whole and size <= limit + _MAX_EXCESS:
             message = await request.receive()
             if message["type"] == "http.disconnect":
                 raise errors.ClientDisconnected
             is_whole = not message.get("more_body")
             body.append(message.get("body", b""))
             size += len(body[-1])
-            if size > limit + _MAX_EXCESS:
-                raise _too_large(limit)
             if size > limit:
                 body.clear()
     except asyncio.CancelledError as error:
