@@ -1,14 +1,16 @@
-"""Waiting for the end of a prediction, and its events as a resumable stream (SSE)."""
+"""Waiting for the end of a prediction, its events, and the statuses of many, as streams (SSE)."""
 
 import asyncio
 import math
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 
 from fastapi.sse import format_sse_event
+from pydantic_core import to_json
 
 from predictor import errors
-from predictor.api.responses import completed
+from predictor.api.responses import completed, visible
+from predictor.api.schemas import PredictionStatus
 from predictor.api.state import AppState
 from predictor.logs import say_about
 from predictor.prediction import Event, EventKind, Job, Json, Prediction, PredictionId, new_id
@@ -18,6 +20,8 @@ from predictor.store.predictions import MOST_EVENTS, Predictions, Submitted
 MAX_PAUSE = 5.0  # seconds without a notification until it is read again, and its stream pinged
 _RETRY = 1000  # milliseconds after which a disconnected browser reconnects
 PING = b": ping\n"  # a comment; after an empty line, some clients would take it for an event
+_LOOK = 0.1  # seconds between two looks at which of many have changed
+_LATEST = 2.0  # seconds after which one that has not ended is read again: its place changes
 
 #: A prediction that was just submitted, when it has ended, and the seconds until it may expire.
 Expected = tuple[asyncio.Future[Prediction | None], float]
@@ -140,3 +144,41 @@ async def _completed(store: Predictions, id_: PredictionId, *, is_minimal: bool)
         return Json(b'{"status":"erased"}')
     outcome = prediction.output or prediction.error or errors.Unreadable()
     return completed(outcome, is_minimal=is_minimal)
+
+
+async def watch(state: AppState, ids: list[PredictionId]) -> AsyncIterator[bytes]:
+    """The status of each prediction, then each change, until all have ended or the server stops."""
+    loop, said = asyncio.get_running_loop(), dict[PredictionId, str]()
+    due, spoken = dict.fromkeys(ids, 0.0), loop.time()
+    async with AsyncExitStack() as stack:
+        enter, subscribe = stack.enter_async_context, state["changes"].subscribe
+        changed = {id_: await enter(subscribe(id_)) for id_ in due}
+        while due and not state["changes"].is_closing:
+            now = loop.time()
+            for id_ in [id_ for id_ in due if changed[id_].is_set() or due[id_] <= now]:
+                changed[id_].clear()
+                try:
+                    text, is_active = await _status(state, id_)
+                except errors.StoreUnavailable:
+                    await asyncio.sleep(1)
+                    break
+                if said.get(id_) != text:
+                    said[id_], spoken = text, now
+                    yield format_sse_event(data_str=text, event="status")
+                due[id_] = now + _LATEST
+                if not is_active:
+                    del due[id_]
+            if now - spoken > MAX_PAUSE:
+                spoken = now
+                yield PING
+            await asyncio.sleep(_LOOK)
+
+
+async def _status(state: AppState, id_: PredictionId) -> tuple[str, bool]:
+    """The status as JSON, and whether it will change."""
+    with suppress(errors.UnknownPrediction):
+        if id_.startswith(state["owner"]):
+            prediction = visible(state, await state["predictions"].look(id_))
+            status = PredictionStatus.model_validate(prediction, from_attributes=True)
+            return status.model_dump_json(), prediction.is_active
+    return to_json({"prediction_id": id_, "status": "unknown"}).decode(), False

@@ -10,11 +10,10 @@ from pydantic_core import from_json, to_json
 
 from predictor import errors
 from predictor.api import headers, queued, responses, schemas, sync
-from predictor.api.events import EXAMPLE, follow, submit, wait_for_end
+from predictor.api.events import EXAMPLE, follow, submit, wait_for_end, watch
 from predictor.api.request import Given, PathId, WebhookId, read_input, while_connected
 from predictor.api.responses import described, raises, visible
 from predictor.api.state import app_state
-from predictor.api.watch import watch
 from predictor.model.signature import Signature
 from predictor.prediction import Job, Json, Output, Prediction, State, Webhook, parse_id
 
