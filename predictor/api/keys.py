@@ -1,13 +1,17 @@
-"""Who may send requests: names by their keys, and hosts."""
+"""Who may send requests: names by their keys, to which hosts, and pages of other origins."""
 
 from collections.abc import Awaitable
 from functools import lru_cache
 from hashlib import sha256
 from hmac import compare_digest
 
+from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from predictor import errors
+from predictor.api import headers as declared
 from predictor.api.responses import error_response
 from predictor.config import Config, entries
 from predictor.prediction import owner_of
@@ -19,6 +23,10 @@ _PAGE = ("/page/",)  # and /: what they show, they ask for with a key
 _PUBLIC = {"docs": ("/docs", "/openapi.json", "/static-offline-docs/"), "metrics": ("/metrics",)}
 _OPERATOR = owner_of("operator")  # who may read the metrics if there are several names
 _HOST_REFUSED = "Header Host has a value that is not served here (PREDICTOR_ALLOWED_HOSTS)."
+#: What pages of other origins may send, and read.
+_SENT = {str(field.alias) for kind in declared.RequestHeaders.__subclasses__()
+         for field in kind.model_fields.values()}  # fmt: skip
+_READ = {each.name for each in vars(declared).values() if isinstance(each, declared.Header)}
 
 
 class Keys:
@@ -91,3 +99,21 @@ class Gate:
         return any(
             host == each or (each[0] == "*" and host.endswith(each[1:])) for each in self._hosts
         )
+
+
+class Cors(CORSMiddleware):
+    def __init__(self, app: ASGIApp, origins: list[str]) -> None:
+        super().__init__(
+            app,
+            allow_origins=origins,
+            allow_methods=("DELETE", "GET", "HEAD", "POST"),
+            allow_headers={"Authorization", "X-Request-ID", *_SENT},
+            expose_headers=sorted({"X-Request-ID", *_READ}),
+        )
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        response = super().preflight_response(request_headers)
+        if response.status_code == 200:
+            return response
+        kept = {k: v for k, v in response.headers.items() if not k.startswith("content-")}
+        return error_response(response.status_code, f"{bytes(response.body).decode()}.", kept)
