@@ -184,14 +184,10 @@ class Config(settings.BaseSettings):
         return entries(self.webhook_secrets)
 
     @property
-    def local_host(self) -> str:
-        """The address on this machine at which a server on `host` can be reached."""
-        return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self.host, self.host)  # noqa: S104
-
-    @property
     def local_url(self) -> str:
-        host = f"[{self.local_host}]" if ":" in self.local_host else self.local_host
-        return f"http://{host}:{self.port}"
+        """Where a server on `host` can be reached from this machine."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self.host, self.host)  # noqa: S104
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
     def environment(self) -> dict[str, str]:
         """The settings that are set, as environment variables."""
