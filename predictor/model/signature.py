@@ -68,8 +68,11 @@ def read_signature(target: Any) -> Signature:
             raise ConfigError(f"its constructor needs arguments: {error}") from None
         except ValueError:  # some built-ins have none
             pass
-    function = callee(target)
-    called = _called(function)
+    called = function = callee(target)
+    while isinstance(called, functools.partial):
+        called = called.func
+    if not inspect.isroutine(called):  # but an instance
+        called = type(called).__call__
     plain = inspect.unwrap(called)  # without decorators that name it
     parameters = _parameters(target, function)
     inputs, run = _inputs(parameters, plain, getattr(function, "keywords", {}))
@@ -94,13 +97,6 @@ def callee(target: Any) -> Callable[..., Any]:
         return target
     default = target.__call__ if inspect.isclass(target) else target
     return getattr(target, "predict", default)
-
-
-def _called(function: Any) -> Any:
-    """The function in partials, or of an instance."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    return function if inspect.isroutine(function) else type(function).__call__
 
 
 def _parameters(target: Any, function: Callable[..., Any]) -> list[inspect.Parameter]:
