@@ -21,14 +21,12 @@ logger = logging.getLogger(__name__)
 
 _FIRST = 1.2  # seconds for a first event, or an end, before a stream begins with 200
 
-Emit = Callable[[EventKind, Json], None]
-
 
 async def run(
     state: AppState,
     value: Json,
     options: PredictHeaders,
-    emit: Emit = lambda *_: None,
+    emit: Callable[[EventKind, Json], None] = lambda *_: None,
     id_: PredictionId | None = None,
 ) -> Ended:
     """The outcome of a sync prediction, and its headers."""
