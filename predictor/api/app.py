@@ -19,8 +19,8 @@ from starlette.staticfiles import StaticFiles
 
 from predictor import __version__
 from predictor.api import routes
+from predictor.api.access import Cors, Gate, Keys
 from predictor.api.headers import RequestId
-from predictor.api.keys import Cors, Gate, Keys
 from predictor.api.limits import Quotas, Slots
 from predictor.api.responses import EXCEPTION_HANDLERS
 from predictor.api.schemas import Error

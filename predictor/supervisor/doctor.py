@@ -41,7 +41,7 @@ def diagnose(options: dict[str, Any], *, as_json: bool) -> int:
         Allowed.parse(config.webhook_allow)
         connect(config.store_url)  # not yet: this reads the URL
         if config.api_keys:
-            from predictor.api.keys import Keys  # not at the top: with all of the api
+            from predictor.api.access import Keys  # not at the top: with all of the api
 
             Keys(config.api_keys)
     except ConfigError as error:

@@ -11,7 +11,7 @@ import httpx
 import pytest
 import redis
 
-from predictor.api.keys import Keys
+from predictor.api.access import Keys
 from predictor.errors import ConfigError
 from predictor.prediction import owner_of
 from tests.processes import UNMEASURED, Api, Forked, Processes, eventually, free_port
