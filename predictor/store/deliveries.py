@@ -16,7 +16,7 @@ from predictor.store import keys
 from predictor.store.connection import connect
 from predictor.store.retry import StoreRetry
 from predictor.store.scripts import AsyncScripts
-from predictor.store.wire import decode_ended, decode_trace
+from predictor.store.wire import TRACE, decode, decode_ended
 
 _TIMEOUT = 5.0  # seconds of silence of the store after which a command is sent again
 _CLAIM_BYTES = 8 * 2**20  # bytes of results in the reply to one claim, beyond the first
@@ -48,7 +48,7 @@ class Deliveries:
             ended = decode_ended(PredictionId(name.decode()), result)
             if is_new:
                 log_unrun(ended, "async")
-            recent, traced = max(0, tries - before), decode_trace(trace)
+            recent, traced = max(0, tries - before), decode(TRACE, trace) or {}
             claimed[ended.id] = Delivery(url.decode(), ended, recent, since / 1000, traced)
         return claimed
 

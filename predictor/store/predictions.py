@@ -142,7 +142,7 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
                 raise errors.UnknownPrediction
             case [b"done", progress, bytes(data), size]:
                 ended = wire.decode_ended(id_, data, is_head=len(data) < size)
-                known = wire.decode_progress(progress)
+                known = wire.decode(wire.PROGRESS, progress)
                 return replace(ended, progress=known) if known else ended
         return _active(id_, reply)
 
@@ -291,6 +291,6 @@ def _active(id_: PredictionId, reply: list[Any]) -> Prediction:
         estimated_wait=throughput.until_start(place) if is_queued else None,
         retry_after=throughput.until_end(place if is_queued else 0, now_ms / 1000 - started),
         expires_in=left_ms / 1000 if left_ms >= 0 else None,
-        progress=wire.decode_progress(progress),
-        **wire.decode_model(terms),
+        progress=wire.decode(wire.PROGRESS, progress),
+        **(wire.decode(wire.MODEL, terms) or {}),
     )

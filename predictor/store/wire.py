@@ -5,7 +5,7 @@ before its shape, types and ranges are checked.
 """
 
 import contextlib
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError, with_config
 from pydantic_core import from_json, to_json
@@ -24,12 +24,12 @@ from predictor.prediction import (
     PredictionId,
     Progress,
     State,
-    Trace,
     Webhook,
     encode,
 )
 from predictor.store.keys import QUEUE
 
+T = TypeVar("T")
 #: The name under which the worker registers its one function.
 FUNCTION: Final = "predict"
 #: Milliseconds since 1970 that a datetime can hold.
@@ -76,8 +76,15 @@ class _Result(BaseModel, strict=True):
     ft: _Ms
 
 
-_progress, _attempt, _model = TypeAdapter(Progress), TypeAdapter(Attempt), TypeAdapter(Model)
-_trace = TypeAdapter(_Trace)
+MODEL, TRACE, PROGRESS = TypeAdapter(Model), TypeAdapter(_Trace), TypeAdapter(Progress)
+_attempt = TypeAdapter(Attempt)
+
+
+def decode(kind: TypeAdapter[T], data: bytes) -> T | None:
+    """A part of what is stored; None where there is none, or not ours."""
+    with contextlib.suppress(ValidationError):
+        return kind.validate_json(data) if data else None
+    return None
 
 
 def encode_job(job: Job, submitted_ms: int) -> bytes:
@@ -97,13 +104,6 @@ def decode_job(data: bytes | None) -> Job:
         raise errors.Unreadable from ValueError(reason)
     except ValueError as error:
         raise errors.Unreadable from error
-
-
-def decode_model(terms: bytes) -> Model:
-    """The model that a job was accepted for; empty where that is not known."""
-    with contextlib.suppress(ValidationError):
-        return _model.validate_json(terms)
-    return {}
 
 
 def encode_ended(
@@ -175,18 +175,4 @@ def decode_webhook(fields: dict[bytes, bytes], next_ms: float | None) -> Webhook
         is_due = next_ms is not None and state is DeliveryState.PENDING
         next_at = (next_ms or 0) / 1000 if is_due else None
         return Webhook(fields[b"url"].decode(), state, attempts, next_at)
-    return None
-
-
-def decode_trace(data: bytes) -> Trace:
-    """The trace of a delivery; empty where there is none, or not ours."""
-    with contextlib.suppress(ValidationError):
-        return _trace.validate_json(data)
-    return {}
-
-
-def decode_progress(data: bytes) -> Progress | None:
-    """The progress of a run as it is stored; None where there is none, or not ours."""
-    with contextlib.suppress(ValidationError):
-        return _progress.validate_json(data) if data else None
     return None

@@ -9,10 +9,11 @@ from pydantic_core import to_json
 from predictor import errors
 from predictor.prediction import Job, Json, Output, Prediction, PredictionId, State, encode
 from predictor.store.wire import (
+    MODEL,
     Model,
+    decode,
     decode_ended,
     decode_job,
-    decode_model,
     encode_ended,
     encode_job,
 )
@@ -126,8 +127,8 @@ def test_a_result_of_an_earlier_version_names_no_model() -> None:
 
 @pytest.mark.parametrize("terms", [b"", b"{", b"[]", b'{"model":1}', b'{"model":"\\ud800"}'])
 def test_what_names_no_model_is_not_believed(terms: bytes) -> None:
-    assert decode_model(terms) == {}
-    assert decode_model(to_json(NAMED | {"cancel_after": 1})) == NAMED
+    assert decode(MODEL, terms) is None
+    assert decode(MODEL, to_json(NAMED | {"cancel_after": 1})) == NAMED
 
 
 HOSTILE_RESULTS = [
