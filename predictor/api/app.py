@@ -80,8 +80,7 @@ async def _lifespan(
     with suppress(ValueError, OSError):  # each connection is a file
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    metrics = Metrics(store.metrics, store.count)
-    async with store, Changes(config.store_url) as changes, metrics:
+    async with store, Changes(config.store_url) as changes, Metrics(store.run) as metrics:
         start = asyncio.create_task(_start(config.model, model)) if config.sync == "api" else None
         if not config.api_keys:  # when the server listens, which it does once this has begun
             asyncio.get_running_loop().call_later(1, warn_if_exposed)

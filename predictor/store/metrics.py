@@ -65,13 +65,9 @@ def _no_counts() -> dict[str, int]:
 class Metrics(contextlib.AbstractAsyncContextManager["Metrics"]):
     """The counts of this process, which are added to the store's every second."""
 
-    def __init__(
-        self,
-        read: Callable[[], Awaitable[Any]],
-        add: Callable[[str, int, list[Any]], Awaitable[None]],
-    ) -> None:
-        """`read` returns the reply of metrics.lua; `add` calls count.lua."""
-        self._read, self._add = read, add
+    def __init__(self, run: Callable[..., Awaitable[Any]]) -> None:
+        """`run` runs a script, of which it takes the name and the arguments."""
+        self._run = run
         self._counts, self._untold = _no_counts(), dict[str, int]()
         self._process, self._number = secrets.token_hex(8), 0
 
@@ -102,7 +98,7 @@ class Metrics(contextlib.AbstractAsyncContextManager["Metrics"]):
         """All that is counted, here and elsewhere. Raises StoreUnavailable."""
         with contextlib.suppress(errors.StoreUnavailable):  # it may take no writes
             await self._tell()
-        pairs, queued, oldest_ms, running, workers = await self._read()
+        pairs, queued, oldest_ms, running, workers = await self._run("metrics", is_large=True)
         fields = zip(pairs[::2], pairs[1::2], strict=True)
         is_count = re.compile(rb"\d{1,19}").fullmatch  # anybody may have written others
         counts = Counter[str]()
@@ -130,6 +126,6 @@ class Metrics(contextlib.AbstractAsyncContextManager["Metrics"]):
             self._number += 1
         if told := self._untold:
             parts = [part for pair in told.items() for part in pair]
-            await self._add(self._process, self._number, parts)
+            await self._run("count", self._process, self._number, *parts)
             if self._untold is told:
                 self._untold = {}

@@ -98,7 +98,7 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
         if config.wait_replicas:
             reply = await self._submit_to_replicas(id_, args, is_repeatable=bool(job.key))
         else:
-            reply = await self._run("submit", *args)
+            reply = await self.run("submit", *args)
         outcome, known_id, now_ms, place, times, workers = reply
         if outcome == b"mismatch":
             raise errors.KeyReused
@@ -115,7 +115,7 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
 
     async def take(self, owner: str, most: int) -> tuple[int, float]:
         """Take up to `most` tokens of a name: how many, and the seconds until there is one more."""
-        taken, wait = await self._run("take", owner, self._interval, self._config.burst, most)
+        taken, wait = await self.run("take", owner, self._interval, self._config.burst, most)
         return taken, wait / 1000
 
     def _warn_without(self, workers: int) -> None:
@@ -123,20 +123,12 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
             self._next_warning = time.monotonic() + _WARN_EVERY
             logger.warning("predictions are queued, but no worker is alive")
 
-    async def metrics(self) -> Any:
-        """The reply of metrics.lua."""
-        return await self._run("metrics", is_large=True)
-
-    async def count(self, process: str, number: int, counts: list[Any]) -> None:
-        """Add to the metrics: name, count, …; a part that has this `number` once."""
-        await self._run("count", process, number, *counts)
-
     async def read(self, id_: PredictionId, *, at_most: int = sys.maxsize) -> Prediction:
         """The prediction as it is now; of a result, at most so many bytes are read."""
-        reply = await self._run("read", id_, _HEAD)
+        reply = await self.run("read", id_, _HEAD)
         match reply:
             case [b"done", _, bytes(data), size] if len(data) < size <= at_most:
-                reply = await self._run("read", id_, 0, is_large=True)
+                reply = await self.run("read", id_, 0, is_large=True)
         match reply:
             case None:
                 raise errors.UnknownPrediction
@@ -153,13 +145,13 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
     async def events(self, id_: PredictionId, after: str) -> list[Event]:
         """The events of a prediction after the event `after`; MOST_EVENTS at most."""
         first = int(after or 0)
-        found = await self._run("events", id_, first, MOST_EVENTS, is_large=True)
+        found = await self.run("events", id_, first, MOST_EVENTS, is_large=True)
         decoded = (wire.decode_event(*each) for each in enumerate(found, first + 1))
         return [event for event in decoded if event]
 
     async def cancel(self, id_: PredictionId) -> State:
         """CANCELED, or RUNNING until its worker ends it. Raises AlreadyEnded."""
-        match await self._run("cancel", id_, self._result_ttl, _HEAD):
+        match await self.run("cancel", id_, self._result_ttl, _HEAD):
             case None:
                 raise errors.UnknownPrediction
             case [b"canceling"]:
@@ -174,7 +166,7 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
 
     async def erase(self, id_: PredictionId) -> None:
         """Remove the input and the result of a prediction. Raises StillActive."""
-        match await self._run("erase", id_):
+        match await self.run("erase", id_):
             case None:
                 raise errors.UnknownPrediction
             case b"active":
@@ -194,7 +186,7 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
 
     async def redeliver(self, id_: PredictionId) -> None:
         """Have its webhook sent again. Raises NoWebhook, and StillActive."""
-        match await self._run("redeliver", id_, self._result_ttl):
+        match await self.run("redeliver", id_, self._result_ttl):
             case None:
                 raise errors.NoWebhook
             case b"active":
@@ -227,7 +219,8 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
                 await self.cancel(id_)
         raise errors.StoreUnavailable(f"Only {replicas} of {wanted} replicas confirmed; try again.")
 
-    async def _run(self, name: str, *args: Any, is_large: bool = False) -> Any:
+    async def run(self, name: str, *args: Any, is_large: bool = False) -> Any:
+        """What the script `name` returns; `is_large`: as in AsyncScripts."""
         return await self._confirmed(self._scripts.run(name, *args, is_large=is_large))
 
     async def _confirmed(self, reply: Awaitable[Any]) -> Any:
