@@ -49,21 +49,21 @@ if limit > 0 and waiting >= limit and waiting - redis.call('ZCARD', LEASES) >= l
   return refuse('full', 'queue_full')
 end
 local owner = owner_of(id)
-local open = count_open(owner, 1)
-if most and most ~= '0' and (open or redis.call('ZCARD', QUEUE) + 1) + sync > tonumber(most) then
-  count_open(owner, -1)
-  return refuse('open', 'open')
+if most and most ~= '0' then
+  local open = owner == '' and redis.call('ZCARD', QUEUE) or tonumber(field(OPEN, owner)) or 0
+  if open + sync >= tonumber(most) then
+    return refuse('open', 'open')
+  end
 end
 if interval and interval ~= '0' then
   local taken, wait = take_tokens(owner, tonumber(interval), tonumber(burst), 1, now)
   if taken == 0 then
-    count_open(owner, -1)
     return refuse('rate', 'rate', wait)
   end
 end
 redis.call('SET', JOB .. id, job)
-if redis.call('ZADD', QUEUE, 'NX', now, id) == 0 then
-  count_open(owner, -1)
+if redis.call('ZADD', QUEUE, 'NX', now, id) == 1 then
+  count_open(owner, 1)
 end
 local record = { 'queue_ttl', queue_ttl }
 for name, value in pairs({ cancel_after = cancel_after, key = key, waiter = waiter, mode = mode or '' }) do

@@ -20,15 +20,9 @@ local function take_tokens(owner, interval, burst, most, now)
   return taken, math.max(0, math.ceil(wait + interval - span))
 end
 
--- Counts a prediction of a name: 1 when it is submitted, -1 when it leaves the queue. Returns how many
--- the name has; nil without names.
+-- Counts a prediction of a name: 1 when it is submitted, -1 when it leaves the queue.
 local function count_open(owner, change)
-  if owner == '' then
-    return nil
-  end
-  local open = tonumber(redis.pcall('HINCRBY', OPEN, owner, change)) or 0
-  if open <= 0 then
+  if owner ~= '' and (tonumber(redis.pcall('HINCRBY', OPEN, owner, change)) or 0) <= 0 then
     redis.pcall('HDEL', OPEN, owner)
   end
-  return open
 end
