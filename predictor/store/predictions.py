@@ -144,7 +144,7 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
 
     async def events(self, id_: PredictionId, after: str) -> list[Event]:
         """The events of a prediction after the event `after`; MOST_EVENTS at most."""
-        first = int(after or 0)
+        first = min(int(after or 0), 2**31 - 2)  # Lua cuts a number off at 32 bits
         found = await self.run("events", id_, first, MOST_EVENTS, is_large=True)
         decoded = (wire.decode_event(*each) for each in enumerate(found, first + 1))
         return [event for event in decoded if event]

@@ -15,7 +15,7 @@ from redis.exceptions import NoScriptError
 from predictor import errors
 from predictor.store import keys
 
-_PARTS = ("basics", "clock", "deadline", "events", "metrics", "quota", "settle", "suspects")
+_PARTS = ("basics", "clock", "deadline", "events", "quota", "settle", "suspects")
 _UNRUN = {kind.code.upper(): kind for kind in (errors.Canceled, errors.Expired, errors.TimedOut)}
 _FUNCTION = re.compile(r"^local (function (\w+)\(.*?^end)$", re.MULTILINE | re.DOTALL)
 #: Calls in one pipeline, and pipelines at a time. With more, api, store and worker would take turns

@@ -21,11 +21,6 @@ local function verdict_of(id, queued_at, job)
   return record.group == 0 and 'given_up' or ''
 end
 
--- A prediction's job, tries and holder, as text; false where there is none.
-local function kept_of(id)
-  return unpack(redis.call('MGET', JOB .. id, TRIES .. id, IN_PROGRESS .. id))
-end
-
 -- Writes the lease of a prediction, and adds it to the reply.
 local function hold(id, queued_at, token, verdict, job)
   write_lease(id, token, now, lease, verdict == 'expired')
@@ -98,7 +93,8 @@ local function serve_suspects()
   redis.call('SET', QUARANTINE, worker, 'PX', lease)
   for n, id in ipairs(holds > 0 and {} or redis.call('ZRANGE', SUSPECTS, 0, most - 1)) do
     most = math.min(most, group_of(id) or 1)
-    if n > most or not take(id, claimed(id) or now, kept_of(id)) then
+    local job, tries = unpack(redis.call('MGET', JOB .. id, TRIES .. id))
+    if n > most or not take(id, claimed(id) or now, job, tries) then
       break
     end
     redis.call('ZREM', SUSPECTS, id)
@@ -117,7 +113,7 @@ local function serve_line()
     elseif redis.call('ZSCORE', LEASES, id) then
       -- Its lease ran out, and it is not yet time to say that its worker died.
     else
-      local job, tries, holder = kept_of(id)
+      local job, tries, holder = unpack(redis.call('MGET', JOB .. id, TRIES .. id, IN_PROGRESS .. id))
       local held = holder and redis.call('PTTL', IN_PROGRESS .. id) or -1
       if held >= 0 then
         -- An arq worker without leases runs it: look again when its key has expired.

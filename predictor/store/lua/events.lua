@@ -17,8 +17,4 @@ local events = state_events(tries)
 if result ~= '' then
   events[#events + 1] = 'completed '
 end
-local found = {} -- not by unpack, which cuts a number off at 32 bits
-for i = after + 1, #events do
-  found[#found + 1] = events[i]
-end
-return found
+return { unpack(events, after + 1) }

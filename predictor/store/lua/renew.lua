@@ -14,16 +14,6 @@ redis.call('ZREMRANGEBYSCORE', WORKERS, '-inf', now)
 redis.pcall('ZADD', WORKERS, now + lease, about)
 redis.pcall('PEXPIRE', WORKERS, 86400000)
 
-local function lose(id, is_overdue)
-  redis.call('HDEL', HELD .. worker, id)
-  if not is_overdue and tonumber(get(TRIES .. id) or 0) > 0 then
-    redis.call('DECR', TRIES .. id)
-    if group_of(id) == 0 then
-      redis.call('HDEL', PREDICTION .. id, 'group') -- it was to be given up for that
-    end
-  end
-end
-
 local held = redis.call('HGETALL', HELD .. worker)
 for i = 1, #held, 2 do
   local id, token = held[i], held[i + 1]
@@ -34,7 +24,13 @@ for i = 1, #held, 2 do
     redis.call('HDEL', HELD .. worker, id)
     over[#over + 1] = id
   elseif not is_mine or not redis.call('ZSCORE', LEASES, id) then
-    lose(id, is_overdue)
+    redis.call('HDEL', HELD .. worker, id)
+    if not is_overdue and tonumber(get(TRIES .. id) or 0) > 0 then
+      redis.call('DECR', TRIES .. id)
+      if group_of(id) == 0 then
+        redis.call('HDEL', PREDICTION .. id, 'group') -- it was to be given up for that
+      end
+    end
   else
     local record = record_of(id)
     local late = left_of(id, record, submitted_at(id), now) <= 0

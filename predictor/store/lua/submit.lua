@@ -17,7 +17,8 @@ local now = clock()
 
 local function answer(outcome, known)
   local place = redis.call('ZRANK', QUEUE, known) or 0
-  return { outcome, known, math.floor(now), place, get(TIMES) or '', workers_alive(now) }
+  local workers = tonumber(redis.pcall('ZCOUNT', WORKERS, now, '+inf')) or 0
+  return { outcome, known, math.floor(now), place, get(TIMES) or '', workers }
 end
 
 local function refuse(outcome, reason, wait)

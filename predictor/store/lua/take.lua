@@ -4,5 +4,4 @@
 -- ARGV  owner: what the name's ids begin with; interval, burst, most: as in take_tokens.
 -- Returns how many were taken, and the ms until there is one more.
 local owner, interval, burst, most = unpack(ARGV)
-local taken, wait = take_tokens(owner_of(owner), tonumber(interval), tonumber(burst), tonumber(most), now_ms())
-return { taken, wait }
+return { take_tokens(owner_of(owner), tonumber(interval), tonumber(burst), tonumber(most), now_ms()) }

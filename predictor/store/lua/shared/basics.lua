@@ -33,3 +33,8 @@ local function raise_life(key, ms)
     redis.call('PEXPIRE', key, ms)
   end
 end
+
+-- Counts what has happened, in the very step in which it happens. A count that cannot be kept fails nothing.
+local function count(name, by)
+  redis.pcall('HINCRBY', METRICS, name, by or 1)
+end
