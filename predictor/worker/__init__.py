@@ -9,7 +9,7 @@ import uvloop
 from predictor.config import Config
 from predictor.errors import ConfigError
 from predictor.process import ends_if_misconfigured, start_logging
-from predictor.worker.worker import Worker
+from predictor.worker.worker import Worker, is_alive
 
 
 def __getattr__(name: str) -> Any:
@@ -23,8 +23,9 @@ def __getattr__(name: str) -> Any:
                 "watchfiles 'arq predictor.worker.Settings' FOLDER"
             )
         config = Config()
-        if "--check" not in sys.argv:  # what that says is for who runs it
-            start_logging(config, prints=True)
+        if "--check" in sys.argv:  # not arq's own, which knows no socket
+            sys.exit(None if is_alive(config.store_url) else "no worker of this machine is alive")
+        start_logging(config, prints=True)
         settings = Worker(config).settings()
     asyncio.set_event_loop(uvloop.new_event_loop())  # arq takes the current one
     return settings

@@ -9,15 +9,13 @@ import logging
 from collections.abc import Awaitable
 from typing import Any, Self
 
-from arq.connections import ArqRedis, RedisSettings
+from arq.connections import ArqRedis
 from redis.exceptions import ResponseError
 
 from predictor.errors import StoreUnavailable
 from predictor.store import keys
 from predictor.store.claims import Claims
-from predictor.store.connection import connect
 from predictor.store.retry import describe
-from predictor.store.url import check_url
 from predictor.store.wire import FUNCTION
 
 logger = logging.getLogger(__name__)
@@ -98,15 +96,3 @@ class _Pipeline:
 
     # Worker.run_job: GET job, INCR tries, EXPIRE tries. Worker.finish_job: ZREM, DEL.
     multi = get = incr = expire = zrem = delete = lambda *_: None
-
-
-def arq_settings(url: str) -> RedisSettings:
-    """The same address in arq's own form, for `arq --check`, which knows no other."""
-    if service := check_url(url):
-        where = {"host": service.hosts, "sentinel": True, "sentinel_master": service.name}
-        given = service.options | where
-    else:
-        given = dict(connect(url).connection_pool.connection_kwargs)
-        given |= {"unix_socket_path": given.get("path"), "ssl": url.startswith("rediss:")}
-    known = given.keys() & RedisSettings.__dataclass_fields__.keys()
-    return RedisSettings(database=given.get("db", 0), **{name: given[name] for name in known})

@@ -24,13 +24,13 @@ from predictor.model.run import Emitter, Run
 from predictor.prediction import Json, Output, PredictionId, Trace
 from predictor.process import ends_if_misconfigured, notify_ready, on_stop
 from predictor.store.claims import Claim, Claims
-from predictor.store.connection import connect
+from predictor.store.connection import blocking_client, connect
 from predictor.store.keys import HEALTH
 from predictor.store.renewal import Renewal
 from predictor.store.retry import StoreRetry
 from predictor.store.wire import FUNCTION, decode_job
 from predictor.traces import Traces, start_tracing
-from predictor.worker.arq_pool import ClaimingRedis, arq_settings
+from predictor.worker.arq_pool import ClaimingRedis
 
 logger = logging.getLogger(__package__)
 
@@ -38,6 +38,11 @@ _STORE_TIMEOUT = 5.0  # seconds of silence of the store after which a command is
 _GRACE = 0.5  # seconds past the drain after which the process is ended by force
 _MOST_OTHERS = 100  # other models that are logged: anybody may write jobs
 _HEALTH_KEY = HEALTH + socket.gethostname()
+
+
+def is_alive(url: str) -> bool:
+    """Whether a worker of this machine gave a sign of life lately."""
+    return bool(blocking_client(url, socket_timeout=_STORE_TIMEOUT).exists(_HEALTH_KEY))
 
 
 class Worker:
@@ -64,7 +69,6 @@ class Worker:
             "functions": [func(self.predict, name=FUNCTION)],
             "redis_pool": self._redis,  # which names the queue
             "job_deserializer": self._redis.job_deserializer,
-            "redis_settings": arq_settings(self._config.store_url),
             "on_startup": self._start,
             "on_shutdown": self._stop,
             "poll_delay": 0,  # a poll waits by itself
