@@ -13,18 +13,14 @@ for i = 5, #ARGV do
   redis.call('ZADD', DELIVERIES, 'XX', lease_end, ARGV[i])
 end
 
-local function webhook_of(id)
-  return redis.pcall('HMGET', WEBHOOK .. id, 'url', 'result', 'trace', 'tries', 'before', 'since')
-end
-
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', DELIVERIES, '-inf', now, 'LIMIT', 0, most)) do
-  local hook, queued_at = webhook_of(id), submitted_at(id)
+  local queued_at = submitted_at(id)
   local record = queued_at and record_of(id)
   local is_late = record and left_of(id, record, queued_at, now) <= 0
   if is_late then
     settle_late(id, record, queued_at, result_ttl)
-    hook = webhook_of(id)
   end
+  local hook = redis.pcall('HMGET', WEBHOOK .. id, 'url', 'result', 'trace', 'tries', 'before', 'since')
   bytes = bytes + (hook[2] and #hook[2] or 0)
   if hook[2] and #reply > 0 and bytes > tonumber(most_bytes) and not is_late then
     break

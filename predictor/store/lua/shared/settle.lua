@@ -53,14 +53,12 @@ end
 -- Settles a prediction that no worker ends; returns its result. `result` has 0 for what is filled in.
 local function settle_unrun(id, record, result, queued_at, result_ttl)
   local known = {
-    t = tonumber(get(TRIES .. id)) or 0,
-    et = math.floor(math.max(0, math.min(queued_at, 253402300799000))),
-    ft = math.floor(now_ms()),
+    t = string.format('"t":%d', tonumber(get(TRIES .. id)) or 0),
+    et = string.format('"et":%d', math.max(0, math.min(queued_at, 253402300799000))),
+    ft = string.format('"ft":%d', now_ms()),
   }
   result = string.gsub(result, '"id":""', '"id":"' .. id .. '"', 1)
-  result = string.gsub(result, '"(%w+)":0', function(name)
-    return known[name] and string.format('"%s":%.0f', name, known[name])
-  end)
+  result = string.gsub(result, '"(%w+)":0', known)
   settle(id, record, result, result_ttl, string.match(result, '"code":"([%w_]+)"'))
   return result
 end
