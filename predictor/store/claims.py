@@ -153,20 +153,17 @@ class Claims:
         if claim := self.held.get(id_):
             parts = [part for event in events for part in event]
             args, size = ("emit", id_, claim.token, first, *parts), sum(map(len, parts))
-            with contextlib.suppress(errors.StoreUnavailable):  # at shutdown
-                try:
-                    await self.retry.until_answered(self.scripts.run, *args, size=size)
-                except ValueRefused as refused:
-                    logger.warning("prediction %s: a piece of output is dropped: %s", id_, refused)
+            try:
+                await self.retry.until_end(self.scripts.run, *args, size=size)
+            except ValueRefused as refused:
+                logger.warning("prediction %s: a piece of output is dropped: %s", id_, refused)
 
     async def lost(self, claim: Claim) -> list[tuple[float, str]]:
         """Of tries whose workers died: when that was seen, as `queued_at`, and the token."""
-        with contextlib.suppress(errors.StoreUnavailable):  # at shutdown
-            ask = ("HGET", keys.PREDICTION + claim.id, "lost")
-            kept = await self.retry.until_answered(self.retry.redis.execute_command, *ask)
-            found = _LOST.findall((kept or b"").decode(errors="replace"))
-            return [(float(ms), token) for ms, token in found]
-        return []
+        ask = ("HGET", keys.PREDICTION + claim.id, "lost")
+        kept = await self.retry.until_end(self.retry.redis.execute_command, *ask)
+        found = _LOST.findall((kept or b"").decode(errors="replace"))
+        return [(float(ms), token) for ms, token in found]
 
     async def requeue(self, *ids: PredictionId) -> None:
         """Return predictions to their places in the queue; the tries do not count."""
@@ -177,8 +174,7 @@ class Claims:
             self._release(id_)
         if claims:
             args = ("requeue", *self.requeue_arguments(claims))
-            with contextlib.suppress(errors.StoreUnavailable):  # their leases will run out
-                await self.retry.until_answered(self.scripts.run, *args)
+            await self.retry.until_end(self.scripts.run, *args)  # else their leases run out
 
     def requeue_arguments(self, claims: Iterable[Claim]) -> list[Any]:
         most = self._config.max_tries

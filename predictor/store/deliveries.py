@@ -3,13 +3,11 @@
 import asyncio
 import contextlib
 import math
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
 
 from pydantic_core import to_json
 
 from predictor.config import Config
-from predictor.errors import StoreUnavailable
 from predictor.logs import log_unrun
 from predictor.prediction import Attempt, Delivery, DeliveryState, PredictionId
 from predictor.store import keys
@@ -23,7 +21,7 @@ _CLAIM_BYTES = 8 * 2**20  # bytes of results in the reply to one claim, beyond t
 
 
 class Deliveries:
-    """The webhooks that are due. Every call is retried until the store replies."""
+    """The webhooks that are due. Every call is retried until the store replies, or shutdown."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -40,7 +38,7 @@ class Deliveries:
         """What is due, leased to this deliverer; the leases of `held` are renewed."""
         lease, ttl = (round(1000 * s) for s in (self._config.lease, self._config.result_ttl))
         args = (lease, most, _CLAIM_BYTES, ttl, *held)
-        next_ms, *due = await self._until_answered(self._scripts.run, "deliver", *args) or [-1]
+        next_ms, *due = await self.retry.until_end(self._scripts.run, "deliver", *args) or [-1]
         self._next_due = self._poll_every if next_ms < 0 else min(next_ms / 1000, self._poll_every)
         claimed = {}
         for name, url, result, trace, is_new, *counts in due:
@@ -57,7 +55,7 @@ class Deliveries:
         pause, call = max(0.01, self._next_due), self._redis.execute_command
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause + 1):  # a server whose clock was set back forgets it
-                await self._until_answered(call, "BLPOP", keys.DELIVERY_WAKE, pause)
+                await self.retry.until_end(call, "BLPOP", keys.DELIVERY_WAKE, pause)
 
     async def record(
         self, delivery: Delivery, attempt: Attempt, state: DeliveryState, pause: float | None
@@ -67,15 +65,10 @@ class Deliveries:
         next_in = "" if pause is None else math.ceil(pause * 1000)
         kept = round(self._config.result_ttl * 1000) if state is DeliveryState.DELIVERED else ""
         args = (id_, round(attempt.at * 1000), to_json(attempt), state, next_in, kept, since_ms)
-        await self._until_answered(self._scripts.run, "record", *args)
+        await self.retry.until_end(self._scripts.run, "record", *args)
 
     async def put_off(self, id_: PredictionId, seconds: float) -> None:
         """Have it due later, or now for another deliverer, without an attempt."""
-        now = await self._until_answered(self._redis.time)
+        now = await self.retry.until_end(self._redis.time)
         due = 1000 * ((now[0] + now[1] / 1_000_000 if now else 0.0) + seconds)
-        await self._until_answered(lambda: self._redis.zadd(keys.DELIVERIES, {id_: due}, xx=True))
-
-    async def _until_answered(self, call: Callable[..., Awaitable[Any]], *args: Any) -> Any:
-        """The reply of the store, whenever it comes; None at shutdown without one."""
-        with contextlib.suppress(StoreUnavailable):
-            return await self.retry.until_answered(call, *args)
+        await self.retry.until_end(lambda: self._redis.zadd(keys.DELIVERIES, {id_: due}, xx=True))

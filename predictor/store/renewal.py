@@ -9,7 +9,6 @@ from asyncio.subprocess import PIPE, Process, create_subprocess_exec
 from collections.abc import Callable
 
 from predictor.config import Config
-from predictor.errors import StoreUnavailable
 from predictor.prediction import PredictionId
 from predictor.store import keys
 from predictor.store.claims import Claims
@@ -47,9 +46,8 @@ class Renewal:
             with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
                 self._process.kill()
             await self._process.wait()
-            retry = self._claims.retry
-            with contextlib.suppress(StoreUnavailable):  # it counts as alive until its lease ends
-                await retry.until_answered(lambda: retry.redis.zrem(keys.WORKERS, self._about))
+            retry = self._claims.retry  # at worst, it counts as alive until its lease ends
+            await retry.until_end(lambda: retry.redis.zrem(keys.WORKERS, self._about))
 
     def requeue_now(self, also_delete: str) -> None:
         """From a thread: return all that is held to the queue, and remove a key."""

@@ -116,6 +116,14 @@ class StoreRetry:
                 self.recovered()
                 return reply
 
+    async def until_end(
+        self, call: Callable[..., Awaitable[T]], *args: Any, size: int = 0
+    ) -> T | None:
+        """As `until_answered`, but None past the deadline."""
+        with contextlib.suppress(StoreUnavailable):
+            return await self.until_answered(call, *args, size=size)
+        return None
+
 
 class ValueRefused(Exception):
     """The store does not take a value."""

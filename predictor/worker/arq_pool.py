@@ -4,7 +4,6 @@ A claimed job is free and due, and finishes its claim itself, so the commands th
 about each job are not sent to the store. Others are.
 """
 
-import contextlib
 import logging
 from collections.abc import Awaitable
 from typing import Any, Self
@@ -12,7 +11,6 @@ from typing import Any, Self
 from arq.connections import ArqRedis
 from redis.exceptions import ResponseError
 
-from predictor.errors import StoreUnavailable
 from predictor.store import keys
 from predictor.store.claims import Claims
 from predictor.store.retry import describe
@@ -46,8 +44,7 @@ class ClaimingRedis(ArqRedis):
 
         None if the store refuses it (a health check while its memory is full), and at shutdown.
         """
-        with contextlib.suppress(StoreUnavailable):
-            return await self.claims.retry.until_answered(lambda: self._send(*args, **options))
+        return await self.claims.retry.until_end(lambda: self._send(*args, **options))
 
     async def _send(self, *args: Any, **options: Any) -> Any:
         try:
