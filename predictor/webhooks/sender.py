@@ -32,15 +32,11 @@ class Sender(AbstractAsyncContextManager["Sender"]):
     By httpx' transport, not a client: no redirects, cookies or proxies.
     """
 
-    def __init__(
-        self, allowed: Allowed, secrets: Sequence[str], *, trust: ssl.SSLContext | None = None
-    ) -> None:
-        """`trust`: by default, the certificates of certifi or SSL_CERT_FILE."""
+    def __init__(self, allowed: Allowed, secrets: Sequence[str]) -> None:
         self._allowed = allowed
         self._keys = [Webhook(secret) for secret in secrets]
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
-        verify = trust or httpx.create_ssl_context()
-        self._transport = httpx.AsyncHTTPTransport(verify=verify, limits=limits)
+        self._transport = httpx.AsyncHTTPTransport(limits=limits)
 
     async def __aexit__(self, *_: object) -> None:
         await self._transport.aclose()

@@ -19,9 +19,6 @@ from predictor.webhooks.target import check_target
 Names = dict[str, list[str]]
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
-#: Cheaper than the authorities that a sender trusts by default.
-NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-
 OLD, NEW, OTHER = (f"whsec_{letter * 32}" for letter in "onx")
 HERE = Allowed.parse("127.0.0.0/8")
 REFUSED = "Webhook-Url must lead to a public address, or to one in PREDICTOR_WEBHOOK_ALLOW."
@@ -69,7 +66,7 @@ async def receiving(
 
 
 async def send(url: str, allowed: Allowed = HERE, limit: float = 5) -> Attempt:
-    async with Sender(allowed, [OLD], trust=NOBODY) as sender:
+    async with Sender(allowed, [OLD]) as sender:
         return await sender.send(url, "id", BODY, asyncio.timeout(limit))
 
 
@@ -291,7 +288,9 @@ async def test_https_requires_tls() -> None:
 
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="openssl makes the certificate")
-async def test_the_certificate_must_name_the_host(names: Names, tmp_path: Path) -> None:
+async def test_the_certificate_must_name_the_host(
+    names: Names, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     key, certificate = str(tmp_path / "key"), str(tmp_path / "certificate")
     command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1"
     names_it = ["-subj", "/CN=x", "-addext", "subjectAltName=DNS:hooks.example"]
@@ -302,10 +301,12 @@ async def test_the_certificate_must_name_the_host(names: Names, tmp_path: Path) 
     server.load_cert_chain(certificate, key)
     asked_for = []
     server.sni_callback = lambda _, name, __: asked_for.append(name)
-    trust = ssl.create_default_context(cafile=certificate)
     names.update({"hooks.example": ["127.0.0.1"], "other.example": ["127.0.0.1"]})
     async with receiving(b"HTTP/1.1 200 OK\r\n\r\n", server) as receiver:
-        async with Sender(HERE, [OLD], trust=trust) as sender:
+        with monkeypatch.context() as context:
+            context.setenv("SSL_CERT_FILE", certificate)
+            trusting = Sender(HERE, [OLD])
+        async with trusting as sender:
             good, other, address = [
                 await sender.send(f"https://{host}:{receiver.port}", "id", BODY, asyncio.timeout(5))
                 for host in ("hooks.example", "other.example", "127.0.0.1")
