@@ -5,7 +5,6 @@ about each job are not sent to the store. Others are.
 """
 
 import logging
-from collections.abc import Awaitable
 from typing import Any, Self
 
 from arq.connections import ArqRedis
@@ -58,7 +57,7 @@ class _Pipeline:
 
     def __init__(self, redis: ClaimingRedis) -> None:
         self._redis = redis
-        self._commands: list[Awaitable[Any]] = []
+        self._replies: list[Any] = [b"-", 1, True]  # run_job's: a job, its first try, of EXPIRE
 
     async def __aenter__(self) -> Self:
         return self
@@ -66,18 +65,11 @@ class _Pipeline:
     async def __aexit__(self, *_: object) -> None:
         pass
 
-    # log_redis_info: INFO and DBSIZE, which go to the store.
-    def info(self, section: str) -> None:
-        self._commands.append(self._redis.info(section))
+    async def execute(self) -> list[Any]:
+        return self._replies
 
     def dbsize(self) -> None:
-        self._commands.append(self._redis.dbsize())
-
-    async def execute(self) -> list[Any]:
-        if not self._commands:
-            return [b"-", 1, True]  # of run_job: a job, its first try, and the reply to EXPIRE
-        replies = [await command for command in self._commands]
-        return [{} if reply is None else reply for reply in replies]
+        self._replies = [{}, {}, {}, 0]  # log_redis_info's, whose line is not logged
 
     # Worker.start_jobs: WATCH, EXISTS in-progress, ZSCORE of the queue, MULTI, PSETEX in-progress.
     async def watch(self, _key: str) -> None:
@@ -92,4 +84,4 @@ class _Pipeline:
         del self._redis.offered[key.removeprefix(keys.IN_PROGRESS)]
 
     # Worker.run_job: GET job, INCR tries, EXPIRE tries. Worker.finish_job: ZREM, DEL.
-    multi = get = incr = expire = zrem = delete = lambda *_: None
+    multi = get = incr = expire = zrem = delete = info = lambda *_, **__: None
