@@ -11,6 +11,7 @@ from predictor.client.asynchronous import AsyncClient, AsyncPrediction
 
 P = ParamSpec("P")
 T = TypeVar("T")
+_Method = Callable[Concatenate[Any, P], T]
 _END: Any = object()
 
 
@@ -54,22 +55,16 @@ class _Loop:
         self._thread.join()
 
 
-def _like(
-    method: Callable[Concatenate[Any, P], Any],
-) -> Callable[[Callable[..., T]], Callable[Concatenate[Any, P], T]]:
+def _like(method: _Method[P, Any]) -> Callable[[Callable[..., T]], _Method[P, T]]:
     """Declare the parameters and the documentation of another method."""
     return functools.wraps(method)
 
 
-def _blocking(
-    method: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]],
-) -> Callable[Concatenate[Any, P], T]:
+def _blocking(method: _Method[P, Coroutine[Any, Any, T]]) -> _Method[P, T]:
     return _like(method)(lambda self, *a, **kw: self._loop.call(method(self._async, *a, **kw)))
 
 
-def _iterating(
-    method: Callable[Concatenate[Any, P], AsyncGenerator[T, None]],
-) -> Callable[Concatenate[Any, P], Iterator[T]]:
+def _iterating(method: _Method[P, AsyncGenerator[T, None]]) -> _Method[P, Iterator[T]]:
     return _like(method)(lambda self, *a, **kw: self._loop.iterate(method(self._async, *a, **kw)))
 
 

@@ -20,6 +20,7 @@ from predictor.store.scripts import AsyncScripts
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+_Call = Callable[..., Awaitable[T]]
 #: What a call to the store can raise. A refusal (out of memory, read-only, disk full, no
 #: permission) is retried like an outage: an operator will fix it.
 STORE_ERRORS = (RedisError, OSError)
@@ -43,7 +44,7 @@ class StoreRetry:
 
     def __init__(self, redis: Redis) -> None:
         self.redis = redis
-        self.last_failure = -math.inf  # by `time.monotonic`
+        self.last_failure = time.monotonic()  # or, before the first one, when this began
         self._since: float | None = None
         self._next_line = 0.0
         self._pause = _PAUSE[0]
@@ -91,9 +92,7 @@ class StoreRetry:
             raise
         self._pause = min(2 * self._pause, _PAUSE[1])
 
-    async def until_answered(
-        self, call: Callable[..., Awaitable[T]], *args: Any, size: int = 0
-    ) -> T:
+    async def until_answered(self, call: _Call[T], *args: Any, size: int = 0) -> T:
         """What `call(*args)`, which writes `size` bytes, returns, whenever that is.
 
         Raises StoreUnavailable past the deadline, and ValueRefused if the store, which replies to
@@ -116,9 +115,7 @@ class StoreRetry:
                 self.recovered()
                 return reply
 
-    async def until_end(
-        self, call: Callable[..., Awaitable[T]], *args: Any, size: int = 0
-    ) -> T | None:
+    async def until_end(self, call: _Call[T], *args: Any, size: int = 0) -> T | None:
         """As `until_answered`, but None past the deadline."""
         with contextlib.suppress(StoreUnavailable):
             return await self.until_answered(call, *args, size=size)
