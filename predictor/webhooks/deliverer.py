@@ -26,9 +26,7 @@ _GIVE_UP_AFTER = 24 * 3600.0  # seconds
 class Deliverer:
     """One process's deliveries. Receivers that do not answer delay no new deliveries for long."""
 
-    def __init__(
-        self, deliveries: Deliveries, sender: Sender, traces: Traces | None = None
-    ) -> None:
+    def __init__(self, deliveries: Deliveries, sender: Sender, traces: Traces | None) -> None:
         self._deliveries, self._sender, self._traces = deliveries, sender, traces
         self._running: dict[PredictionId, asyncio.Task[None]] = {}
         #: host, bytes and timeout of attempts without an answer, the oldest first
@@ -87,7 +85,7 @@ class Deliverer:
             if self._traces and delivery.trace:
                 attempt = await self._traces.webhook(delivery.trace, id_, host, send)
             else:
-                attempt = await send()
+                attempt = await send({})
         finally:
             self._sending.pop(id_, None)
         state, pause = state_after(attempt, delivery)

@@ -9,7 +9,6 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from datetime import UTC, datetime
-from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -42,12 +41,7 @@ class Sender(AbstractAsyncContextManager["Sender"]):
         await self._transport.aclose()
 
     async def send(
-        self,
-        url: str,
-        id_: str,
-        body: bytes,
-        limit: asyncio.Timeout,
-        trace: Trace = MappingProxyType({}),
+        self, url: str, id_: str, body: bytes, limit: asyncio.Timeout, trace: Trace
     ) -> Attempt:
         """Try once. Raises nothing but CancelledError."""
         at, began = time.time(), time.monotonic()

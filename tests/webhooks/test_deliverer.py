@@ -402,7 +402,7 @@ async def test_unread_bodies_are_cut_short_for_others(
     processes.worker(**ANYWHERE)
     deliveries, stop = Deliveries(Config(redis_url=redis_url, lease=5)), asyncio.Event()
     async with Sender(Allowed.parse("127.0.0.0/8"), [SECRET]) as sender:
-        running = asyncio.create_task(Deliverer(deliveries, sender).run(stop, 0))
+        running = asyncio.create_task(Deliverer(deliveries, sender, None).run(stop, 0))
 
         def submit_and_see() -> list[Any]:
             with _silent(2) as silent, ExitStack() as taken:

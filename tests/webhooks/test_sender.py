@@ -67,7 +67,7 @@ async def receiving(
 
 async def send(url: str, allowed: Allowed = HERE, limit: float = 5) -> Attempt:
     async with Sender(allowed, [OLD]) as sender:
-        return await sender.send(url, "id", BODY, asyncio.timeout(limit))
+        return await sender.send(url, "id", BODY, asyncio.timeout(limit), {})
 
 
 async def test_a_webhook_is_signed_with_every_secret(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,7 +78,7 @@ async def test_a_webhook_is_signed_with_every_secret(monkeypatch: pytest.MonkeyP
         Sender(HERE, [OLD, NEW]) as sender,
     ):
         attempt = await sender.send(
-            f"http://127.0.0.1:{receiver.port}/a?b=%2F", "id", BODY, asyncio.timeout(5)
+            f"http://127.0.0.1:{receiver.port}/a?b=%2F", "id", BODY, asyncio.timeout(5), {}
         )
     assert (attempt.status, attempt.error) == (204, None)
     assert began <= attempt.at <= time.time()
@@ -106,7 +106,9 @@ async def test_attempts_share_nothing_but_the_id(monkeypatch: pytest.MonkeyPatch
     async with receiving(answer) as receiver, Sender(HERE, [OLD]) as sender:
         for now in (1000, 2000):
             monkeypatch.setattr(time, "time", lambda now=now: now + 0.9)
-            await sender.send(f"http://127.0.0.1:{receiver.port}", "id", BODY, asyncio.timeout(5))
+            await sender.send(
+                f"http://127.0.0.1:{receiver.port}", "id", BODY, asyncio.timeout(5), {}
+            )
     (_, first, _), (_, second, _) = receiver.requests
     assert first["webhook-id"] == second["webhook-id"]
     assert (first["webhook-timestamp"], second["webhook-timestamp"]) == ("1000", "2000")
@@ -255,7 +257,7 @@ async def test_unexpected_errors_are_recorded(
     assert "must begin with https" in str((await send("http://8.8.8.8")).error)
     assert caplog.text == ""
     async with Sender(HERE, [OLD]) as sender:
-        attempt = await sender.send("http://127.0.0.1", "id", b"\xff", asyncio.timeout(5))
+        attempt = await sender.send("http://127.0.0.1", "id", b"\xff", asyncio.timeout(5), {})
     assert attempt.error == "Something went wrong here; the log says what."
     assert "UnicodeDecodeError" in caplog.text
 
@@ -308,7 +310,9 @@ async def test_the_certificate_must_name_the_host(
             trusting = Sender(HERE, [OLD])
         async with trusting as sender:
             good, other, address = [
-                await sender.send(f"https://{host}:{receiver.port}", "id", BODY, asyncio.timeout(5))
+                await sender.send(
+                    f"https://{host}:{receiver.port}", "id", BODY, asyncio.timeout(5), {}
+                )
                 for host in ("hooks.example", "other.example", "127.0.0.1")
             ]
         stranger = await send(f"https://hooks.example:{receiver.port}")
