@@ -74,7 +74,6 @@ class Claims:
         self._freed = asyncio.Event()
         self._waiting: asyncio.Task[Any] | None = None
         self._clock_ms = 0.0  # by which the store's is ahead of `time.monotonic`; 0: not known yet
-        self._started = time.monotonic()
 
     async def open(self) -> None:
         """Check the server, then be ready to claim. Raises UnsuitableStore."""
@@ -234,7 +233,7 @@ class Claims:
         config, began = self._config, time.monotonic()
         self._released.clear()
         # After trouble, workers that outlived it get half a lease to renew what is theirs.
-        quiet = began - max(self._started, self.retry.last_failure)
+        quiet = began - self.retry.last_failure
         expected_ms = self._now_ms if self._clock_ms else 0
         args: list[Any] = [self.worker, round(1000 * config.lease), free, _CLAIM_BYTES]
         args += [config.max_tries, len(self.held), int(self._is_quarantined), expected_ms]

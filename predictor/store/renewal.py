@@ -66,8 +66,7 @@ class Renewal:
         config, claims = self._config, self._claims
         fields = {"url": config.store_url, "worker": claims.worker, "lease": config.lease}
         fields |= {"timeout": config.timeout, "allow_oom": claims.scripts.allow_oom}
-        fields |= {"log": (config.log_format, config.log_level)}
-        fields |= {"about": self._about}
+        fields |= {"log": (config.log_format, config.log_level), "about": self._about}
         command = (sys.executable, "-m", "predictor.store.heartbeat")
         self._process = process = await create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
         assert process.stdin and process.stdout  # noqa: PT018, S101 (for the type checker)

@@ -72,11 +72,8 @@ class AsyncScripts(Scripts):
             calls, self._calls = self._calls[:_AT_ONCE], self._calls[_AT_ONCE:]
             task = asyncio.create_task(self._execute(calls))
             self._pipelines.add(task)
-            task.add_done_callback(self._sent)
-
-    def _sent(self, task: asyncio.Task[None]) -> None:
-        self._pipelines.discard(task)
-        self._send()
+            task.add_done_callback(self._pipelines.discard)
+            task.add_done_callback(lambda _: self._send())
 
     async def _execute(self, calls: "list[_Call]") -> None:
         try:
