@@ -210,23 +210,18 @@ def _say(line: str, text: str, level: int = logging.INFO) -> None:
 
 def _lock(data_dir: Path) -> IO[str]:
     """Lock the folder: two servers on it would ruin each other's file."""
-    until = time.monotonic() + _LOCK_WAIT
+    until, reason = time.monotonic() + _LOCK_WAIT, " is in use by another predictor"
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = (data_dir / "lock").open("w")
-        while True:
-            try:
+        while time.monotonic() < until:
+            with contextlib.suppress(BlockingIOError):
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() > until:
-                    raise
-                time.sleep(0.05)
-            else:
                 return lock
+            time.sleep(0.05)
     except OSError as error:
-        is_locked = isinstance(error, BlockingIOError)
-        reason = " is in use by another predictor" if is_locked else f": {error.strerror}"
-        raise ConfigError(f"PREDICTOR_DATA_DIR: {data_dir}{reason}") from None
+        reason = f": {error.strerror}"
+    raise ConfigError(f"PREDICTOR_DATA_DIR: {data_dir}{reason}")
 
 
 def _bind(config: Config) -> list[socket.socket]:
