@@ -5,14 +5,13 @@ import bisect
 import contextlib
 import re
 import secrets
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple, Self
 
 from pydantic import BaseModel, ValidationError
 
 from predictor import errors
-from predictor.prediction import MODES, OUTCOMES
 
 #: Upper bounds of the histograms, in seconds; and their names, with that of what is longer.
 BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
@@ -20,9 +19,6 @@ BOUNDS: Final = (*(str(float(bound)) for bound in BUCKETS), "+Inf")
 #: Why a request for a prediction was refused.
 REASONS: Final = ("queue_full", "rate", "open", "slots_taken", "loading")
 _TELL_EVERY = 1.0  # seconds
-_ENDED = {outcome: f"predictions sync {outcome}" for outcome in OUTCOMES}
-_RUN = [f"run {MODES[0]} {bound}" for bound in BOUNDS]
-_REFUSED = {reason: f"rejected {reason}" for reason in REASONS}
 
 
 def bucket(seconds: float) -> str:
@@ -57,18 +53,14 @@ def _names(name: str) -> list[str]:
     return [name]
 
 
-def _no_counts() -> dict[str, int]:
-    """For what an api process counts: a Counter would take three times as long."""
-    return dict.fromkeys([*_ENDED.values(), *_RUN, "run sync us", *_REFUSED.values()], 0)
-
-
 class Metrics(contextlib.AbstractAsyncContextManager["Metrics"]):
     """The counts of this process, which are added to the store's every second."""
 
     def __init__(self, run: Callable[..., Awaitable[Any]]) -> None:
         """`run` runs a script, of which it takes the name and the arguments."""
         self._run = run
-        self._counts, self._untold = _no_counts(), dict[str, int]()
+        self._counts = defaultdict[str, int](int)  # a Counter would take three times as long
+        self._untold = dict[str, int]()
         self._process, self._number = secrets.token_hex(8), 0
 
     async def __aenter__(self) -> Self:
@@ -84,14 +76,14 @@ class Metrics(contextlib.AbstractAsyncContextManager["Metrics"]):
 
     def refused(self, reason: str) -> None:
         """Count a refusal, for one of REASONS."""
-        self._counts[_REFUSED[reason]] += 1
+        self._counts[f"rejected {reason}"] += 1
 
     def ended(self, outcome: str, seconds: float | None) -> None:
         """Count a sync prediction, which ran for so many seconds; None: it did not run."""
         counts = self._counts
-        counts[_ENDED[outcome]] += 1
+        counts[f"predictions sync {outcome}"] += 1
         if seconds is not None:
-            counts[_RUN[bisect.bisect_left(BUCKETS, seconds)]] += 1
+            counts[f"run sync {bucket(seconds)}"] += 1
             counts["run sync us"] += int(seconds * 1e6)
 
     async def read(self) -> Snapshot:
@@ -121,8 +113,7 @@ class Metrics(contextlib.AbstractAsyncContextManager["Metrics"]):
     async def _tell(self) -> None:
         """Add to the store what was counted here: again, until it has confirmed."""
         if not self._untold:
-            self._untold = {name: count for name, count in self._counts.items() if count}
-            self._counts = _no_counts()
+            self._untold, self._counts = self._counts, defaultdict(int)
             self._number += 1
         if told := self._untold:
             parts = [part for pair in told.items() for part in pair]
