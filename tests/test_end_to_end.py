@@ -44,7 +44,7 @@ def test_an_idle_worker_starts_at_once(processes: Processes, store: "redis.Redis
             pass
         taken.append(time.time() - submitted)
     # From the request to the result: the api's part and the test's own looks are in it.
-    assert statistics.median(taken) < 0.01
+    assert statistics.median(taken) < 0.02
 
 
 def test_draining_five_thousand_no_ops(processes: Processes, store: "redis.Redis") -> None:

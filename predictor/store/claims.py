@@ -13,7 +13,7 @@ from predictor.config import Config
 from predictor.logs import log_end
 from predictor.prediction import Json, Output, PredictionId, outcome_of
 from predictor.store import keys
-from predictor.store.connection import check_server, version
+from predictor.store.connection import check_server
 from predictor.store.metrics import bucket
 from predictor.store.retry import STORE_ERRORS, StoreRetry, ValueRefused
 from predictor.store.scripts import AsyncScripts
@@ -59,7 +59,7 @@ class Claims:
     ) -> None:
         """`worker` names this process and no other."""
         self.worker, self.retry = worker, retry
-        self.scripts = AsyncScripts(retry.redis)
+        self._scripts = AsyncScripts(retry.redis)
         self.held: dict[PredictionId, Claim] = {}
         self.requeued = 0  # how many were returned to the queue
         #: what it released since its last call for claims
@@ -77,9 +77,7 @@ class Claims:
 
     async def open(self) -> None:
         """Check the server, then be ready to claim. Raises UnsuitableStore."""
-        info = await self.retry.until_answered(self.retry.redis.info)
-        check_server(info)
-        self.scripts = AsyncScripts(self.retry.redis, allow_oom=version(info) >= (7, 0))
+        check_server(await self.retry.until_answered(self.retry.redis.info))
 
     @property
     def _now_ms(self) -> int:
@@ -145,7 +143,7 @@ class Claims:
         if not claim.verdict:
             ended += f" {bucket(run / 1000)} {bucket(wait / 1000)} {1000 * run} {1000 * wait}"
         args = ("finish", claim.id, result, ttl, self.worker, started, ended)
-        return int(await self.retry.until_answered(self.scripts.run, *args, size=len(result)))
+        return int(await self.retry.until_answered(self._scripts.run, *args, size=len(result)))
 
     async def emit(self, id_: PredictionId, first: int, events: list[tuple[str, Json]]) -> None:
         """Write events of a run; `first`: the number of the first of them in this run."""
@@ -153,7 +151,7 @@ class Claims:
             parts = [part for event in events for part in event]
             args, size = ("emit", id_, claim.token, first, *parts), sum(map(len, parts))
             try:
-                await self.retry.until_end(self.scripts.run, *args, size=size)
+                await self.retry.until_end(self._scripts.run, *args, size=size)
             except ValueRefused as refused:
                 logger.warning("prediction %s: a piece of output is dropped: %s", id_, refused)
 
@@ -173,7 +171,7 @@ class Claims:
             self._release(id_)
         if claims:
             args = ("requeue", *self.requeue_arguments(claims))
-            await self.retry.until_end(self.scripts.run, *args)  # else their leases run out
+            await self.retry.until_end(self._scripts.run, *args)  # else their leases run out
 
     def requeue_arguments(self, claims: Iterable[Claim]) -> list[Any]:
         most = self._config.max_tries
@@ -238,7 +236,7 @@ class Claims:
         args: list[Any] = [self.worker, round(1000 * config.lease), free, _CLAIM_BYTES]
         args += [config.max_tries, len(self.held), int(self._is_quarantined), expected_ms]
         args += [int(quiet > config.lease / 2), int(is_repeat)]
-        reply: list[Any] = await self.scripts.run("claim", *args, is_large=True)
+        reply: list[Any] = await self._scripts.run("claim", *args, is_large=True)
         took = time.monotonic() - began
         self._last_count, self._last_claim = len(reply) - 3, began
         self.retry.recovered()

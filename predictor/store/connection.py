@@ -97,15 +97,9 @@ def address(pool: ConnectionPool) -> str:
 
 def check_server(info: dict[str, Any]) -> None:
     """Raise UnsuitableStore if INFO shows a server that would lose predictions."""
-    if version(info) < (6, 2):
-        known = info.get("redis_version")
-        raise UnsuitableStore(f"The store is version {known}; it must be 6.2 or newer.")
+    version = str(info.get("redis_version", "0"))  # of a Valkey, that of the Redis that it equals
+    if int(version.partition(".")[0]) < 7:
+        raise UnsuitableStore(f"The store is Redis {version}; it must be 7.0 or newer.")
     if (policy := info.get("maxmemory_policy", "noeviction")) != "noeviction":
         risk = f"The store would evict predictions: its maxmemory-policy is {policy}"
         raise UnsuitableStore(f"{risk}; set it to noeviction.")
-
-
-def version(info: dict[str, Any]) -> tuple[int, int]:
-    """Major and minor version of the Redis that this server is, or, as a Valkey, equals."""
-    major, minor, *_ = [*str(info.get("redis_version", "0.0")).split("."), "0"]
-    return int(major), int(minor)

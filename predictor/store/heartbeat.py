@@ -28,9 +28,7 @@ _LOOK_EVERY = 1.0  # seconds between two looks at whether the worker lives
 class Heartbeat:
     """Renews what one worker holds, and waits for ids to cancel. Times in seconds."""
 
-    def __init__(
-        self, url: str, worker: str, about: str, lease: float, timeout: float, *, allow_oom: bool
-    ) -> None:
+    def __init__(self, url: str, worker: str, about: str, lease: float, timeout: float) -> None:
         """`about`: what is told of the worker. `timeout`: how long a run may take."""
         self._worker, self._about, self._lease, self._timeout = worker, about, lease, timeout
         self._parent = os.getppid()
@@ -38,7 +36,7 @@ class Heartbeat:
         # A wait that the server forgets (its clock was set back) must not outlast the lease.
         limit = 2 * min(lease / 3, _LOOK_EVERY)
         self._client = blocking_client(url, socket_timeout=limit, socket_connect_timeout=1)
-        self._scripts = Scripts(self._client, allow_oom=allow_oom)
+        self._scripts = Scripts(self._client)
         #: seconds that the store's clock was ahead of `time.monotonic`, at least and at most
         self._least, self._most = math.inf, -math.inf
 

@@ -56,7 +56,7 @@ class Renewal:
         try:
             client.delete(also_delete, keys.CANCEL_REQUESTS + claims.worker)
             if held := list(claims.held.values()):
-                scripts = Scripts(client, allow_oom=claims.scripts.allow_oom)
+                scripts = Scripts(client)
                 scripts.run("requeue", *claims.requeue_arguments(held))
             client.zrem(keys.WORKERS, self._about)
         except STORE_ERRORS as error:
@@ -65,8 +65,8 @@ class Renewal:
     async def _spawn(self) -> asyncio.StreamReader:
         config, claims = self._config, self._claims
         fields = {"url": config.store_url, "worker": claims.worker, "lease": config.lease}
-        fields |= {"timeout": config.timeout, "allow_oom": claims.scripts.allow_oom}
-        fields |= {"log": (config.log_format, config.log_level), "about": self._about}
+        fields |= {"timeout": config.timeout, "about": self._about}
+        fields |= {"log": (config.log_format, config.log_level)}
         command = (sys.executable, "-m", "predictor.store.heartbeat")
         self._process = process = await create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
         assert process.stdin and process.stdout  # noqa: PT018, S101 (for the type checker)

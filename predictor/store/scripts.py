@@ -23,15 +23,15 @@ _FUNCTION = re.compile(r"^local (function (\w+)\(.*?^end)$", re.MULTILINE | re.D
 _AT_ONCE, _PIPELINES = 16, 2
 _LARGE = 65536  # bytes
 _WORD = re.compile(r"\w+")
+#: Scripts that run though the store's memory is full: they free it, or what they write is small.
+_THOUGH_FULL = {"cancel", "claim", "emit", "erase", "finish", "renew", "requeue"}
 
 
 class Scripts:
     """The scripts, run by a client for a thread of its own."""
 
-    def __init__(self, client: Any, *, allow_oom: bool = False) -> None:
-        """`allow_oom`: run them though the store's memory is full, which Redis 7 can."""
+    def __init__(self, client: Any) -> None:
         self._client = client
-        self.allow_oom = allow_oom
         self._registered: dict[str, Any] = {}
 
     def run(self, name: str, *args: Any) -> Any:
@@ -40,16 +40,15 @@ class Scripts:
 
     def _script(self, name: str) -> Any:
         if name not in self._registered:
-            text = script(name, allow_oom=self.allow_oom)
-            self._registered[name] = self._client.register_script(text)
+            self._registered[name] = self._client.register_script(script(name))
         return self._registered[name]
 
 
 class AsyncScripts(Scripts):
     """The scripts, run by an asyncio client. Calls that come together share a pipeline."""
 
-    def __init__(self, client: Any, *, allow_oom: bool = False) -> None:
-        super().__init__(client, allow_oom=allow_oom)
+    def __init__(self, client: Any) -> None:
+        super().__init__(client)
         self._calls: list[_Call] = []
         self._pipelines: set[asyncio.Task[None]] = set()
 
@@ -101,7 +100,7 @@ class _Call(NamedTuple):
     reply: asyncio.Future[Any]
 
 
-def script(name: str, *, allow_oom: bool = False) -> str:
+def script(name: str) -> str:
     """The text of `name`.lua, behind the functions that it uses; names of keys.py are replaced."""
     text = _text(name)
     shared = [_text(f"shared/{part}") for part in _PARTS]
@@ -121,7 +120,7 @@ def script(name: str, *, allow_oom: bool = False) -> str:
     whole = "\n".join([*forward, *used.values(), text])
     # Not as variables: each that a function uses would take memory in each call.
     whole = _WORD.sub(lambda word: known.get(word[0], word[0]), whole)
-    return f"#!lua flags=allow-oom\n{whole}" if allow_oom else whole
+    return f"#!lua flags=allow-oom\n{whole}" if name in _THOUGH_FULL else whole
 
 
 @cache

@@ -24,7 +24,7 @@ def __getattr__(name: str) -> Any:
             )
         config = Config()
         if "--check" in sys.argv:  # not arq's own, which knows no socket
-            sys.exit(None if is_alive(config.store_url) else "no worker of this machine is alive")
+            sys.exit(None if is_alive(config.store_url) else "no worker is known to be alive here")
         start_logging(config, prints=True)
         settings = Worker(config).settings()
     asyncio.set_event_loop(uvloop.new_event_loop())  # arq takes the current one

@@ -27,7 +27,7 @@ from predictor.store.claims import Claim, Claims
 from predictor.store.connection import blocking_client, connect
 from predictor.store.keys import HEALTH
 from predictor.store.renewal import Renewal
-from predictor.store.retry import StoreRetry
+from predictor.store.retry import STORE_ERRORS, StoreRetry
 from predictor.store.wire import FUNCTION, decode_job
 from predictor.traces import Traces, start_tracing
 from predictor.worker.arq_pool import ClaimingRedis
@@ -41,8 +41,10 @@ _HEALTH_KEY = HEALTH + socket.gethostname()
 
 
 def is_alive(url: str) -> bool:
-    """Whether a worker of this machine gave a sign of life lately."""
-    return bool(blocking_client(url, socket_timeout=_STORE_TIMEOUT).exists(_HEALTH_KEY))
+    """Whether the store knows that a worker of this machine gave a sign of life lately."""
+    with contextlib.suppress(*STORE_ERRORS):
+        return bool(blocking_client(url, socket_timeout=_STORE_TIMEOUT).exists(_HEALTH_KEY))
+    return False
 
 
 class Worker:

@@ -130,6 +130,8 @@ def test_row_12_full_memory(farm: Farm) -> None:
     assert "OutOfMemoryError" in answer.text
     assert farm.api.client.get("/health/ready").status_code == 503
     assert "sesame" not in answer.text
+    assert farm.api.client.post(f"/predict/{accepted.pop()}/cancel").status_code == 200
+    assert farm.api.client.delete(f"/predict/{accepted[-1]}").status_code == 409
     assert farm.api.client.post("/predict", json={"input": "a"}).status_code == 200
     assert farm.api.client.get("/metrics").status_code == 200, "it only reads"
     assert "No worker is alive" in farm.api.client.get("/health/workers").text

@@ -76,13 +76,13 @@ end
 -- Leases suspects to this worker if it is, or can be, the one that is kept for them; whether it is.
 local function serve_suspects()
   local first = redis.call('ZRANGE', SUSPECTS, 0, 0, 'WITHSCORES')
-  local kept, other = get(QUARANTINE), get(LINE)
   if not first[1] then
-    if is_quarantined == '1' and kept == worker then
+    if is_quarantined == '1' and get(QUARANTINE) == worker then
       redis.call('DEL', QUARANTINE)
     end
     return false
   end
+  local kept, other = get(QUARANTINE), get(LINE)
   -- A worker with other predictions is kept, too, if another goes on with the line; one that is
   -- alone only when a suspect has waited for long.
   local can_be = holds == 0 or (other and other ~= worker) or now - first[2] > 3 * lease

@@ -110,7 +110,7 @@ class Worker:
         self.name = name
         retry = _Waiting(Redis.from_url(url), model.server)
         self.claims = Claims(configured(url, max_tries=max_tries), retry, name, lambda: SLOTS)
-        self._heartbeat = Heartbeat(url, name, "{}", LEASE, TIMEOUT, allow_oom=False)
+        self._heartbeat = Heartbeat(url, name, "{}", LEASE, TIMEOUT)
         model.server.take_over(self.claims)
         model.server.take_over(self._heartbeat)
         self.tasks = Tasks()
