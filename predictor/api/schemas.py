@@ -1,10 +1,18 @@
 """The JSON bodies, a model each: it documents, checks and writes them; `responses` writes some."""
 
 import time
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
-from pydantic.json_schema import WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    TypeAdapter,
+)
+from pydantic.json_schema import JsonSchemaMode, WithJsonSchema
 
 from predictor.prediction import DeliveryState, Progress, State, timestamp
 
@@ -17,23 +25,45 @@ Timestamp = Annotated[
 ]
 
 
+class _Described(NamedTuple):
+    """Describes a type as it is read ("validation") or as it is written, wherever it is used.
+
+    An input is sent back as it came. What is described in both ways would have two other names.
+    """
+
+    type: Any
+    mode: JsonSchemaMode = "validation"
+
+    def __get_pydantic_json_schema__(self, _: Any, handler: Any) -> Any:
+        generator, outer = handler.generate_json_schema, handler.mode
+        generator._mode = self.mode  # noqa: SLF001 (a configuration would not reach types within)
+        try:
+            return generator.generate_inner(TypeAdapter(self.type).core_schema)
+        finally:
+            generator._mode = outer  # noqa: SLF001
+
+
 def bodies(input_: Any, result_: Any) -> tuple[Any, Any, Any, Any]:
     """The bodies with the model's types: a request, an output, one that is read, a webhook."""
     examples = ["Sample input data for the model"] if input_ is str else None
     values = ConfigDict(val_json_bytes="base64", ser_json_bytes="base64", extra="forbid")
+    result = TypeAdapter(result_)
+    is_same = result.json_schema() == result.json_schema(mode="serialization")
+    given = Annotated[Any, _Described(input_)]
+    made = Annotated[Any, _Described(result_, "validation" if is_same else "serialization")]
 
     class PredictionRequest(BaseModel):
         """The input of the model."""
 
         model_config = values
-        input: input_ = Field(examples=examples)
+        input: given = Field(examples=examples)
 
     class PredictionOutput(BaseModel):
         """The result of the model; its input, too, without `Prefer: return=minimal`."""
 
         model_config = values | ConfigDict(json_schema_extra={"required": ["result"]})
-        input: input_ = Field(examples=examples)
-        result: result_ = Field(examples=["1234"] if result_ in (str, Any) else None)
+        input: given = Field(examples=examples)
+        result: made = Field(examples=["1234"] if result_ in (str, Any) else None)
 
     class PredictionDone(BaseModel):
         """A prediction that succeeded."""

@@ -84,3 +84,12 @@ def _use(client: Any, generated: Any) -> None:
     )
     unknown = generated(calls + "read_prediction").sync(id_, client=client)
     assert unknown == models.Error(error="Prediction ID not found.")
+
+
+@pytest.mark.parametrize("served", ["tests.models.uneven:node"], indirect=True)
+def test_a_generated_client_of_a_type_that_contains_itself(served: Api, generated: Any) -> None:
+    models = generated("models")
+    body = models.PredictionRequest(input_=models.Node("a", next_=models.Node("b")))
+    with generated("client").Client(base_url=str(served.client.base_url)) as client:
+        output = generated("api.predictions.predict").sync(client=client, body=body)
+    assert output.result.next_.name == "b"
