@@ -304,6 +304,32 @@ async def test_what_is_not_understood_ends_the_process(
     assert await ask(processes, "pid")
 
 
+async def test_output_that_comes_too_fast_ends_the_process(
+    shared_async: Processes, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    def emit(*_: object) -> None:
+        raise ModelFailed("Too fast.")
+
+    run = Run(new_id(), time.time() + 30, emit)
+    with pytest.raises(ModelFailed, match="Too fast"):
+        await asyncio.wait_for(shared_async.call(Json(b'"wait"'), run), 5)
+    assert await ask(shared_async, "pid")
+    await eventually_async(lambda: "(its output came too fast)" in caplog.text, "its end")
+    assert "cannot be understood" not in caplog.text
+
+
+async def test_one_crash_after_another_delays_no_start(shared: Processes) -> None:
+    """Each is the first prediction of its process, as cancels may be."""
+    began = time.monotonic()
+    for _ in range(8):
+        with pytest.raises(ModelFailed):
+            await ask(shared, "exit")
+    assert await ask(shared, "pid")
+    assert time.monotonic() - began < 20
+
+
 async def test_what_the_model_raises_is_shown_with_its_place(shared: Processes) -> None:
     with pytest.raises(ModelFailed, match=r"^The model failed on this input\.$") as caught:
         await ask(shared, "raise")

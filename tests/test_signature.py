@@ -153,6 +153,11 @@ async def test_a_class_is_constructed_once_and_threads_are_reused() -> None:
         assert await model.run(encode(1), 5) == b'{"count":%d}' % count
 
 
+class Forward:
+    def forward(self, text):  # type: ignore[no-untyped-def]
+        return text
+
+
 def no_input() -> None: ...
 def of_a_path(files: list[Path]) -> None: ...
 def of_iterable(numbers: Iterable[int]) -> None: ...
@@ -167,6 +172,8 @@ def two_runs(text: str, run: Run, other: Run) -> None: ...
     ("target", "sentence"),
     [
         (no_input, "takes no input: it needs a parameter"),
+        (Forward, "has no method predict"),
+        (Forward.forward, "is a method: name its class instead"),
         (of_a_path, "parameter 'files': a path would let clients name files of the server"),
         (of_iterable, "parameter 'numbers' is an iterator; take a list"),
         (of_something, "the type of parameter 'other' cannot be found: name 'Missing'"),

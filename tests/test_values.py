@@ -18,6 +18,19 @@ from tests.models import odd, results, typed
 
 RUN = Run("a", 0)
 
+
+class Circle(BaseModel):
+    kind: Literal["circle"]
+    radius: float
+
+
+class Square(BaseModel):
+    kind: Literal["square"]
+    side: float
+
+
+Shape = Annotated[Circle | Square, Field(discriminator="kind")]
+
 TYPES: dict[str, Takes] = {
     "text": Takes([Parameter("text", str)]),
     "number": Takes([Parameter("number", Annotated[float, Field(ge=0)])]),
@@ -78,6 +91,33 @@ def test_hostile_values_cost_little_and_are_refused_in_a_sentence(name: str) -> 
     assert slowest < 0.1 + 0.1  # other tests run meanwhile
 
 
+@pytest.mark.parametrize(
+    ("type_", "value", "says"),
+    [
+        (
+            int | str | list[float],
+            '[1, "x"]',
+            (
+                "Field 'input' must be a valid integer. Field 'input' must be a string. "
+                "Field 'input[1]' must be a valid number."
+            ),
+        ),
+        (list[typed.Item | None], '[{"count": 2}]', "Field 'input[0].name' is missing."),
+        (dict[str, int | None], '{"a": {"b": 1}}', "Field 'input.a' must be a valid integer."),
+        (Shape, '{"kind": "circle"}', "Field 'input.radius' is missing."),
+        (
+            Shape,
+            '{"kind": "circle", "radius": "x"}',
+            "Field 'input.radius' must be a valid number.",
+        ),
+    ],
+)
+def test_the_place_in_a_union_is_one_of_the_input(type_: Any, value: str, says: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        Takes([Parameter("input", type_)]).read(Json(value.encode()))
+    assert str(caught.value) == says
+
+
 _HOSTILE = _hostile()
 
 
@@ -87,6 +127,8 @@ _HOSTILE = _hostile()
         ({"scores": [0.1, 0.2, 0.3, float("nan")]}, r"result.scores\[3\] is NaN, which is no"),
         ([1.0, {"a": float("-inf")}], r"result\[1\].a is infinite, which is not JSON"),
         ({"a": [b"x"]}, r"result.a\[0\] is of type bytes, which is not JSON"),
+        (results.Part(x=1), r"result\.half is NaN, which is not JSON"),
+        ((each for each in [1.0, float("nan")]), "NaN and infinity are not JSON"),
         (results.Point(1, object()), "result.y is of type object, which is not JSON"),
         (typed.Order.model_construct(items=[typed.Item.model_construct(name=b"\xff")]),
          r"result.items\[0\].name is of type bytes"),

@@ -74,7 +74,13 @@ async def wait_for_end(
     async with state["changes"].subscribe(id_, only_end=True) as changed:
         while True:
             changed.clear()
-            prediction = await store.look(id_)
+            try:
+                prediction = await store.look(id_)
+            except errors.StoreUnavailable:
+                if not drains or loop.time() > deadline:
+                    raise
+                await asyncio.sleep(_RETRY / 1000)
+                continue
             if prediction.output or prediction.error:
                 return prediction
             if not prediction.is_active:

@@ -127,6 +127,8 @@ def _too_large(limit: int) -> errors.BodyTooLarge:
 async def while_connected(request: Request, work: Awaitable[T]) -> T:
     """The outcome of `work`, which is canceled if the client disconnects. Raises its errors.
 
+    Raises Overloaded if the server stops, and waits no longer.
+
     The connection is watched from _WATCH_AFTER on: most work is done by then.
     """
     caller: Any = asyncio.current_task()
@@ -145,10 +147,11 @@ async def while_connected(request: Request, work: Awaitable[T]) -> T:
     try:
         return await work
     except asyncio.CancelledError:
+        caller.uncancel()
         if watch and watch.done():
-            caller.uncancel()
             raise errors.ClientDisconnected from None
-        raise
+        message = "The service stops before this has ended; send it again."
+        raise errors.Overloaded(message) from None
     finally:
         timer.cancel()
         if watch:

@@ -71,7 +71,7 @@ def completed(outcome: Outcome, *, is_minimal: bool) -> Json:
     if isinstance(outcome, Output):
         output = outcome.to_json(is_minimal=is_minimal)
         return splice(status=encode(State.SUCCEEDED), output=output)
-    return encode({"status": State.of(outcome), "error": str(outcome)})
+    return encode({"status": State.of(outcome), "error": str(outcome), "code": outcome.code})
 
 
 def error_response(status: int, message: str, headers: _AnyHeaders = None, **more: str) -> Response:

@@ -126,7 +126,7 @@ class PredictionStatus(BaseModel):
     started: Timestamp | None
     finished: Timestamp | None
     tries: int
-    """How often it was started."""
+    """How often it was started, without what was requeued by a stop of its worker."""
     model: _Text
     """That ran it; until it has ended, that it was accepted for. Null: none ran, or unknown."""
     model_version: _Text

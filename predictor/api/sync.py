@@ -19,7 +19,8 @@ from predictor.prediction import EventKind, Json, Output, PredictionId, new_id, 
 
 logger = logging.getLogger(__name__)
 
-_FIRST = 1.2  # seconds for a first event, or an end, before a stream begins with 200
+#: Seconds for a first event, or an end, before a stream begins with 200: longer than for a slot.
+_FIRST = 1.5
 
 
 async def run(

@@ -17,8 +17,16 @@ import httpx
 from httpx_sse import EventSource
 from pydantic_core import from_json, to_json
 
-from predictor.client.responses import Body, Failure, error_of, read
-from predictor.errors import BodyTooLarge, InvalidHeader, InvalidInput, RequestError, Unreachable
+from predictor.client.responses import Body, Failure, read
+from predictor.errors import (
+    BY_CODE,
+    BodyTooLarge,
+    InvalidHeader,
+    InvalidInput,
+    PredictionError,
+    RequestError,
+    Unreachable,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +51,7 @@ class Status(TypedDict):
     created: str
     started: str | None
     finished: str | None
-    tries: int  # how often it was started
+    tries: int  # how often it was started, without what a stop of its worker returned
     model: str | None
     model_version: str | None
     progress: dict[str, Any] | None  # `fraction`, from 0 to 1, and `message`
@@ -127,8 +135,7 @@ class AsyncClient(AbstractAsyncContextManager["AsyncClient"]):
                 if kind == "output":
                     yield data
                 elif "error" in data:
-                    status = {"canceled": 410, "timed_out": 504}.get(data["status"])
-                    raise error_of(status, data["error"])
+                    raise BY_CODE.get(data.get("code"), PredictionError)(data["error"])
 
     def prediction(self, id: str) -> "AsyncPrediction":
         """The prediction with this id, which is not checked here."""

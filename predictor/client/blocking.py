@@ -33,7 +33,11 @@ class _Loop:
         started.wait()
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        except RuntimeError:
+            work.close()
+            raise RuntimeError("The client is closed.") from None
         try:
             return future.result()
         except BaseException:  # Ctrl-C: nobody waits for it any more

@@ -34,13 +34,13 @@ def json_object(data: bytes) -> Body:
     return body
 
 
-def error_of(status: int | None, message: str) -> PredictorError:
-    """The error of the service with this status and message; None: that of a prediction."""
+def error_of(status: int, message: str) -> PredictorError:
+    """The error of the service with this status and message."""
     every = [kind for kind in vars(errors).values() if isinstance(kind, type)]
     kinds = [kind for kind in every if issubclass(kind, PredictorError) and kind.status == status]
-    kinds = kinds or ([errors.RequestError] if status else list(errors.BY_CODE.values()))
+    kinds = kinds or [errors.RequestError]
     alike = [kind for kind in kinds if message.startswith(str(kind())[:_ALIKE])]
-    error: PredictorError = [*alike, _USUAL.get(status or 0, kinds[0])][0]()
+    error: PredictorError = [*alike, _USUAL.get(status, kinds[0])][0]()
     error.args = (message,)
     return error
 

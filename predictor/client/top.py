@@ -41,8 +41,8 @@ async def _look(client: AsyncClient) -> tuple[Row, Counter[str]]:
     except httpx.HTTPError as error:
         raise Unreachable(f"no answer from {client.address} ({error})") from None
     if metrics.status_code in {401, 403}:
-        text = "set PREDICTOR_API_KEY, or PREDICTOR_PUBLIC=metrics where the API runs"
-        raise Unauthorized(f"/metrics needs a key: {text}.")
+        fix = "Set PREDICTOR_API_KEY, or PREDICTOR_PUBLIC=metrics where the API runs."
+        raise Unauthorized(f"/metrics: {json_object(metrics.content).get('error', '')} {fix}")
     if metrics.status_code != 200 or "predictor_build_info{" not in metrics.text:
         text = f"/metrics: {metrics.status_code} {metrics.reason_phrase} (is that the api?)"
         raise Unreachable(text)

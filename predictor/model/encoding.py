@@ -37,6 +37,8 @@ def encode_json(value: Any, limit: int, is_canceled: Callable[[], bool] = bool) 
                 raise Canceled
     except (PydanticSerializationError, ValueError, RecursionError) as error:
         reason = str(error).removeprefix("Error serializing to JSON: ")
+        if reason.startswith("expected value"):  # from_json's
+            reason = "NaN and infinity are not JSON"
         with contextlib.suppress(Exception):  # of the model's own types
             reason = _flaw(value, "result") or reason
         raise ModelFailed(f"The model's result cannot be written as JSON: {reason}") from error
@@ -88,10 +90,10 @@ def _pieces(value: Any, depth: int) -> Iterator[bytes]:
 
 def _flaw(value: Any, place: str) -> str | None:
     """Where the first part of `value` is that is not JSON, and what it is."""
+    if serializer := getattr(type(value), "__pydantic_serializer__", None):
+        value = serializer.to_python(value, warnings=False)  # with computed and extra fields
     parts = _parts(value)
-    if fields := getattr(type(value), "__pydantic_fields__", None):
-        parts = {name: getattr(value, name) for name in fields}
-    elif parts is None and callable(tolist := getattr(value, "tolist", None)):
+    if parts is None and callable(tolist := getattr(value, "tolist", None)):
         value = tolist()
     if isinstance(parts, dict):
         flaws = (_flaw(part, f"{place}.{key}") for key, part in parts.items())

@@ -39,7 +39,7 @@ class _Child:
         #: what it is to answer, at first that the model is loaded; None while it is idle
         self.answer: asyncio.Future[bytes] | None = self.loaded
         self.answers = 0
-        self.is_usable = False
+        self.is_usable = self.was_called = False
         self._reason = ""  # why it is ended on purpose
         self.life = asyncio.create_task(self._live())
 
@@ -91,7 +91,8 @@ class _Child:
 
     async def call(self, value: Json, run: Run) -> Json:
         """The result. If this is canceled, and it does not answer soon, the process is ended."""
-        answer = self.answer = _future()
+        answer, self.was_called = _future(), True
+        self.answer = answer
         self._run, head = run, to_json([run.id, run.deadline, dict(about.get())]) + b"\n"
         try:
             with suppress(OSError, RuntimeError):  # it is dead: so will the answer be
@@ -135,8 +136,13 @@ class _Child:
             self.is_usable = False
 
     def _hear(self, kind: Kind, body: bytes) -> None:
-        if self._run and kind in {Kind.PROGRESS, Kind.OUTPUT}:
-            self._run.emit(EventKind[kind.name], Json(body))
+        if kind in {Kind.PROGRESS, Kind.OUTPUT}:
+            try:
+                if self._run:
+                    self._run.emit(EventKind[kind.name], Json(body))
+            except ModelFailed as error:
+                self.end("its output came too fast")
+                self._settle(error)
             return
         self.answers += 1
         self.is_usable &= not self.has_run_enough  # from now on: the next one looks at it at once
@@ -247,7 +253,7 @@ class Processes:
                     logger.warning("a process of the model does not start: %s", error)
             await asyncio.shield(child.life)
             self._children.discard(child)
-            if child.answers > 1:
+            if child.was_called:  # it was not its start that failed
                 pause = _BACK_OFF[0]
             else:
                 await asyncio.sleep(pause)

@@ -68,6 +68,8 @@ def read_signature(target: Any) -> Signature:
             raise ConfigError(f"its constructor needs arguments: {error}") from None
         except ValueError:  # some built-ins have none
             pass
+        if not any({"predict", "__call__"} & vars(kind).keys() for kind in target.__mro__):
+            raise ConfigError("has no method predict")
     called = function = callee(target)
     while isinstance(called, functools.partial):
         called = called.func
@@ -136,6 +138,8 @@ def _inputs(
     if not inputs:
         raise ConfigError("takes no input: it needs a parameter")
     if bare and len(inputs) > 1:
+        if bare[0] == "self":
+            raise ConfigError("is a method: name its class instead")
         fix = f"annotate it, or write {bare[-1]}: Run if it is for the run"
         raise ConfigError(f"parameter {bare[-1]!r} of several inputs has no annotation; {fix}")
     return inputs, run

@@ -1,13 +1,15 @@
 """The input that a model takes and the result that it gives: their types, checked as JSON."""
 
+import contextlib
 import types
+from collections.abc import Iterator
 from dataclasses import make_dataclass
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError
 from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails, PydanticSerializationError, SchemaValidator
+from pydantic_core import ErrorDetails, PydanticSerializationError, SchemaValidator, from_json
 
 from predictor.errors import InvalidInput, ModelFailed
 from predictor.model.encoding import encode_json
@@ -18,7 +20,8 @@ _CONFIG = ConfigDict(
     allow_inf_nan=False, val_json_bytes="base64", ser_json_bytes="base64", cache_strings="none"
 )
 _STRICT = _CONFIG | ConfigDict(extra="forbid")
-_LARGE = 16 * 1024  # bytes of a value above which checking it ends at the first error
+#: Bytes of a value above which checking it ends at the first error, and only pydantic says where.
+_LARGE = 16 * 1024
 _MANY_NAMES = 20_000  # in a value, above which unknown ones are ignored
 _MOST_ERRORS = 5  # that are reported of one value
 _COLLECTIONS = frozenset({"list", "tuple", "set", "frozenset", "deque", "dict"})
@@ -173,7 +176,7 @@ class Takes:
         try:
             read = self._checked.read(value)
         except ValidationError as error:
-            raise InvalidInput(_sentences(error, self._names)) from None
+            raise InvalidInput(_sentences(error, {"input": value}, self._names)) from None
         except InvalidInput as error:  # of a validator of the model's, perhaps a class of its own
             raise InvalidInput(str(error)) from None
         except (Exception, SystemExit) as error:
@@ -206,23 +209,40 @@ class Gives:
             try:
                 self._checked.read(written)
             except ValidationError as error:
-                message = f"The model's result does not match its type: {_sentences(error, [])}"
+                flaws = _sentences(error, {"result": written}, [])
+                message = f"The model's result does not match its type: {flaws}"
                 raise ModelFailed(message) from None
         return written
 
 
-def _sentences(error: ValidationError, names: list[str]) -> str:
+def _sentences(error: ValidationError, checked: dict[str, Json], names: list[str]) -> str:
     """What is wrong, and where; never the values."""
+    values: dict[str, Any] = {}
+    with contextlib.suppress(ValueError):
+        values = {k: from_json(text) for k, text in checked.items() if len(text) <= _LARGE}
     problems = error.errors(include_url=False, include_input=False, include_context=False)
     known = f"; there are: {', '.join(names)}" if len(names) > 1 else ""
-    sentences = [_sentence(problem, known) for problem in problems[:_MOST_ERRORS]]
+    sentences = [_sentence(problem, values, known) for problem in problems[:_MOST_ERRORS]]
     if len(problems) > _MOST_ERRORS:
         sentences.append(f"There are {len(problems) - _MOST_ERRORS} more errors.")
     return " ".join(sentences)
 
 
-def _sentence(problem: ErrorDetails, known: str) -> str:
-    steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in problem["loc"])
+def _steps(problem: ErrorDetails, value: Any) -> Iterator[int | str]:
+    """The way to a problem in a value, without what pydantic calls the variants of a union."""
+    *_, last = way = problem["loc"]
+    for step in way:
+        try:
+            value = value[step]
+        except (LookupError, TypeError):
+            if step is not last or problem["type"] != "missing":
+                continue
+        yield step
+
+
+def _sentence(problem: ErrorDetails, values: dict[str, Any], known: str) -> str:
+    way = _steps(problem, values) if values else problem["loc"]
+    steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in way)
     field, kind = f"Field '{''.join(steps).removeprefix('.')[:100]}'", problem["type"]
     if kind in _FAULTS:
         return f"{field} {_FAULTS[kind]}."

@@ -46,23 +46,23 @@ class StoreRetry:
         self.redis = redis
         self.last_failure = time.monotonic()  # or, before the first one, when this began
         self._since: float | None = None
-        self._next_line = 0.0
+        self._next_line, self._is_logged = 0.0, False
         self._pause = _PAUSE[0]
         self._deadline = math.inf
 
     def failed(self, error: Exception) -> None:
         now = self.last_failure = time.monotonic()
-        if self._since is None:
-            self._since, self._next_line = now, now
+        self._since = self._since or now
         if now >= self._next_line:
             where = address(self.redis.connection_pool)
             logger.warning("store %s unavailable (%s)", where, describe(error))
-            self._next_line = now + _LOG_EVERY
+            self._next_line, self._is_logged = now + _LOG_EVERY, True
 
     def recovered(self) -> None:
         if self._since is not None:
-            logger.warning("store available again after %.1f s", time.monotonic() - self._since)
-            self._since, self._pause = None, _PAUSE[0]
+            if self._is_logged:  # a store that is full fails writes between reads
+                logger.warning("store available again after %.1f s", time.monotonic() - self._since)
+            self._since, self._pause, self._is_logged = None, _PAUSE[0], False
 
     def give_up_after(self, seconds: float) -> None:
         """Retry for no longer than that, from now on: the process is to end."""

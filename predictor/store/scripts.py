@@ -23,8 +23,9 @@ _FUNCTION = re.compile(r"^local (function (\w+)\(.*?^end)$", re.MULTILINE | re.D
 _AT_ONCE, _PIPELINES = 16, 2
 _LARGE = 65536  # bytes
 _WORD = re.compile(r"\w+")
-#: Scripts that run though the store's memory is full: they free it, or what they write is small.
-_THOUGH_FULL = {"cancel", "claim", "emit", "erase", "finish", "renew", "requeue"}
+#: Scripts that run though the store's memory is full: what they write is small, or takes the place
+#: of an input, so that what is queued can end.
+_THOUGH_FULL = {"cancel", "claim", "erase", "finish", "renew", "requeue"}
 
 
 class Scripts:

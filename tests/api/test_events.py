@@ -146,13 +146,20 @@ def test_events_of_a_failure_and_a_cancel(talks: Api, api: Api) -> None:
     kind, data = _told(_events(talks, talks.submit("nonsense")))[-1]
     assert (kind, data) == (
         "completed",
-        {"status": "failed", "error": "The model failed on this input."},
+        {
+            "status": "failed",
+            "error": "The model failed on this input.",
+            "code": "model_failed",
+        },
     )
     id_ = api.submit("x")
     api.client.post(f"/predict/{id_}/cancel")
     assert _told(_events(api, id_)) == [
         ("status", {"status": "queued"}),
-        ("completed", {"status": "canceled", "error": "Prediction was canceled."}),
+        (
+            "completed",
+            {"status": "canceled", "error": "Prediction was canceled.", "code": "canceled"},
+        ),
     ]
 
 

@@ -86,7 +86,11 @@ def test_a_stream_that_breaks_ends_with_the_error_and_is_logged(processes: Proce
     assert first == ("output", "a")
     assert (name, data) == (
         "completed",
-        {"status": "failed", "error": "The model failed on this input."},
+        {
+            "status": "failed",
+            "error": "The model failed on this input.",
+            "code": "model_failed",
+        },
     )
     assert api.process.output.count("RuntimeError: the model's secret") == 1
 

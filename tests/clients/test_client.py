@@ -116,11 +116,9 @@ def test_refusals_have_the_class_and_message_of_the_service(client: Client) -> N
         (401, str(errors.Unauthorized()), errors.Unauthorized),
         (403, "No.", errors.Forbidden),
         (451, "Illegal.", errors.RequestError),
-        (None, "Not empty, please.", errors.PredictionError),
-        (None, str(errors.ModelFailed()), errors.ModelFailed),
     ],
 )
-def test_the_class_of_an_error(status: int | None, message: str, kind: type[Exception]) -> None:
+def test_the_class_of_an_error(status: int, message: str, kind: type[Exception]) -> None:
     error = error_of(status, message)
     assert (type(error), str(error)) == (kind, message)
 

@@ -167,7 +167,7 @@ def test_exit_status_at_the_start(served: Api, processes: Processes) -> None:
     for url, status, says in (
         (f"http://127.0.0.1:{free_port()}", 69, "no answer from 127.0.0.1"),
         (f"http://127.0.0.1:{served.port}/docs", 69, "/metrics: 404 Not Found"),
-        (f"http://127.0.0.1:{api.port}", 2, "/metrics needs a key: set PREDICTOR_API_KEY"),
+        (f"http://127.0.0.1:{api.port}", 2, "/metrics: Send a key of this API"),
     ):
         with _top(url) as top:
             out, err = top.communicate(timeout=20)

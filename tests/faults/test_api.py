@@ -6,10 +6,11 @@ import socket
 import threading
 import time
 
+import httpx
 import pytest
 
 from tests.faults.conftest import Farm
-from tests.processes import Api
+from tests.processes import Api, eventually
 
 HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 
@@ -64,3 +65,19 @@ def test_row_30_sigterm_under_load(farm: Farm) -> None:
     assert api.process.wait() in {0, -signal.SIGTERM}
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", api.port))
+
+
+def test_what_does_not_end_while_the_server_stops_is_refused(farm: Farm) -> None:
+    api = farm.processes.api(
+        "--timeout-graceful-shutdown", "1", model="tests.models.slow:predict", timeout=30
+    )
+    answers: list[httpx.Response] = []
+    thread = threading.Thread(target=lambda: answers.append(api.predict(f"20 {farm.starts_file}")))
+    thread.start()
+    eventually(farm.starts, "its start")
+    api.process.signal(signal.SIGTERM)
+    thread.join()
+    (answer,) = answers
+    assert answer.status_code == 503
+    assert answer.json() == {"error": "The service stops before this has ended; send it again."}
+    assert "Traceback" not in api.process.output

@@ -157,6 +157,20 @@ def test_row_13_a_store_that_would_evict(farm: Farm) -> None:
     assert "maxmemory-policy" in ready.json()["error"]
 
 
+def test_a_sync_prediction_on_a_worker_goes_on_after_a_restart(farm: Farm) -> None:
+    api = farm.processes.api(model="tests.models.slow:predict", sync="queue")
+    farm.worker()
+    answers: list[httpx.Response] = []
+    thread = threading.Thread(target=lambda: answers.append(api.predict("2")))
+    thread.start()
+    farm.until_running(1)
+    farm.store.kill()
+    time.sleep(1)  # so that the api looks for it meanwhile
+    farm.store.start()
+    thread.join()
+    assert [answer.status_code for answer in answers] == [200]
+
+
 def test_a_store_that_becomes_read_only_for_a_while(farm: Farm) -> None:
     """As a primary does that was demoted, or whose disk is full."""
     worker = farm.worker()

@@ -4,11 +4,22 @@ import dataclasses
 import datetime
 from typing import Any
 
+import pydantic
+
 
 @dataclasses.dataclass
 class Point:
     x: Any
     y: Any
+
+
+class Part(pydantic.BaseModel):
+    x: int
+
+    @pydantic.computed_field  # type: ignore[prop-decorator]
+    @property
+    def half(self) -> float:
+        return float("nan")
 
 
 class Array:
