@@ -215,7 +215,15 @@ def test_an_input_is_sent_as_it_is_shown(page: Page, processes: Processes) -> No
     expect(snippet).to_contain_text(f'{{"input":{expected}}}')
     for text in ('"count": -9007199254740991', '"flag": false', '"style": ""', '"exact": false'):
         assert text in _answer(page)
-    assert "note" not in _answer(page)
+    for name in ("note", "crop", "shape", "tags"):  # nobody has touched them
+        assert name not in _answer(page)
+    page.get_by_label("width").fill("50")
+    page.get_by_label("radius").fill("2.5")
+    tags = page.get_by_role("group", name="tags")
+    for _ in range(2):
+        tags.get_by_role("button", name="Remove last").click()
+    more = '"crop":{"left":0,"width":50},"shape":{"kind":"circle","radius":2.5},"tags":[]'
+    expect(snippet).to_contain_text(more)
 
 
 def test_it_copies_without_the_clipboard_of_a_secure_context(page: Page, served: Api) -> None:

@@ -198,7 +198,7 @@ export class Form {
     };
     const set = (value) => fields.forEach(([name, field]) => field.set(value?.[name]));
     if (schema.default) set(schema.default);
-    return { node: this.#group(schema, at, ...fields.map(([, field]) => field.node)), read, set };
+    return optional(at, this.#group(schema, at, ...fields.map(([, field]) => field.node)), read, set);
   }
 
   #list(schema, at) {
@@ -223,12 +223,11 @@ export class Form {
     };
     set(schema.default ?? (at.required ? Array.from({ length: Math.max(1, schema.minItems ?? 0) }) : []));
     const read = (problems) => {
-      if (!at.required && !fields.length) return undefined;
       if (fields.length < (schema.minItems ?? 0)) problems.push({ path: at.path, text: `must have at least ${schema.minItems} items.` });
       if (fields.length > (schema.maxItems ?? Infinity)) problems.push({ path: at.path, text: `must have at most ${schema.maxItems} items.` });
       return fields.map((field) => field.read(problems));
     };
-    return { node: this.#group(schema, at, items, buttons), read, set };
+    return optional(at, this.#group(schema, at, items, buttons), read, set);
   }
 
   #choice(variants, at) {
@@ -242,8 +241,18 @@ export class Form {
     };
     select.addEventListener("change", choose);
     choose();
-    return { node: h("div.choice", {}, select, place), read: (problems) => field.read(problems), set: (value) => field.set(value) };
+    return optional(at, h("div.choice", {}, select, place), (problems) => field.read(problems), (value) => field.set(value));
   }
+}
+
+/** A part that is left out, for its default, until somebody touches it. */
+function optional({ required: isTouched }, node, read, fill) {
+  node.addEventListener("input", () => (isTouched = true));
+  const set = (value) => {
+    if (value !== undefined) isTouched = true;
+    fill(value);
+  };
+  return { node, read: (problems) => (isTouched ? read(problems) : undefined), set };
 }
 
 /** The value of an empty field: null only where nothing would mean something else. */
@@ -267,9 +276,9 @@ export const isBytes = (schema) => schema.contentEncoding === "base64" || ["bina
 
 function matches(pattern, text) {
   try {
-    return new RegExp(pattern, "u").test(text);
+    return /\\[wdsb]/i.test(pattern) || new RegExp(pattern, "u").test(text);
   } catch {
-    return true; // not JavaScript's dialect: the server decides
+    return true; // the server decides
   }
 }
 
