@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 
 from fastapi.sse import format_sse_event
@@ -61,6 +61,7 @@ async def wait_for_end(
     """The prediction at its end, after `seconds` or, unless it `drains`, when the server stops."""
     store, loop = state["predictions"], asyncio.get_running_loop()
     deadline = loop.time() + seconds
+    patience = deadline if drains else 0
     if expected:
         ended, expires_in = expected
         pause = min(seconds, MAX_PAUSE, expires_in + 0.01)
@@ -74,23 +75,30 @@ async def wait_for_end(
     async with state["changes"].subscribe(id_, only_end=True) as changed:
         while True:
             changed.clear()
-            try:
-                prediction = await store.look(id_)
-            except errors.StoreUnavailable:
-                if not drains or loop.time() > deadline:
-                    raise
-                await asyncio.sleep(_RETRY / 1000)
-                continue
+            prediction = await _asked(store.look, id_, patience)
             if prediction.output or prediction.error:
                 return prediction
             if not prediction.is_active:
-                return await store.read(id_)  # with its output, which is large
+                return await _asked(store.read, id_, patience)  # with its output, which is large
             left = deadline - loop.time()
             if left <= 0 or (state["changes"].is_closing and not drains):
                 return prediction
             # Notifications are lost while the store is away; an expiry in the queue sends none.
             pause = min(left, MAX_PAUSE, (prediction.expires_in or MAX_PAUSE) + 0.01)
             await is_set_within(pause, changed)
+
+
+async def _asked(
+    ask: Callable[[PredictionId], Awaitable[Prediction]], id_: PredictionId, until: float
+) -> Prediction:
+    """What `ask` returns; it is called again until then. Raises StoreUnavailable after that."""
+    while True:
+        try:
+            return await ask(id_)
+        except errors.StoreUnavailable:
+            if asyncio.get_running_loop().time() > until:
+                raise
+            await asyncio.sleep(_RETRY / 1000)
 
 
 async def is_set_within(seconds: float, event: asyncio.Event) -> bool:

@@ -1,7 +1,7 @@
 """The JSON bodies, a model each: it documents, checks and writes them; `responses` writes some."""
 
 import time
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import (
     AfterValidator,
@@ -34,6 +34,13 @@ class _Described(NamedTuple):
     type: Any
     mode: JsonSchemaMode = "validation"
 
+    @classmethod
+    def written(cls, type_: Any) -> Self:
+        """A type as it is written, if that is not as it is read."""
+        adapter = TypeAdapter(type_)
+        is_same = adapter.json_schema() == adapter.json_schema(mode="serialization")
+        return cls(type_, "validation" if is_same else "serialization")
+
     def __get_pydantic_json_schema__(self, _: Any, handler: Any) -> Any:
         generator, outer = handler.generate_json_schema, handler.mode
         generator._mode = self.mode  # noqa: SLF001 (a configuration would not reach types within)
@@ -47,22 +54,19 @@ def bodies(input_: Any, result_: Any) -> tuple[Any, Any, Any, Any]:
     """The bodies with the model's types: a request, an output, one that is read, a webhook."""
     examples = ["Sample input data for the model"] if input_ is str else None
     values = ConfigDict(val_json_bytes="base64", ser_json_bytes="base64", extra="forbid")
-    result = TypeAdapter(result_)
-    is_same = result.json_schema() == result.json_schema(mode="serialization")
-    given = Annotated[Any, _Described(input_)]
-    made = Annotated[Any, _Described(result_, "validation" if is_same else "serialization")]
+    made = Annotated[Any, _Described.written(result_)]
 
     class PredictionRequest(BaseModel):
         """The input of the model."""
 
         model_config = values
-        input: given = Field(examples=examples)
+        input: Annotated[Any, _Described(input_)] = Field(examples=examples)
 
     class PredictionOutput(BaseModel):
         """The result of the model; its input, too, without `Prefer: return=minimal`."""
 
         model_config = values | ConfigDict(json_schema_extra={"required": ["result"]})
-        input: given = Field(examples=examples)
+        input: Annotated[Any, _Described(input_)] = Field(examples=examples)
         result: made = Field(examples=["1234"] if result_ in (str, Any) else None)
 
     class PredictionDone(BaseModel):

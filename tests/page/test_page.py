@@ -51,7 +51,7 @@ def test_a_first_result_takes_one_click(page: Page, served: Api) -> None:
 
 def test_async_is_listed_and_survives_a_reload(page: Page, slow: Api) -> None:
     _open(page, slow)
-    page.get_by_label("Input").fill("1.5")
+    page.get_by_label("Input").fill("3")
     _run(page, "Async")
     row = page.locator("#rows tr").first
     expect(row.locator(".badge")).to_have_text("running")
@@ -60,7 +60,7 @@ def test_async_is_listed_and_survives_a_reload(page: Page, slow: Api) -> None:
     expect(row.locator(".badge")).to_have_text("succeeded")
     row.get_by_role("button", name="Open").click()
     _ended(page)
-    assert _answer(page).startswith("1.5")
+    assert _answer(page).startswith("3")
 
 
 def test_a_running_prediction_is_canceled(page: Page, slow: Api) -> None:
