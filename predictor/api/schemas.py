@@ -19,6 +19,7 @@ from predictor.prediction import DeliveryState, Progress, State, timestamp
 _Text = Annotated[str | None, BeforeValidator(lambda text: text or None)]
 Id = Annotated[str, Field(examples=["5f0c3a1e9b7d4c62a8f1e2d3c4b5a697"])]
 
+_VALUES = ConfigDict(val_json_bytes="base64", ser_json_bytes="base64", extra="forbid")
 #: Seconds since 1970, written as RFC 3339 has it.
 Timestamp = Annotated[
     float, PlainSerializer(timestamp), WithJsonSchema({"type": "string", "format": "date-time"})
@@ -53,19 +54,18 @@ class _Described(NamedTuple):
 def bodies(input_: Any, result_: Any) -> tuple[Any, Any, Any, Any]:
     """The bodies with the model's types: a request, an output, one that is read, a webhook."""
     examples = ["Sample input data for the model"] if input_ is str else None
-    values = ConfigDict(val_json_bytes="base64", ser_json_bytes="base64", extra="forbid")
     made = Annotated[Any, _Described.written(result_)]
 
     class PredictionRequest(BaseModel):
         """The input of the model."""
 
-        model_config = values
+        model_config = _VALUES
         input: Annotated[Any, _Described(input_)] = Field(examples=examples)
 
     class PredictionOutput(BaseModel):
         """The result of the model; its input, too, without `Prefer: return=minimal`."""
 
-        model_config = values | ConfigDict(json_schema_extra={"required": ["result"]})
+        model_config = _VALUES | ConfigDict(json_schema_extra={"required": ["result"]})
         input: Annotated[Any, _Described(input_)] = Field(examples=examples)
         result: made = Field(examples=["1234"] if result_ in (str, Any) else None)
 
