@@ -142,6 +142,17 @@ def test_row_12_full_memory(farm: Farm) -> None:
     assert "sesame" not in worker.output + farm.api.process.output
 
 
+def test_events_wait_while_the_memory_is_full(farm: Farm) -> None:
+    id_ = farm.api.submit("5 0")
+    farm.store.client.config_set("maxmemory", 1)
+    farm.worker("talks:predict")
+    farm.until_running(1)
+    time.sleep(1)  # long enough for all of it
+    assert farm.api.client.get(f"/predict/{id_}").status_code == 202
+    farm.store.client.config_set("maxmemory", 0)
+    assert farm.outcomes([id_]) == [200]
+
+
 def _submit_text(farm: Farm, text: str) -> httpx.Response:
     return farm.api.client.post("/predict", json={"input": text}, headers={"Async-Mode": "true"})
 

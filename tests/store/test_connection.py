@@ -1,7 +1,10 @@
+import pytest
 import uvloop
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import OutOfMemoryError
 
 from predictor.store.connection import connect
+from predictor.store.retry import StoreRetry
 
 
 def test_a_connection_that_is_lost_is_an_error_of_the_connection(redis_url: str) -> None:
@@ -20,3 +23,16 @@ def test_a_connection_that_is_lost_is_an_error_of_the_connection(redis_url: str)
         return False
 
     assert uvloop.run(lose())
+
+
+def test_writes_that_fail_between_reads_are_logged_once(
+    redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As while the memory of the store is full."""
+    retry = StoreRetry(connect(redis_url))
+    for _ in range(5):
+        retry.failed(OutOfMemoryError("command not allowed"))
+        retry.recovered()
+    first, second = [record.getMessage() for record in caplog.records]
+    assert "unavailable (OutOfMemoryError: its memory is full)" in first
+    assert "available again after" in second
