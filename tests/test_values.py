@@ -15,18 +15,9 @@ from predictor.model.signature import read_signature
 from predictor.model.values import Gives, Parameter, Takes
 from predictor.prediction import Json
 from tests.models import odd, results, typed
+from tests.models.optional import Circle, Square
 
 RUN = Run("a", 0)
-
-
-class Circle(BaseModel):
-    kind: Literal["circle"]
-    radius: float
-
-
-class Square(BaseModel):
-    kind: Literal["square"]
-    side: float
 
 
 Shape = Annotated[Circle | Square, Field(discriminator="kind")]
@@ -66,7 +57,8 @@ def _hostile() -> list[bytes]:
         b'{"items":[%b]}' % b",".join([b'{"count":"x"}'] * (HUGE // 2)),
         b'{"items":[%b]}' % b",".join([b"{}"] * HUGE),
         b"[%b]" % b",".join([b'{"a":[1,"x"]}'] * (HUGE // 2)),
-        *(b"[" * 100 + b"]" * 100, b'{"text":' * 100 + b"1" + b"}" * 100),
+        *(b"[" * depth + b"]" * depth for depth in (100, 200, 201, 300)),
+        b'{"text":' * 100 + b"1" + b"}" * 100,
     ]
     while len(made) < 200:
         value: Any = json.loads(source.choice(simple))

@@ -98,7 +98,7 @@ async def _asked(
         except errors.StoreUnavailable:
             if asyncio.get_running_loop().time() > until:
                 raise
-            await asyncio.sleep(_RETRY / 1000)
+            await asyncio.sleep(1)
 
 
 async def is_set_within(seconds: float, event: asyncio.Event) -> bool:

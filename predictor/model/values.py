@@ -221,6 +221,10 @@ def _sentences(error: ValidationError, checked: dict[str, Json], names: list[str
     with contextlib.suppress(ValueError):
         values = {k: from_json(text) for k, text in checked.items() if len(text) <= _LARGE}
     problems = error.errors(include_url=False, include_input=False, include_context=False)
+    for problem in problems[:_MOST_ERRORS]:
+        problem["loc"] = problem["loc"] or tuple(
+            checked
+        )  # none is known if it is nested too deeply
     known = f"; there are: {', '.join(names)}" if len(names) > 1 else ""
     sentences = [_sentence(problem, values, known) for problem in problems[:_MOST_ERRORS]]
     if len(problems) > _MOST_ERRORS:
@@ -230,12 +234,12 @@ def _sentences(error: ValidationError, checked: dict[str, Json], names: list[str
 
 def _steps(problem: ErrorDetails, value: Any) -> Iterator[int | str]:
     """The way to a problem in a value, without what pydantic calls the variants of a union."""
-    *_, last = way = problem["loc"]
-    for step in way:
+    way = problem["loc"]
+    for number, step in enumerate(way, 1):
         try:
             value = value[step]
         except (LookupError, TypeError):
-            if step is not last or problem["type"] != "missing":
+            if number < len(way) or problem["type"] != "missing":
                 continue
         yield step
 
