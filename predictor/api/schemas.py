@@ -29,8 +29,8 @@ Timestamp = Annotated[
 class _Described(NamedTuple):
     """Describes a type as it is read ("validation") or as it is written, wherever it is used.
 
-    An input is sent back as it came. A type that is described in both ways has two names, and so have
-    the bodies around it.
+    An input is sent back as it came. A type that is described in both ways has two names, and so
+    have the bodies around it.
     """
 
     type: Any
