@@ -200,9 +200,9 @@ async def _continues(reader: asyncio.StreamReader, writer: asyncio.StreamWriter)
 async def test_attempt_times_out(answer: Answer) -> None:
     async with receiving(answer) as receiver:
         attempt = await send(f"http://127.0.0.1:{receiver.port}", limit=0.3)
-    assert re.fullmatch(r"It did not answer within 0\.3\d? s\.", attempt.error or "")
+    assert re.fullmatch(r"It did not answer within 0\.\d+ s\.", attempt.error or "")
     assert attempt.status is None
-    assert 0.29 <= attempt.seconds < 1
+    assert 0.2 < attempt.seconds < 1
 
 
 async def test_response_body_is_not_read() -> None:
