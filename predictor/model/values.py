@@ -222,9 +222,8 @@ def _sentences(error: ValidationError, checked: dict[str, Json], names: list[str
         values = {k: from_json(text) for k, text in checked.items() if len(text) <= _LARGE}
     problems = error.errors(include_url=False, include_input=False, include_context=False)
     for problem in problems[:_MOST_ERRORS]:
-        problem["loc"] = problem["loc"] or tuple(
-            checked
-        )  # none is known if it is nested too deeply
+        # None is known of a value that is nested too deeply.
+        problem["loc"] = problem["loc"] or tuple(checked)
     known = f"; there are: {', '.join(names)}" if len(names) > 1 else ""
     sentences = [_sentence(problem, values, known) for problem in problems[:_MOST_ERRORS]]
     if len(problems) > _MOST_ERRORS:

@@ -13,8 +13,9 @@ export function value(content, isBytes = false) {
 }
 
 function tree(content, depth, name = null) {
-  if (content === null || typeof content !== "object") {
-    const leaf = h(`span.${typeof content}`, {}, JSON.stringify(content));
+  const isNumber = JSON.isRawJSON?.(content);
+  if (content === null || typeof content !== "object" || isNumber) {
+    const leaf = h(`span.${isNumber ? "number" : typeof content}`, {}, JSON.stringify(content));
     return h("div", {}, name, leaf);
   }
   const pairs = Object.entries(content);

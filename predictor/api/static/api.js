@@ -46,9 +46,13 @@ export async function send(path, { headers = {}, quiet = false, ...options } = {
   }
 }
 
+/** JSON; whole numbers that JavaScript would round stay as written. */
+export const parse = (text) => JSON.parse(text, /(?<![.\d])\d{16}/.test(text) && exactly);
+const exactly = (_, each, { source } = {}) => (source && Number.isInteger(each) && !Number.isSafeInteger(each) ? JSON.rawJSON(source) : each);
+
 /** The JSON of a response. Throws Refused, with the service's own message. */
-export async function json(response) {
-  const body = await response.json().catch(() => null);
+export async function json(response, read = parse) {
+  const body = await response.text().then(read).catch(() => null);
   if (response.ok && body !== null) return body;
   const { status, statusText } = response;
   throw new Refused(status, status === 401 ? "A key is needed: press “API key”." : (body?.error ?? `${status} ${statusText}`));
@@ -77,7 +81,7 @@ export async function* events(response) {
         if (name === "data") event.data.push(content);
         else if (name === "event" || name === "id") event[name] = content;
         else if (!line.trim() && event.data.length) {
-          yield { ...event, data: JSON.parse(event.data.join("\n") || "null") };
+          yield { ...event, data: parse(event.data.join("\n") || "null") };
           event = { event: "message", data: [], id: "" };
         }
       }

@@ -5,7 +5,7 @@ const python = (value) => {
   if ((value ?? null) === null) return "None";
   if (typeof value === "boolean") return value ? "True" : "False";
   if (Array.isArray(value)) return `[${value.map(python).join(", ")}]`;
-  if (typeof value === "object") return `{${Object.entries(value).map(([name, each]) => `${JSON.stringify(name)}: ${python(each)}`).join(", ")}}`;
+  if (typeof value === "object" && !JSON.isRawJSON?.(value)) return `{${Object.entries(value).map(([name, each]) => `${JSON.stringify(name)}: ${python(each)}`).join(", ")}}`;
   return JSON.stringify(value);
 };
 

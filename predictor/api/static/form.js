@@ -1,6 +1,7 @@
 // A form for a JSON schema. A field is { node, read(problems), set(value) }; `read` returns undefined for
 // what is left out, and adds { path, text } to `problems` for what the server would refuse.
 
+import { parse } from "./api.js";
 import { button, h } from "./dom.js";
 
 let count = 0;
@@ -62,13 +63,14 @@ export class Form {
       if (real.length === 1 || isShort) return this.#field({ ...real[0], ...rest }, { ...at, nullable: isNullable });
       return this.#choice(real, { ...at, nullable: isNullable });
     }
+    const { type } = schema;
     if ("const" in schema) return { node: h("div", { hidden: true }), read: () => schema.const, set() {} };
     if (schema.enum) return this.#select(schema, at);
-    if (schema.type === "object" && schema.properties && at.depth !== 6) return this.#object(schema, at);
-    if (schema.type === "array" && schema.items && at.depth !== 6) return this.#list(schema, at);
-    if (schema.type === "boolean") return this.#boolean(schema, at);
-    if (schema.type === "integer" || schema.type === "number") return this.#number(schema, at);
-    if (schema.type === "string") return isBytes(schema) ? this.#file(schema, at) : this.#text(schema, at);
+    if (type === "object" && schema.properties && at.depth !== 6) return this.#object(schema, at);
+    if (type === "array" && schema.items && at.depth !== 6) return this.#list(schema, at);
+    if (type === "boolean") return this.#boolean(schema, at);
+    if (type === "integer" || type === "number") return this.#number(schema, at);
+    if (type === "string") return isBytes(schema) ? this.#file(schema, at) : this.#text(schema, at);
     return this.#json(schema, at);
   }
 
@@ -100,16 +102,17 @@ export class Form {
   }
 
   #text(schema, at) {
+    const { format, minLength: least, maxLength: most, pattern } = schema;
     const types = { date: "date", time: "time", email: "email", uri: "url" };
-    const isShort = types[schema.format] || schema.format || schema.maxLength <= 200;
-    const input = isShort ? h("input", { type: types[schema.format] ?? "text" }) : h("textarea", { rows: at.depth ? 2 : 4 });
-    const size = range(schema.minLength, schema.maxLength);
-    const hint = size ? `${size} characters` : schema.format === "date-time" ? "e.g. 2026-01-31T12:00:00Z" : "";
+    const isShort = format || most <= 200;
+    const input = isShort ? h("input", { type: types[format] ?? "text" }) : h("textarea", { rows: at.depth ? 2 : 4 });
+    const size = range(least, most);
+    const hint = size ? `${size} characters` : format === "date-time" ? "e.g. 2026-01-31T12:00:00Z" : "";
     return this.#leaf(input, schema, at, hint, (text) => {
       const size = [...text].length;
-      if (size < (schema.minLength ?? 0)) return must(`have at least ${schema.minLength} characters`);
-      if (size > (schema.maxLength ?? Infinity)) return must(`have at most ${schema.maxLength} characters, not ${size}`);
-      if (schema.pattern && !matches(schema.pattern, text)) return must(`match ${schema.pattern}`);
+      if (size < least) return must(`have at least ${least} characters`);
+      if (size > most) return must(`have at most ${most} characters, not ${size}`);
+      if (pattern && !matches(pattern, text)) return must(`match ${pattern}`);
       return text;
     });
   }
@@ -123,12 +126,12 @@ export class Form {
       const number = Number(text);
       if (!Number.isFinite(number)) return must("be a number");
       if (isWhole && !Number.isInteger(number)) return must("be a whole number");
-      if (isWhole && !Number.isSafeInteger(number)) return new Error(`is beyond ±${Number.MAX_SAFE_INTEGER}: this page cannot send it exactly.`);
-      if (number < low) return must(`be greater than or equal to ${low}`);
+      if (isWhole && !Number.isSafeInteger(number) && !JSON.rawJSON) return must("be smaller in this browser");
+            if (number < low) return must(`be greater than or equal to ${low}`);
       if (number > high) return must(`be less than or equal to ${high}`);
       if (number <= above) return must(`be greater than ${above}`);
       if (number >= below) return must(`be less than ${below}`);
-      return number;
+      return /^-?[1-9]\d*$/.test(text) ? parse(text) : number;
     });
   }
 
@@ -164,7 +167,7 @@ export class Form {
     const input = h("textarea.code", { rows: 5, spellcheck: false });
     return this.#leaf(input, schema, at, "JSON; text that is no JSON is sent as a string.", (text) => {
       try {
-        return JSON.parse(text);
+        return parse(text);
       } catch {
         return schema.type && schema.type !== "string" ? must(`be JSON (${schema.type})`) : text;
       }
@@ -202,6 +205,7 @@ export class Form {
   }
 
   #list(schema, at) {
+    const { minItems: least, maxItems: most } = schema;
     const items = h("div.items");
     let fields = [];
     const add = (value) => {
@@ -221,10 +225,10 @@ export class Form {
       while (fields.length) remove();
       (values ?? []).forEach(add);
     };
-    set(schema.default ?? (at.required ? Array.from({ length: Math.max(1, schema.minItems ?? 0) }) : []));
+    set(schema.default ?? (at.required ? Array.from({ length: least || 1 }) : []));
     const read = (problems) => {
-      if (fields.length < (schema.minItems ?? 0)) problems.push({ path: at.path, text: `must have at least ${schema.minItems} items.` });
-      if (fields.length > (schema.maxItems ?? Infinity)) problems.push({ path: at.path, text: `must have at most ${schema.maxItems} items.` });
+      if (fields.length < least) problems.push({ path: at.path, text: `must have at least ${least} items.` });
+      if (fields.length > most) problems.push({ path: at.path, text: `must have at most ${most} items.` });
       return fields.map((field) => field.read(problems));
     };
     return optional(at, this.#group(schema, at, items, buttons), read, set);

@@ -1,7 +1,7 @@
 // The page: a form for this service's model, its answer, and what runs.
 
 import { failure } from "./answer.js";
-import { Refused, askForKey, json, send } from "./api.js";
+import { Refused, askForKey, json, parse, send } from "./api.js";
 import { snippet } from "./code.js";
 import { $, copy, h } from "./dom.js";
 import { Form, isBytes, resolve } from "./form.js";
@@ -20,14 +20,14 @@ const mode = () => document.querySelector('input[name="mode"]:checked').value;
 
 async function load() {
   try {
-    const document_ = await json(await send("openapi.json"));
-    const { PredictionRequest, PredictionOutput } = document_.components.schemas;
-    const { summary, description } = document_.info;
+    const openapi = await json(await send("openapi.json"), JSON.parse);
+    const { PredictionRequest, PredictionOutput } = openapi.components.schemas;
+    const { summary, description } = openapi.info;
     $("model-name").textContent = summary;
     document.title = `${summary} – Predictor`;
-    $("description").textContent = description.startsWith("---") ? "" : description.split("\n\n---\n")[0];
-    givesBytes = isBytes(resolve(PredictionOutput.properties.result, document_));
-    form = new Form(PredictionRequest.properties.input, document_);
+    $("description").textContent = description.split(/(?:^|\n\n)---\n/)[0];
+    givesBytes = isBytes(resolve(PredictionOutput.properties.result, openapi));
+    form = new Form(PredictionRequest.properties.input, openapi);
     $("fields").replaceChildren(form.node);
     $("run").disabled = false;
     write();
@@ -44,21 +44,21 @@ function write() {
   $("snippet").textContent = snippet(language, { base, mode: mode(), value: shorten(value), hasKey });
   $("snippet").setAttribute("aria-labelledby", `tab-${language}`);
   for (const name of languages) {
-    const isChosen = name === language;
-    $(`tab-${name}`).setAttribute("aria-selected", String(isChosen));
-    $(`tab-${name}`).tabIndex = isChosen ? 0 : -1;
+    const tab = $(`tab-${name}`);
+    tab.ariaSelected = name === language;
+    tab.tabIndex = name === language ? 0 : -1;
   }
 }
 
 /** Long strings, as files are, would make the page slow. */
-const shorten = (value) => JSON.parse(JSON.stringify(value, (_, each) => (typeof each === "string" && each.length > 2000 ? `${each.slice(0, 200)}…` : each)));
+const shorten = (value) => parse(JSON.stringify(value, (_, each) => (typeof each === "string" && each.length > 2000 ? `${each.slice(0, 200)}…` : each)));
 
 function begin() {
   current?.leave();
   current = new Run(givesBytes, (run) => {
     if (run !== current) return;
     $("cancel").hidden = run.isOver;
-    $("answer").setAttribute("aria-busy", String(!run.isOver));
+    $("answer").ariaBusy = !run.isOver;
   });
   return current;
 }
@@ -97,18 +97,17 @@ $("copy").addEventListener("click", () => copy($("snippet").textContent, $("copy
 $("key-button").addEventListener("click", async () => {
   if (await askForKey()) location.reload();
 });
-for (const name of languages) {
-  $(`tab-${name}`).addEventListener("click", () => {
-    language = name;
-    write();
-  });
-  $(`tab-${name}`).addEventListener("keydown", ({ key }) => {
-    const step = { ArrowRight: 1, ArrowLeft: -1 }[key];
-    if (!step) return;
-    language = languages[(languages.indexOf(name) + step + languages.length) % languages.length];
+languages.forEach((name, index) => {
+  const choose = (step) => {
+    language = languages.at((index + step) % languages.length);
     write();
     $(`tab-${language}`).focus();
+  };
+  $(`tab-${name}`).addEventListener("click", () => choose(0));
+  $(`tab-${name}`).addEventListener("keydown", ({ key }) => {
+    if (key === "ArrowRight") choose(1);
+    if (key === "ArrowLeft") choose(-1);
   });
-}
+});
 load();
 new Well();

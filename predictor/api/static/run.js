@@ -65,6 +65,7 @@ export class Run {
       else this.#fail(message(error), STATES[error.status]);
     } finally {
       this.isOver = true;
+      this.#progress.hidden = true;
       this.onchange(this);
     }
   }
@@ -75,7 +76,7 @@ export class Run {
       try {
         const response = await send(`${path(id)}/events`, { headers: last ? { "Last-Event-ID": last } : {}, signal: this.#stop.signal });
         if (response.status === 204) return await this.#result(id);
-        if (response.status === 401 || response.status === 404) await json(response);
+        if ([401, 404].includes(response.status)) await json(response);
         if (response.ok) {
           for await (const event of events(response)) {
             last = event.id || last;
@@ -126,14 +127,12 @@ export class Run {
 
   #done(result, took) {
     this.#say("succeeded");
-    this.#progress.hidden = true;
     this.#pieces.replaceChildren(value(result, this.isBytes));
     if (took) this.#pieces.append(times(took));
   }
 
   #fail(text, state = "failed") {
     this.#say(state);
-    this.#progress.hidden = true;
     this.#pieces.append(failure(text));
   }
 }

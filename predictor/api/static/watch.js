@@ -57,8 +57,12 @@ export class Watch {
     this.#rows.delete(id);
   }
 
+  #ids(areActive) {
+    return [...this.#rows].filter(([, row]) => isActive(row) === areActive).map(([id]) => id);
+  }
+
   #clear() {
-    const ended = [...this.#rows].filter(([, row]) => !isActive(row)).map(([id]) => id);
+    const ended = this.#ids(false);
     ended.forEach((id) => this.#remove(id));
     keep(kept().filter(({ id }) => !ended.includes(id)));
     this.#restart();
@@ -82,7 +86,7 @@ export class Watch {
 
   async #follow(signal) {
     for (let wait = 1; !signal.aborted; wait = Math.min(2 * wait, 10)) {
-      const ids = [...this.#rows].filter(([, row]) => isActive(row)).map(([id]) => id);
+      const ids = this.#ids(true);
       if (!ids.length) return;
       try {
         const query = new URLSearchParams(ids.map((id) => ["id", id]));
@@ -146,8 +150,8 @@ export class Watch {
   }
 
   #time({ at, status, cells }) {
-    const from = status?.created ? Date.parse(status.created) : at;
-    const to = status?.finished ? Date.parse(status.finished) : Date.now();
+    const from = new Date(status?.created ?? at);
+    const to = new Date(status?.finished ?? Date.now());
     const text = status?.status === "unknown" ? "" : duration(Math.max(0, to - from) / 1000);
     set(cells.time, "textContent", text);
   }
@@ -161,8 +165,8 @@ function set(element, name, value) {
 function about({ status, position, estimated_start: start, progress, tries, error }) {
   if (status === "unknown") return "no longer kept";
   if (status === "queued") {
-    const wait = start ? Math.max(0, (Date.parse(start) - Date.now()) / 1000) : NaN;
-    return [position && `number ${position}`, Number.isFinite(wait) && `starts in ${duration(wait)}`].filter(Boolean).join(", ");
+    const wait = Math.max(0, new Date(start) - Date.now()) / 1000;
+    return [position && `number ${position}`, start && `starts in ${duration(wait)}`].filter(Boolean).join(", ");
   }
   if (status === "running") return [progress?.message, tries > 1 && `try ${tries}`].filter(Boolean).join(", ");
   return error ?? "";

@@ -1,6 +1,6 @@
 // How the service does: numbers from /metrics, and their last minutes as small charts.
 
-import { send } from "./api.js";
+import { json, message, pause, send } from "./api.js";
 import { $, duration, h } from "./dom.js";
 
 const EVERY = 2; // seconds
@@ -64,18 +64,15 @@ export class Well {
           this.#note("The service cannot be reached.");
         });
       }
-      await new Promise((resolve) => setTimeout(resolve, EVERY * 1000));
+      await pause(EVERY);
     }
   }
 
   async #look() {
     const options = { quiet: true, signal: AbortSignal.timeout(LONGEST) };
     const [metrics, ready] = await Promise.all(["metrics", "health/ready"].map((path) => send(path, options)));
-    this.#health(ready.ok ? "" : ((await ready.json().catch(() => ({}))).error ?? "not ready"));
-    if (!metrics.ok) {
-      const body = await metrics.json().catch(() => ({}));
-      return this.#note(body.error ?? "No metrics.");
-    }
+    this.#health(await json(ready).then(() => "", message));
+    if (!metrics.ok) return this.#note(await json(metrics).catch(message));
     this.#note("");
     const now = parse(await metrics.text());
     const at = performance.now() / 1000;
