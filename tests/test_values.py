@@ -3,11 +3,13 @@
 import json
 import random
 import time
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Required
 
 import pytest
-from pydantic import BaseModel, Field, computed_field
+from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validator
+from pydantic.alias_generators import to_camel
 from pydantic_core import from_json
+from typing_extensions import TypedDict
 
 from predictor.errors import InvalidInput, ModelFailed
 from predictor.model.run import Run
@@ -32,6 +34,7 @@ TYPES: dict[str, Takes] = {
     "union": Takes([Parameter("rows", list[int | str | typed.Item])]),
     "model": read_signature(typed.price).takes,
     "several": read_signature(typed.several).takes,
+    "many": Takes([Parameter(f"n{n}", int) for n in range(30)]),
 }
 HUGE = 75_000  # items of a value of a megabyte or less
 
@@ -57,6 +60,7 @@ def _hostile() -> list[bytes]:
         b'{"items":[%b]}' % b",".join([b'{"count":"x"}'] * (HUGE // 2)),
         b'{"items":[%b]}' % b",".join([b"{}"] * HUGE),
         b"[%b]" % b",".join([b'{"a":[1,"x"]}'] * (HUGE // 2)),
+        b'{"x":[%b]}' % b",".join([b"[]"] * HUGE),
         *(b"[" * depth + b"]" * depth for depth in (100, 200, 201, 300)),
         b'{"text":' * 100 + b"1" + b"}" * 100,
     ]
@@ -108,6 +112,62 @@ def test_the_place_in_a_union_is_one_of_the_input(type_: Any, value: str, says: 
     with pytest.raises(InvalidInput) as caught:
         Takes([Parameter("input", type_)]).read(Json(value.encode()))
     assert str(caught.value) == says
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel)
+
+    wide_name: int
+    either: int | str
+    or_none: float | None
+
+
+class Lenient(BaseModel):
+    """Neither of them may be asked about what is not there."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    count: int = 0
+
+
+class Looked(BaseModel):
+    count: int = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _look(cls, value: dict[str, Any]) -> Any:
+        return value | {"count": value.get("count", 1)}
+
+
+class Mapped(TypedDict, total=False):
+    part: Required[Part]
+    more: int
+
+
+class Whole(BaseModel):
+    text: str
+    parts: list[Part]
+    one: Part
+    mapped: Mapped
+    lenient: Lenient
+    looked: Looked
+    anything: Any
+
+
+@pytest.mark.parametrize("size", [1, 20_000])
+def test_what_is_missing_is_named_in_a_large_value_too(size: int) -> None:
+    takes, text, part = Takes([Parameter("whole", Whole)]), "x" * size, {"wideName": 1, "either": 2}
+    problems = {"parts": [part, part | {"orNone": None}], "mapped": {"part": part}}
+    with pytest.raises(InvalidInput) as caught:
+        takes.read(Json(json.dumps({"text": text} | problems).encode()))
+    missing = ["parts[0].orNone", "one", "mapped.part.orNone", "lenient", "looked"]
+    sentences = [f"Field 'input.{name}' is missing." for name in missing]
+    assert str(caught.value) == " ".join([*sentences, "There is 1 more error."])
+    with pytest.raises(InvalidInput) as caught:
+        takes.read(Json(json.dumps(problems | {"text": text, "one": {}, "mapped": {}}).encode()))
+    missing = ["parts[0].orNone", "one.wideName", "one.either", "one.orNone", "mapped.part"]
+    sentences = [f"Field 'input.{name}' is missing." for name in missing]
+    assert str(caught.value).startswith(" ".join(sentences))
 
 
 _HOSTILE = _hostile()

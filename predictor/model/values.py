@@ -1,6 +1,7 @@
 """The input that a model takes and the result that it gives: their types, checked as JSON."""
 
 import contextlib
+import itertools
 import types
 from collections.abc import Iterator
 from dataclasses import make_dataclass
@@ -12,6 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticSerializationError, SchemaValidator, from_json
 
 from predictor.errors import InvalidInput, ModelFailed
+from predictor.model.core_schema import FailingFast, Missing, has_serializer
 from predictor.model.encoding import encode_json
 from predictor.model.run import Run
 from predictor.prediction import Json
@@ -24,7 +26,6 @@ _STRICT = _CONFIG | ConfigDict(extra="forbid")
 _LARGE = 16 * 1024
 _MANY_NAMES = 20_000  # in a value, above which unknown ones are ignored
 _MOST_ERRORS = 5  # that are reported of one value
-_COLLECTIONS = frozenset({"list", "tuple", "set", "frozenset", "deque", "dict"})
 #: What a JSON value begins with, and one of its kind that costs nothing.
 _KINDS = dict.fromkeys(b"-0123456789", "number") | {
     ord('"'): "string", ord("["): "array", ord("{"): "object",
@@ -35,8 +36,6 @@ _FAULTS = {
     "string_type": "must be a string",
     "bytes_type": "must be a string in base64",
 }
-#: Keys of a core schema whose values are no schemas.
-_NO_SCHEMAS = frozenset({"cls", "context", "default", "expected", "members", "metadata"})
 
 
 class Parameter(NamedTuple):
@@ -57,10 +56,10 @@ class Checked:
         self._whole = make_dataclass("Value", [(name, type_)], namespace=namespace)
         self._adapter: TypeAdapter[Any] = TypeAdapter(self._whole)
         # A million invalid items would take a second, and a gigabyte for their errors.
-        fast = _failing_fast(self._adapter.core_schema)
-        self._failing_fast = SchemaValidator(fast, _use_prebuilt=False)
+        fast, ignoring = (FailingFast(self._adapter.core_schema, how) for how in ("", "ignore"))
+        self._failing_fast = SchemaValidator(fast.schema, _use_prebuilt=False)
         # So would a million unknown names, which have no such option: they are ignored.
-        self._ignoring = SchemaValidator(_failing_fast(fast, "ignore"), _use_prebuilt=False)
+        self._ignoring = SchemaValidator(ignoring.schema, _use_prebuilt=False)
         try:
             self._schema = self._adapter.json_schema()
         except PydanticInvalidForJsonSchema as error:
@@ -81,7 +80,7 @@ class Checked:
 
     def is_symmetric(self) -> bool:
         """Whether what is written of a value can be read: not with computed fields or aliases."""
-        if _has_serializer(self._adapter.core_schema):  # which may not say what it writes
+        if has_serializer(self._adapter.core_schema):  # which may not say what it writes
             return False
         return self._adapter.json_schema(mode="serialization") == self._schema
 
@@ -102,35 +101,6 @@ class Checked:
             return set().union(*map(self._kinds, any_of))
         kind = schema.get("type", "")
         return {"number" if kind == "integer" else kind} if kind else set(_EMPTY)
-
-
-def _failing_fast(schema: Any, unknown_names: str = "") -> Any:
-    """A core schema whose collections are checked up to their first invalid item."""
-    if isinstance(schema, list):
-        return [_failing_fast(each, unknown_names) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    changed = {
-        key: value if key in _NO_SCHEMAS else _failing_fast(value, unknown_names)
-        for key, value in schema.items()
-    }
-    if schema.get("type") in _COLLECTIONS:
-        changed["fail_fast"] = True
-    for key in {"extra_behavior", "extra_fields_behavior"} & schema.keys():
-        changed[key] = unknown_names or schema[key]
-    return changed
-
-
-def _has_serializer(schema: Any) -> bool:
-    """Whether a class in a core schema writes its fields, or itself, by a method of its own."""
-    if isinstance(schema, list | tuple):
-        return any(map(_has_serializer, schema))
-    if not isinstance(schema, dict):
-        return False
-    decorators = getattr(schema.get("cls"), "__pydantic_decorators__", None)
-    if decorators and (decorators.field_serializers or decorators.model_serializers):
-        return True
-    return any(_has_serializer(value) for key, value in schema.items() if key not in _NO_SCHEMAS)
 
 
 def _is_bytes(type_: Any) -> bool:
@@ -220,14 +190,18 @@ def _sentences(error: ValidationError, checked: dict[str, Json], names: list[str
     values: dict[str, Any] = {}
     with contextlib.suppress(ValueError):
         values = {k: from_json(text) for k, text in checked.items() if len(text) <= _LARGE}
-    problems = error.errors(include_url=False, include_input=False, include_context=False)
-    for problem in problems[:_MOST_ERRORS]:
+    problems: dict[Any, ErrorDetails] = {}
+    for problem in error.errors(include_url=False, include_context=False):
+        if isinstance(missing := problem["input"], Missing):
+            problem["type"], problem["loc"] = "missing", missing.place(problem["loc"])
         # None is known of a value that is nested too deeply.
         problem["loc"] = problem["loc"] or tuple(checked)
+        problems.setdefault((problem["loc"], problem["type"]), problem)
     known = f"; there are: {', '.join(names)}" if len(names) > 1 else ""
-    sentences = [_sentence(problem, values, known) for problem in problems[:_MOST_ERRORS]]
-    if len(problems) > _MOST_ERRORS:
-        sentences.append(f"There are {len(problems) - _MOST_ERRORS} more errors.")
+    shown = itertools.islice(problems.values(), _MOST_ERRORS)
+    sentences = [_sentence(problem, values, known) for problem in shown]
+    if more := len(problems) - len(sentences):
+        sentences.append(f"There are {more} more errors." if more > 1 else "There is 1 more error.")
     return " ".join(sentences)
 
 
