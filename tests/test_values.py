@@ -178,6 +178,8 @@ _HOSTILE = _hostile()
     [
         ({"scores": [0.1, 0.2, 0.3, float("nan")]}, r"result.scores\[3\] is NaN, which is no"),
         ([1.0, {"a": float("-inf")}], r"result\[1\].a is infinite, which is not JSON"),
+        ({"a": "\ud800"}, r"result.a is text with half of a surrogate pair, which is not JSON"),
+        ([10**5000], r"result\[0\] is too long a number, which is not JSON"),
         ({"a": [b"x"]}, r"result.a\[0\] is of type bytes, which is not JSON"),
         (results.Part(x=1), r"result\.half is NaN, which is not JSON"),
         ((each for each in [1.0, float("nan")]), "NaN and infinity are not JSON"),

@@ -16,6 +16,7 @@ from predictor.prediction import Json
 
 _BYTES = (bytes, bytearray, memoryview)
 _NUMBERS = frozenset({int, float, bool, type(None)})
+_BEYOND_JSON = {str: "text with half of a surrogate pair", int: "too long a number"}
 _STEP = 1000  # numbers that are written in one call, during which no other thread runs
 
 
@@ -105,7 +106,8 @@ def _flaw(value: Any, place: str) -> str | None:
         try:
             _piece(value, 0)
         except (PydanticSerializationError, ValueError):
-            return f"{place} is of type {type(value).__name__}, which is not JSON"
+            what = _BEYOND_JSON.get(type(value)) or f"of type {type(value).__name__}"
+            return f"{place} is {what}, which is not JSON"
         return None
     return next(filter(None, flaws), None)
 
