@@ -1,5 +1,6 @@
 """Logs: every line of a process has a time, a level, a logger, and ids of what it is about."""
 
+import contextlib
 import io
 import json
 import logging
@@ -30,7 +31,8 @@ _CONSOLE = "%(asctime)s %(levelname)-7s %(name)s%(ids)s: %(message)s"
 #: What a record has beside the fields of its line; `extra` is arq's.
 _UNSEEN = frozenset({*RESERVED_ATTRS, "color_message", "extra", "ids", "taskName"})
 #: Whose INFO has inputs or URLs, and those that configure handlers of their own.
-_QUIET, _OTHERS = ("arq", "httpx", "httpcore"), ("arq", "uvicorn", "uvicorn.error", "uvicorn.asgi")
+_QUIET, _OTHERS = ("arq", "httpx", "httpcore"), ("uvicorn.error", "uvicorn.asgi")
+_OURS = ("predictor", "arq", "uvicorn", "asyncio")
 #: Bytes of a printed line above which it is cut, and begun lines that are held.
 _LONGEST, _MOST_BEGUN = 8192, 100
 #: In the text of pydantic's errors: a value, which may be a result.
@@ -79,6 +81,10 @@ def configure_logging(log_format: str, log_level: str, *, prints: bool = False) 
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [], True
         logger.setLevel(logging.NOTSET)
+    for name in _OURS:  # apart from the root logger, which is the model's to configure
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(level)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
     # arq sets its own level and handler before it starts the worker.
@@ -91,6 +97,20 @@ def configure_logging(log_format: str, log_level: str, *, prints: bool = False) 
     if prints:
         sys.stdout = _printed("model.stdout", logging.INFO, sys.__stdout__, handler)
         sys.stderr = _printed("model.stderr", logging.WARNING, sys.__stderr__, handler)
+
+
+def enable_logging() -> None:
+    """Undo what `logging.config` does, by default, to loggers that are there."""
+    for logger in _root.manager.loggerDict.values():
+        if isinstance(logger, logging.Logger) and logger.name.startswith((*_OURS, "model.std")):
+            logger.disabled = False
+
+
+def end_printed_lines() -> None:
+    """Log the lines that this thread has begun to print about its prediction."""
+    with contextlib.suppress(Exception):  # of a stream of the model's
+        sys.stdout.flush()
+        sys.stderr.flush()
 
 
 def _uncaught(args: Any) -> None:
@@ -141,7 +161,8 @@ class _Redacted(logging.Formatter):
                 vars(each)["_str"] = _VALUE.sub("", str(error)) if kind != "redis" else ""
             chain += [(error.__cause__, each.__cause__)] if each.__cause__ else []
             chain += [(error.__context__, each.__context__)] if each.__context__ else []
-            chain += zip(getattr(error, "exceptions", ()), each.exceptions or (), strict=False)
+            if isinstance(error, BaseExceptionGroup):
+                chain += zip(error.exceptions, each.exceptions or (), strict=False)
         return "".join(shown.format()).rstrip("\n")
 
 
@@ -190,7 +211,12 @@ class _Printed(io.RawIOBase):
 
     def flush(self) -> None:
         """Log the line that this thread has begun."""
-        self._add(b"\n")
+        if self._begun:
+            self._add(b"\n")
+
+    def close(self) -> None:
+        """Stay open: what a model replaces closes this when it is collected."""
+        self.flush()
 
     def _add(self, piece: bytes) -> None:
         line = threading.get_ident(), about.get().get("prediction_id")

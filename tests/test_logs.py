@@ -259,6 +259,37 @@ def test_a_heartbeat_that_cannot_go_on_says_so() -> None:
     assert "TypeError" in line["exc_info"]
 
 
+def test_a_model_that_configures_logging_takes_no_line_away(processes: Processes) -> None:
+    settings = {"model": "tests.models.meddles:predict", "log_format": "json", "lease": 1}
+    api, worker = processes.api(**settings), processes.worker(**settings)
+    eventually(lambda: api.client.get("/health/ready").status_code == 200, "a model")
+    ids = [api.predict(f"sync {n}").headers["x-request-id"] for n in range(120)]
+    assert len(set(ids)) == 120
+    id_, failed = api.submit("async"), api.submit("odd")
+    assert api.outcome(id_).status_code == 200
+    assert api.outcome(failed).status_code == 500
+    assert api.client.get("/health/workers").json()["workers"] == 1
+    assert len(of(records(worker.output), "predictor.predictions")) == 2
+    begun = of(records(api.process.output), "model.stdout")
+    assert [each["message"] for each in begun if "sync" in each["message"]] == [
+        f"begun sync {n}" for n in range(120)
+    ]
+    assert [each["request_id"] for each in begun[:120]] == ids
+    (line,) = of(records(worker.output), "arq.worker")
+    assert "OddError" in line["exc_info"]
+    assert "heartbeat process ended" not in worker.output
+
+
+def test_a_model_may_change_the_folder(processes: Processes, tmp_path: Path) -> None:
+    """Processes that start later find what was found from the folder of the start."""
+    (tmp_path / "code").mkdir()
+    lines = ["import os", "os.chdir('/')", "def predict(text: str) -> str:", "    os._exit(3)"]
+    (tmp_path / "code" / "moves.py").write_text("\n".join(lines))
+    api = processes.api(model="moves:predict", runs_in="process", PYTHONPATH="code")
+    for _ in range(5):  # each in a process of its own
+        eventually(lambda: api.predict("a").status_code == 500, "a run")
+
+
 def test_what_is_printed_cannot_exhaust_the_memory() -> None:
     """A long line is cut, one without an end is logged, a flood waits for its reader."""
     program = (

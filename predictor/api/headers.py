@@ -2,7 +2,7 @@
 
 import functools
 import math
-import random
+import os
 import re
 from collections.abc import Callable
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self, get_type_hints
@@ -341,7 +341,7 @@ class RequestId:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         given = [value for name, value in scope.get("headers", ()) if name == b"x-request-id"]
         is_usable = len(given) == 1 and _REQUEST_ID.fullmatch(given[0])
-        request_id = given[0] if is_usable else b"%032x" % random.getrandbits(128)
+        request_id = given[0] if is_usable else os.urandom(16).hex().encode()
         scope["request_id"] = request_id.decode()
         if scope["type"] == "http":
             about.set({"request_id": scope["request_id"]})

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import os
 import random
 from collections.abc import Callable
 from functools import partial
@@ -216,7 +217,7 @@ class _Http(HttpToolsProtocol):
 
     def _refuse(self, status: int, message: str) -> None:
         """Respond with an error, and parse nothing more."""
-        request_id = f"{random.getrandbits(128):032x}"
+        request_id = os.urandom(16).hex()
         say_about(request_id=request_id)
         self.logger.warning("Refused with %d: %s", status, message)
         if self.left:

@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import logging
+import os
 import sys
 import time
 import traceback
@@ -12,6 +13,7 @@ from typing import Any
 
 from predictor.config import Config
 from predictor.errors import ConfigError
+from predictor.logs import enable_logging
 from predictor.model.model import Model
 from predictor.model.processes import Processes
 
@@ -22,6 +24,8 @@ _MOVED = {"predictor.mock": "predictor.model.mock"}  # old name: new name
 
 def configured_model(config: Config) -> Model:
     """The model, to be run as `config` says. Not started yet. Raises ConfigError."""
+    # A model may change the current folder, and processes that start later need these, too.
+    sys.path[:] = map(os.path.abspath, sys.path)
     with _explained(config.model):
         processes = Processes(config, config.slots) if config.runs_in == "process" else None
         return Model(_find(config.model), config.max_result, processes)
@@ -39,6 +43,8 @@ def _explained(path: str, what: str = "") -> Iterator[None]:
         logger.exception("the model cannot be started")
         reason = f"{type(error).__name__}: {error}{_place(error)}"
         raise ConfigError(f"{name}{what}{reason}") from error
+    finally:
+        enable_logging()
 
 
 async def start_model(path: str, model: Model) -> None:

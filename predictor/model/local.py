@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from predictor.errors import BY_CODE, Canceled, ModelFailed, PredictionError
+from predictor.logs import end_printed_lines
 from predictor.model.encoding import is_small, too_large
 from predictor.model.run import Abandoned, Outcome, Run
 from predictor.model.signature import Signature, callee
@@ -185,3 +186,4 @@ def _failures() -> Iterator[None]:
     finally:
         if os.getpid() != owner:
             os._exit(1)
+        end_printed_lines()

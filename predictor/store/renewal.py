@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import sys
 from asyncio.subprocess import PIPE, Process, create_subprocess_exec
 from collections.abc import Callable
@@ -67,8 +68,12 @@ class Renewal:
         fields = {"url": config.store_url, "worker": claims.worker, "lease": config.lease}
         fields |= {"timeout": config.timeout, "about": self._about}
         fields |= {"log": (config.log_format, config.log_level)}
-        command = (sys.executable, "-m", "predictor.store.heartbeat")
-        self._process = process = await create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
+        self._process = process = await create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "predictor.store.heartbeat"),
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+            stdin=PIPE,
+            stdout=PIPE,
+        )
         assert process.stdin and process.stdout  # noqa: PT018, S101 (for the type checker)
         process.stdin.write(json.dumps(fields).encode() + b"\n")
         while line := (await process.stdout.readline()).strip():  # until it is ready
