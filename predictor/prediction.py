@@ -24,7 +24,10 @@ def encode(value: Any) -> Json:
     """A value of JSON's types as JSON. Raises ValueError for one that is infinite or NaN."""
     written = to_json(value)
     if b"Infinity" in written or b"NaN" in written:
-        from_json(written, allow_inf_nan=False)
+        try:
+            from_json(written, allow_inf_nan=False)
+        except ValueError:
+            raise ValueError("a number is NaN, or beyond what a float can be") from None
     return Json(written)
 
 

@@ -21,7 +21,7 @@ from predictor import __version__
 from predictor.api import routes
 from predictor.api.access import Cors, Gate, Keys
 from predictor.api.headers import RequestId
-from predictor.api.limits import Quotas, Slots
+from predictor.api.limits import Bodies, Quotas, Slots
 from predictor.api.responses import EXCEPTION_HANDLERS
 from predictor.api.schemas import Error
 from predictor.api.state import AppState
@@ -47,6 +47,7 @@ webhook. Every request can be repeated safely with an `Idempotency-Key`, and eve
 """
 
 #: The page at `/`: files that know nothing of this service; what they show, they ask it for.
+_BODIES = 16  # of the largest size that are received at once
 _PAGE = Path(__file__).parent / "static"
 _TELEMETRY = TelemetryConfig(
     metrics=False,
@@ -90,6 +91,7 @@ async def _lifespan(
         yield AppState(
             config=config,
             model=model,
+            bodies=Bodies(_BODIES * config.max_body),
             slots=Slots(lambda: model.slots(config.slots), lambda: model.abandoned),
             predictions=store,
             changes=changes,

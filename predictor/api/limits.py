@@ -1,4 +1,4 @@
-"""Limits of sync predictions: slots, and quotas of names. Those of async ones: submit.lua."""
+"""Limits of one process: bodies, slots, quotas. Those of async predictions: submit.lua."""
 
 import asyncio
 import math
@@ -14,6 +14,22 @@ from predictor.store.predictions import Predictions
 _WAIT = 1.0  # seconds for a slot until a request is refused
 _BLOCKS, _KEEP = 20, 1.0  # in which the tokens of a second are taken, and seconds they are kept
 _PATIENCE, _AWAY = 0.3, 5.0  # seconds for the store to give some; else, without a limit of rate
+
+
+class Bodies:
+    """Bytes of the bodies that are being received, at most so many at once."""
+
+    def __init__(self, most: int) -> None:
+        self._left = most
+
+    def begin(self, size: int) -> None:
+        """Count bytes until `end`. Raises Overloaded."""
+        if size > self._left:
+            raise errors.Overloaded("Too many large bodies arrive at once; send it again.")
+        self._left -= size
+
+    def end(self, size: int) -> None:
+        self._left += size
 
 
 class Slots:

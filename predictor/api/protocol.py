@@ -115,8 +115,8 @@ class _Http(HttpToolsProtocol):
             self._feed(b"\r\n".join([line, *headers]) + _END)
         except httptools.HttpParserCallbackError:
             if len(self.headers) <= _HEADERS:
-                text = "the path cannot be read, or there is not one header Host"
-                self._refuse(400, f"Malformed HTTP: {text}.")
+                text = "the path cannot be read, there is not one header Host, or the body has"
+                self._refuse(400, f"Malformed HTTP: {text} a coding other than chunked.")
         except httptools.HttpParserError as error:
             self._refuse(400, f"Malformed HTTP: {error}.")
         if len(self.headers) > _HEADERS:
@@ -128,14 +128,14 @@ class _Http(HttpToolsProtocol):
         if len(self.headers) > _HEADERS:
             raise ValueError
         super().on_headers_complete()
-        self._size, self._is_idle, hosts = 0, False, 0
+        self._size, self._is_idle, hosts, is_readable = 0, False, 0, True
         for name, value in self.headers:
             hosts += name == b"host"
             if name == b"content-length":
                 self.left = int(value)
             elif name == b"transfer-encoding":
-                self.left = -1
-        if hosts != 1 and self.scope["http_version"] == "1.1":
+                self.left, is_readable = -1, is_readable and value.strip().lower() == b"chunked"
+        if not is_readable or (hosts != 1 and self.scope["http_version"] == "1.1"):
             self.left, self._start = 0, None  # it is refused before it starts
             raise ValueError
         self.headers = []  # of the trailers, which are dropped

@@ -1,6 +1,7 @@
 """Sync predictions that run on the workers: submitted, awaited and erased in one request."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
@@ -12,7 +13,7 @@ from predictor.api.state import AppState
 from predictor.prediction import Job, Json, PredictionId
 from predictor.store.predictions import Predictions
 
-_MARGIN = 2.0  # seconds past its time for a prediction to be ended
+MARGIN = 2.0  # seconds past its time for a prediction to be ended
 
 
 @asynccontextmanager
@@ -39,16 +40,16 @@ async def _remove(store: Predictions, id_: PredictionId) -> None:
 
 async def run(state: AppState, value: Json, options: PredictHeaders) -> Ended:
     """The outcome of a sync prediction, and its headers."""
-    seconds = options.cancel_after or state["config"].timeout
+    seconds = min(options.cancel_after or math.inf, state["config"].timeout)
     async with _submitted(state, value, seconds, is_awaited=True) as (id_, expected):
-        wait = seconds + _MARGIN
+        wait = seconds + MARGIN
         prediction = await wait_for_end(state, id_, wait, expected, drains=True)
     return prediction.output or prediction.error or errors.TimedOut(), progress(prediction)
 
 
 async def events(state: AppState, value: Json, options: PredictHeaders) -> AsyncIterator[bytes]:
     """Nothing, as soon as it is submitted; then the events, and the output."""
-    seconds = options.cancel_after or state["config"].timeout
+    seconds = min(options.cancel_after or math.inf, state["config"].timeout)
     async with _submitted(state, value, seconds, is_awaited=False) as (id_, _):
         yield b""
         is_minimal = options.preferences.is_minimal

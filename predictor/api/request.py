@@ -10,6 +10,7 @@ from pydantic_core import from_json
 
 from predictor import errors
 from predictor.api.headers import FILE
+from predictor.api.limits import Bodies
 from predictor.api.state import app_state
 from predictor.prediction import Json, PredictionId, encode, parse_id
 
@@ -49,7 +50,7 @@ async def read_input(request: Request) -> Json:
     """
     state = app_state(request)
     is_file = _is_file(request, may_be=state["model"].signature.takes.is_bytes)
-    body = await _read(request, state["config"].max_body)
+    body = await _read(request, state["config"].max_body, state["bodies"])
     try:
         if is_file:
             value = Json(b'"%b"' % base64.b64encode(body))
@@ -71,7 +72,9 @@ def _is_file(request: Request, *, may_be: bool) -> bool:
     if not may_be:
         raise errors.UnsupportedMediaType
     is_form = media_type.startswith(("application/x-www-form-urlencoded", "multipart/"))
-    if is_form or "/" not in media_type or media_type == "text/json":
+    # Browsers send what follows from pages of any origin, without asking first (CORS).
+    is_unasked = media_type == "text/plain" and "origin" in request.headers
+    if is_form or is_unasked or "/" not in media_type or media_type == "text/json":
         default = str(errors.UnsupportedMediaType()).rstrip(".")
         raise errors.UnsupportedMediaType(f"{default}; or the bytes themselves, as {FILE}.")
     return True
@@ -89,11 +92,11 @@ def _member(body: Any) -> Any:
     return body["input"]
 
 
-async def _read(request: Request, limit: int) -> bytes:
+async def _read(request: Request, limit: int, bodies: Bodies) -> bytes:
     length = int(request.headers.get("content-length", 0))  # checked by the server
     if length > limit + _MAX_EXCESS or (length > limit and "expect" in request.headers):
         raise _too_large(limit)
-    body, size, is_whole = list[bytes](), 0, False
+    body, size, held, is_whole = list[bytes](), 0, 0, False
     caller: Any = asyncio.current_task()
     seconds = _SECONDS + limit / _BYTES_PER_SECOND
     # asyncio.timeout would take 4 % of a sync request.
@@ -108,6 +111,9 @@ async def _read(request: Request, limit: int) -> bytes:
             size += len(body[-1])
             if size > limit:
                 body.clear()
+            elif not is_whole:
+                bodies.begin(len(body[-1]))
+                held += len(body[-1])
     except asyncio.CancelledError as error:
         if error.args != (_LATE,):
             raise
@@ -115,6 +121,8 @@ async def _read(request: Request, limit: int) -> bytes:
         raise errors.BodyTimeout from None
     finally:
         timer.cancel()
+        if held:
+            bodies.end(held)
     if size > limit:
         raise _too_large(limit)
     return b"".join(body)

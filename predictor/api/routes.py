@@ -76,7 +76,7 @@ async def _queue(request: Request, value: Json, options: headers.PredictHeaders)
         key = f"{state['owner']}\0{key}"  # of two names, the same key is not the same
     digests = _digests(key, value, webhook or "") if key else ()
     job = Job(value, options.cancel_after, webhook, *digests)
-    seconds = options.wait(state["config"].timeout)
+    seconds = options.wait(state["config"].timeout + queued.MARGIN)
     submitted, expected = await submit(state, job, is_awaited=seconds > 0)
     id_, root_path = submitted.id, request.scope.get("root_path", "")
     more = headers.LOCATION(f"{root_path}/predict/{id_}") | options.preferences.applied()
@@ -98,7 +98,8 @@ async def _queue(request: Request, value: Json, options: headers.PredictHeaders)
 
 def _digests(key: str, value: Json, webhook: str) -> list[str]:
     """Of the key, and of the request that it is used with."""
-    text = from_json(value) if value[:1] == b'"' else f"\0{value.decode()}"
+    is_text = value[:1] == b'"' and value[1:7] != b"\\u0000"  # no text that begins like the rest
+    text = from_json(value) if is_text else f"\0{value.decode()}"
     return [sha256(each.encode()).hexdigest() for each in (key, f"{key}\0{text}\0{webhook}")]
 
 

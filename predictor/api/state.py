@@ -4,7 +4,7 @@ from typing import TypedDict, cast
 
 from fastapi import Request
 
-from predictor.api.limits import Quotas, Slots
+from predictor.api.limits import Bodies, Quotas, Slots
 from predictor.config import Config
 from predictor.model.model import Model
 from predictor.store.changes import Changes
@@ -17,6 +17,7 @@ from predictor.webhooks.allowlist import Allowed
 class AppState(TypedDict):
     config: Config
     model: Model
+    bodies: Bodies
     slots: Slots
     predictions: Predictions
     changes: Changes

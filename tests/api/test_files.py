@@ -82,6 +82,12 @@ def test_a_form_is_no_file(files: Api, type_: str) -> None:
     assert "application/json; or the bytes themselves, as application/oct" in answer.json()["error"]
 
 
+def test_pages_of_other_origins_run_nothing(files: Api) -> None:
+    """Browsers ask before they send any other type (CORS)."""
+    assert _post(files, type_="text/plain").status_code == 200
+    assert _post(files, type_="text/plain", Origin="http://other.example").status_code == 415
+
+
 def test_a_body_without_a_type_is_no_file(files: Api) -> None:
     assert files.client.post("/predict", content=FILE).status_code == 415
     assert files.client.post("/predict", content=b"x", headers={"Accept": "a/b"}).is_error

@@ -42,6 +42,20 @@ def test_the_same_key_with_another_body_is_refused(slow: Api, tmp_path: Any) -> 
         }
 
 
+def test_json_and_a_text_that_looks_like_it_are_not_the_same(processes: Processes) -> None:
+    api = processes.api(model="tests.models.callables:anything")
+    for value, status in ((5, 202), ("\0005", 422), ("5", 422), (5, 202)):
+        headers = {"Idempotency-Key": "key", "Async-Mode": "true"}
+        answer = api.client.post("/predict", json={"input": value}, headers=headers)
+        assert answer.status_code == status
+
+
+def test_a_sync_request_with_a_key_waits_for_its_timeout(processes: Processes) -> None:
+    settings = {"model": "tests.models.slow:predict", "timeout": 1}
+    api, _ = processes.api(**settings), processes.worker(**settings)
+    assert api.post("5", Idempotency_Key="key").status_code == 504
+
+
 def test_a_failure_is_replayed_as_well(slow: Api, tmp_path: Any) -> None:
     answers = [slow.post("not a number", Idempotency_Key=str(tmp_path)) for _ in range(2)]
     assert [answer.status_code for answer in answers] == [500, 500]

@@ -100,6 +100,8 @@ MALFORMED = {
             *(b" chunked, identity", b" identity", b" xchunked", b" gzip", b" \x0bchunked"),
             b" chunked\r\nTransfer-Encoding: chunked",
             b" chunked\r\nTransfer-Encoding: identity",
+            b" identity\r\nTransfer-Encoding: chunked",
+            b" gzip, chunked",
         )
     },
     "empty encoding": HEAD + b"Transfer-Encoding:\r\n" + LENGTH + b"\r\n" + BODY,
@@ -352,6 +354,21 @@ def test_a_body_that_nobody_asked_for_is_not_awaited_for_ever(hasty: Api) -> Non
         client.sendall(unread)
         client.sendall(b"x" * (13000 - 13) + LIVE.replace(b"Host", b"Connection: close\r\nHost"))
         assert _statuses(_rest(client)) == [404, 200], "but where it comes, the next is served"
+
+
+def test_bodies_that_are_held_have_a_limit_together(processes: Processes) -> None:
+    """Sixteen of the largest; small ones are received all the same."""
+    api = processes.api(max_body=1_000_000)
+    start = HEAD + b"Content-Length: 1000000\r\n\r\n" + b" " * 990_000
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(_connect(api)) for _ in range(20)]
+        for client in clients:
+            client.sendall(start)
+        refused = select.select(clients, [], [], 10)[0]
+        eventually(lambda: len(select.select(clients, [], [], 0)[0]) == 4, "four are refused")
+        assert b"503 Service Unavailable" in refused[0].recv(10_000)
+        assert api.predict("x").status_code == 200
+    eventually(lambda: api.predict("x" * 900_000).status_code == 200, "there is room again")
 
 
 def _memory(api: Api) -> float:

@@ -108,6 +108,7 @@ def test_sync_predictions_on_the_workers(processes: Processes, store: "redis.Red
     late = api.predict("5")
     assert late.status_code == 504
     assert late.json()["error"].startswith("The prediction ran out of time")
+    assert api.post("3", Cancel_After="60s").status_code == 504
     eventually(lambda: not list(store.scan_iter("predictor:prediction:*")), "all is erased")
 
 
