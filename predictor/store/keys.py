@@ -28,6 +28,8 @@ CLAIMED = "predictor:claimed"
 HELD = "predictor:held:"
 #: Sorted set of the predictions that may be what ends their workers → since when.
 SUSPECTS = "predictor:suspects"
+#: Sorted set, id → when its `Cancel-After` is over. Members go when it has ended.
+DEADLINES = "predictor:deadlines"
 #: The worker that is kept for suspects. Lives for the lease, renewed with it.
 QUARANTINE = "predictor:quarantine"
 #: A worker that serves the line while there are suspects. Lives for seconds.

@@ -1,5 +1,6 @@
 """The api's side of the store: submit, read, cancel, erase. Fails within two silent seconds."""
 
+import asyncio
 import contextlib
 import logging
 import math
@@ -7,7 +8,7 @@ import sys
 import time
 from collections.abc import Awaitable
 from dataclasses import replace
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -32,7 +33,7 @@ _HEAD: Final = 65536
 #: Events that are read at once: a client that does not take them holds them in memory.
 MOST_EVENTS: Final = 10
 _CONNECTIONS = 64  # of one process; others wait
-_WARN_EVERY = 10.0  # seconds
+_WARN_EVERY, _EXPIRE_EVERY = 10.0, 1.0  # seconds
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +77,13 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
         self._scripts = AsyncScripts(self._redis)
         self._next_warning = 0.0
 
+    async def __aenter__(self) -> Self:
+        self._expiring = asyncio.create_task(self._expire_regularly())
+        return self
+
     async def __aexit__(self, *_: object) -> None:
+        self._expiring.cancel()
+        await asyncio.wait({self._expiring})
         await self._redis.aclose(close_connection_pool=True)
 
     async def submit(
@@ -173,6 +180,17 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
                 raise errors.StillActive
             case [bytes(data), bytes(mode)]:
                 log_unrun(wire.decode_ended(id_, data), mode.decode())
+
+    async def expire(self) -> None:
+        """End what was not run in time: it counts as queued until then."""
+        for name, data, mode in await self.run("expire", self._result_ttl):
+            log_unrun(wire.decode_ended(PredictionId(name.decode()), data), mode.decode())
+
+    async def _expire_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(_EXPIRE_EVERY)
+            with contextlib.suppress(errors.StoreUnavailable):
+                await self.expire()
 
     async def webhook(self, id_: PredictionId) -> Webhook:
         """The webhook of a prediction, and its attempts. Raises NoWebhook."""

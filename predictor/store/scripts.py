@@ -25,7 +25,7 @@ _LARGE = 65536  # bytes
 _WORD = re.compile(r"\w+")
 #: Scripts that run though the store's memory is full: what they write is small, or takes the place
 #: of an input, so that what is queued can end.
-_THOUGH_FULL = {"cancel", "claim", "erase", "finish", "renew", "requeue"}
+_THOUGH_FULL = {"cancel", "claim", "erase", "expire", "finish", "renew", "requeue"}
 
 
 class Scripts:

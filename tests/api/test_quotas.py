@@ -169,3 +169,22 @@ def test_a_lost_queue_takes_its_counts_with_it(processes: Processes, store: "red
     assert _submit(api, "0", ALICE).status_code == 202
     eventually(lambda: not store.zcard("arq:queue"), "it has ended")
     store.flushdb()
+
+
+@pytest.mark.parametrize("limit", [{"open": 2}, {"queue_limit": 2}, {"open": 2, "api_keys": KEYS}])
+def test_what_has_expired_fills_no_limit(
+    processes: Processes, store: "redis.Redis", limit: dict[str, Any]
+) -> None:
+    """Though there is no worker that would end it; nothing of it is kept for ever."""
+    key = ALICE if "api_keys" in limit else None
+    api = processes.api(queue_ttl=2, result_ttl=1, **limit)
+    for more in ({"Cancel_After": "1s", "Idempotency_Key": "key"}, {}):
+        assert _submit(api, key=key, **more).status_code == 202
+    assert _submit(api, key=key).status_code in {429, 503}
+    eventually(lambda: _submit(api, key=key).status_code == 202, "the first is over")
+    eventually(lambda: _submit(api, key=key).status_code == 202, "the second is over")
+    eventually(lambda: store.zcard("arq:queue") == 0, "all are over")
+    assert store.zcard("predictor:deadlines") == store.hlen("predictor:open") == 0
+    eventually(lambda: not list(store.scan_iter("arq:*")), "and their results")
+    left = {name for name in store.scan_iter() if store.ttl(name) == -1}
+    assert left == {b"predictor:metrics"}

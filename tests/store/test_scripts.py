@@ -88,6 +88,16 @@ FAULTS = {
         "'canceled'",
     ),
     "an end is not counted": ("shared/settle", "count_open(owner_of(id), -1)", ""),
+    "what a worker holds expires": (
+        "expire",
+        "elseif not redis.call('ZSCORE', LEASES, id) then",
+        "else",
+    ),
+    "a deadline stays": (
+        "shared/settle",
+        "redis.call('ZREM', DEADLINES, id)",
+        "",
+    ),
     "a claim leaves no lease": (
         "shared/deadline",
         "redis.call('ZADD', LEASES, now + lease, id)",
@@ -160,8 +170,8 @@ FAULTS = {
     ),
     "leases do not move with the clock": (
         "shared/clock",
-        "{ QUEUE, LEASES, SUSPECTS, DELIVERIES, WORKERS }",
-        "{ QUEUE, SUSPECTS, DELIVERIES, WORKERS }",
+        "{ QUEUE, LEASES, SUSPECTS, DEADLINES, DELIVERIES, WORKERS }",
+        "{ QUEUE, SUSPECTS, DEADLINES, DELIVERIES, WORKERS }",
     ),
     "what was submitted after a step back moves with the clock": (
         "submit",

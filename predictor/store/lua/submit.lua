@@ -74,6 +74,9 @@ for name, value in pairs({ cancel_after = cancel_after, key = key, waiter = wait
   end
 end
 redis.call('HSET', PREDICTION .. id, unpack(record))
+if cancel_after ~= '' then
+  redis.call('ZADD', DEADLINES, now + cancel_after, id)
+end
 if key ~= '' then
   redis.call('DEL', IDEMPOTENCY .. key)
   redis.call('HSET', IDEMPOTENCY .. key, 'id', id, 'fingerprint', fingerprint)

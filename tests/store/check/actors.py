@@ -260,6 +260,10 @@ class Client:
         """Call a method that takes an id."""
         self._ask(getattr(self._predictions, what)(id_))
 
+    def expire(self) -> None:
+        """What an api does every second."""
+        self._ask(self._predictions.expire())
+
     def _ask(self, steps: Steps) -> None:
         try:
             steps.send(None)

@@ -14,6 +14,7 @@ _SHARED = {
     keys.LEASES,
     keys.CLAIMED,
     keys.SUSPECTS,
+    keys.DEADLINES,
     keys.TIMES,
     keys.METRICS,
     keys.OPEN,
@@ -60,15 +61,7 @@ class Audit:
         return {name: float(score) for name, score in pairs(self._value(key) or [])}
 
     def _check_sets(self, facts: list[Fact]) -> None:
-        queue = {
-            fact.id: fact.run.lease.score
-            if fact.run
-            else float("inf")
-            if fact.is_suspect
-            else fact.turn.score
-            for fact in facts
-        }
-        _same("the queue", self._scores(keys.QUEUE), queue)
+        _same("the queue", self._scores(keys.QUEUE), {fact.id: fact.place for fact in facts})
         leases = {fact.id: fact.run.lease.score for fact in facts if fact.run}
         _same("the leases", self._scores(keys.LEASES), leases)
         tokens = {fact.id: fact.run.token if fact.run else fact.last_token for fact in facts}
@@ -79,6 +72,8 @@ class Audit:
         }
         _same("the claimed", found, claimed)
         suspects = {fact.id for fact in facts if fact.is_suspect}
+        deadlines = {fact.id: fact.deadline.score for fact in facts if fact.deadline}
+        _same("the deadlines", self._scores(keys.DEADLINES), deadlines)
         _same("the suspects", set(self._scores(keys.SUSPECTS)), suspects)
         owned = Counter(fact.id[:8] for fact in facts if "_" in fact.id)
         counted = {name: int(count) for name, count in pairs(self._value(keys.OPEN) or [])}

@@ -1,5 +1,6 @@
 """What the model knows of a prediction."""
 
+import math
 from dataclasses import dataclass, field
 
 
@@ -70,6 +71,8 @@ class Fact:
     key: str
     fingerprint: str
     has_webhook: bool
+    #: when its `cancel_after` is over
+    deadline: Mark | None = None
     run: Run | None = None
     #: the run that ended its worker, of a suspect that waits
     last_token: str | None = None
@@ -114,8 +117,15 @@ class Fact:
     @property
     def marks(self) -> list[Mark]:
         """All of its times that the store keeps as scores."""
-        found = [self.turn, self.run and self.run.lease, self.due]
+        found = [self.turn, self.run and self.run.lease, self.due, self.deadline]
         return [mark for mark in found if mark]
+
+    @property
+    def place(self) -> float:
+        """Its score in the queue."""
+        if self.run:
+            return self.run.lease.score
+        return math.inf if self.is_suspect else self.turn.score
 
     def forget(self, now_ms: int) -> None:
         """What has run out is gone, though the clock may be set back."""

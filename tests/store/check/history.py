@@ -72,6 +72,7 @@ class History:
             self._read: 8,
             self._cancel: 2,
             self._erase: 2,
+            self._client.expire: self._random.choice([0, 1]),
             self._redeliver: 1,
             self._deliver: 6,
             self._record: 5,

@@ -191,6 +191,7 @@ class Model:
             call.key,
             call.fingerprint,
             bool(call.webhook),
+            None if cancel_after is None else self.mark(cancel_after),
             events=[("status", '{"status":"queued"}')],
         )
         if call.key:
@@ -485,6 +486,21 @@ class Model:
             fact.is_erased = True
             fact.run = fact.due = None
         demand(what == expected, f"erase: {what} of {fact.id}, not {expected}")
+
+    def _expire(self, call: Call) -> None:
+        active = [fact for fact in self.facts.values() if fact.is_active]
+        timed = [(fact.deadline.score, fact.id) for fact in active if fact.deadline]
+        found = [id_ for score, id_ in sorted(timed) if score <= self.now]
+        for fact in sorted(active, key=lambda fact: (fact.place, fact.id)):
+            if not fact.is_late(self.now, self.now_ms):
+                break
+            found.append(fact.id)
+        expected = [id_ for id_ in dict.fromkeys(found) if not self.facts[id_].run]
+        given = [id_.decode() for id_, _, _ in call.reply]
+        demand(given == expected, f"expire: {given} ended, not {expected}")
+        self.counts["expire: late"] += len(given)
+        for id_ in given:
+            self._end(self.facts[id_], call, None)
 
     def _read(self, call: Call) -> None:
         fact, reply = self.fact(call.id), call.reply

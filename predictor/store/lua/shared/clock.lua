@@ -2,7 +2,7 @@
 -- Guarantees: everything waits as long as if there had been no step, and in the same order. Steps of
 -- less than half a second are ignored. Scripts that write a time call it first, or that would move.
 local function move_back(step)
-  for _, key in ipairs({ QUEUE, LEASES, SUSPECTS, DELIVERIES, WORKERS }) do
+  for _, key in ipairs({ QUEUE, LEASES, SUSPECTS, DEADLINES, DELIVERIES, WORKERS }) do
     local scores = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
     for i = 1, #scores, 2 do
       redis.call('ZADD', key, scores[i + 1] - step, scores[i])

@@ -34,6 +34,9 @@ local function settle(id, record, result, result_ttl, outcome)
   else
     forget(id, PREDICTION .. id)
   end
+  if record.takes < math.huge then
+    redis.call('ZREM', DEADLINES, id)
+  end
   if announce(id, 'completed', '') ~= 0 then
     redis.call('PEXPIRE', EVENTS .. id, result_ttl)
   end
