@@ -34,9 +34,13 @@ TYPES: dict[str, Takes] = {
     "union": Takes([Parameter("rows", list[int | str | typed.Item])]),
     "model": read_signature(typed.price).takes,
     "several": read_signature(typed.several).takes,
+    "numbered": Takes([Parameter("scores", dict[int, float])]),
+    "distinct": Takes([Parameter("numbers", set[int])]),
+    "expression": Takes([Parameter("tree", typed.Sum | typed.Product | int)]),
     "many": Takes([Parameter(f"n{n}", int) for n in range(30)]),
 }
 HUGE = 75_000  # items of a value of a megabyte or less
+ALIKE = range(2**61 - 1, (2**61 - 1) * 20_000, 2**61 - 1)  # Python has the same hash of all
 
 
 def _hostile() -> list[bytes]:
@@ -61,6 +65,9 @@ def _hostile() -> list[bytes]:
         b'{"items":[%b]}' % b",".join([b"{}"] * HUGE),
         b"[%b]" % b",".join([b'{"a":[1,"x"]}'] * (HUGE // 2)),
         b'{"x":[%b]}' % b",".join([b"[]"] * HUGE),
+        b"{%b}" % b",".join(b'"%d":1' % n for n in ALIKE),
+        b"[%b]" % b",".join(b"%d" % n for n in ALIKE),
+        *(b'{"left":1,"right":' * depth + b"1" + b"}" * depth for depth in (13, 40, 100)),
         *(b"[" * depth + b"]" * depth for depth in (100, 200, 201, 300)),
         b'{"text":' * 100 + b"1" + b"}" * 100,
     ]

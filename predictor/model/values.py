@@ -10,10 +10,10 @@ from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError
 from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails, PydanticSerializationError, SchemaValidator, from_json
+from pydantic_core import ErrorDetails, PydanticSerializationError, from_json
 
 from predictor.errors import InvalidInput, ModelFailed
-from predictor.model.core_schema import FailingFast, Missing, has_serializer
+from predictor.model.core_schema import Ambiguity, FailingFast, Missing, has_serializer
 from predictor.model.encoding import encode_json
 from predictor.model.run import Run
 from predictor.prediction import Json
@@ -56,10 +56,10 @@ class Checked:
         self._whole = make_dataclass("Value", [(name, type_)], namespace=namespace)
         self._adapter: TypeAdapter[Any] = TypeAdapter(self._whole)
         # A million invalid items would take a second, and a gigabyte for their errors.
-        fast, ignoring = (FailingFast(self._adapter.core_schema, how) for how in ("", "ignore"))
-        self._failing_fast = SchemaValidator(fast.schema, _use_prebuilt=False)
+        self._failing_fast = FailingFast(self._adapter.core_schema)
         # So would a million unknown names, which have no such option: they are ignored.
-        self._ignoring = SchemaValidator(ignoring.schema, _use_prebuilt=False)
+        self._ignoring = FailingFast(self._adapter.core_schema, "ignore")
+        self._ambiguity = Ambiguity(self._adapter.core_schema)
         try:
             self._schema = self._adapter.json_schema()
         except PydanticInvalidForJsonSchema as error:
@@ -72,11 +72,16 @@ class Checked:
     def read(self, value: Json) -> Any:
         """The value in Python's types. Raises ValidationError."""
         text = b"%b%b}" % (self._head, self.shortened(value))
-        validator: Any = self._adapter.validator
-        if len(text) > _LARGE:
-            is_flood = text.count(b":") > _MANY_NAMES
-            validator = self._ignoring if is_flood else self._failing_fast
-        return getattr(validator.validate_json(text, strict=True), self._name)
+        if self._ambiguity.is_too_deep(text):
+            union = "its type contains itself in a union without a discriminator"
+            raise InvalidInput(f"Field '{self._name}' is nested too deeply: {union}.")
+        if len(text) <= _LARGE:
+            read = self._adapter.validate_json(text, strict=True)
+        elif text.count(b":") <= _MANY_NAMES:
+            read = self._failing_fast.validate_json(text)
+        else:
+            read = self._ignoring.validate_json(text)
+        return getattr(read, self._name)
 
     def is_symmetric(self) -> bool:
         """Whether what is written of a value can be read: not with computed fields or aliases."""
