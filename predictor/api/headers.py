@@ -111,15 +111,11 @@ class Preferences(NamedTuple):
     is_minimal: bool = False  # leave the input out of the response
 
     @classmethod
+    @functools.lru_cache
     def parse(cls, prefer: str | None) -> Self:
         """Of two preferences of one name the first counts (RFC 7240)."""
-        return cls._parse(prefer) if prefer and len(prefer) <= _MAX_PREFER else cls()
-
-    @classmethod
-    @functools.lru_cache
-    def _parse(cls, prefer: str) -> Self:
-        found = dict[str, str]()
-        for preference in _PREFERENCE.findall(prefer):
+        found, text = dict[str, str](), prefer or ""
+        for preference in _PREFERENCE.findall(text if len(text) <= _MAX_PREFER else ""):
             name, _, argument = preference.partition(";")[0].partition("=")
             found.setdefault(name.strip().lower(), argument.strip().strip('"'))
         wait = found.get("wait", "")
