@@ -1,4 +1,4 @@
-"""What all processes share: logs, exit status 78, threads, the ready signal, stop signals."""
+"""What all processes share: logs, exit status 78, threads, waits, ready and stop signals."""
 
 import asyncio
 import contextlib
@@ -81,6 +81,13 @@ def _serve(waiting: SimpleQueue[Callable[[], None]], is_once: bool) -> None:
     waiting.get()()  # kept in no variable: its result may be large
     while not is_once:
         waiting.get()()
+
+
+async def is_set_within(seconds: float, event: asyncio.Event) -> bool:
+    with contextlib.suppress(TimeoutError):  # asyncio.wait_for may swallow a cancel in Python 3.11
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    return event.is_set()
 
 
 def notify_ready() -> None:

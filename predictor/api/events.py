@@ -14,6 +14,7 @@ from predictor.api.schemas import PredictionStatus
 from predictor.api.state import AppState
 from predictor.logs import say_about
 from predictor.prediction import Event, EventKind, Job, Json, Prediction, PredictionId, new_id
+from predictor.process import is_set_within
 from predictor.store.changes import give_up
 from predictor.store.predictions import MOST_EVENTS, Predictions, Submitted
 
@@ -99,13 +100,6 @@ async def _asked(
             if asyncio.get_running_loop().time() > until:
                 raise
             await asyncio.sleep(1)
-
-
-async def is_set_within(seconds: float, event: asyncio.Event) -> bool:
-    with suppress(TimeoutError):  # asyncio.wait_for may swallow a cancel in Python 3.11
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    return event.is_set()
 
 
 async def follow(

@@ -5,10 +5,10 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 
 from predictor import errors
 from predictor.config import Config
+from predictor.process import is_set_within
 from predictor.store.predictions import Predictions
 
 _WAIT = 1.0  # seconds for a slot until a request is refused
@@ -51,10 +51,8 @@ class Slots:
                 raise errors.Overloaded(message, retry_after=self._average / max(1, count))
             # An abandoned call does not notify, so poll.
             pause = min(left, _WAIT / 20) if self._abandoned() else left
-            with suppress(TimeoutError):
-                self._freed.clear()
-                async with asyncio.timeout(pause):
-                    await self._freed.wait()
+            self._freed.clear()
+            await is_set_within(pause, self._freed)
         self._taken += 1
 
     def give_back(self, seconds: float) -> None:

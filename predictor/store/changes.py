@@ -12,6 +12,7 @@ from redis.asyncio.client import PubSub
 from redis.exceptions import ResponseError
 
 from predictor.prediction import EventKind, Prediction, PredictionId
+from predictor.process import is_set_within
 from predictor.store import keys
 from predictor.store.connection import connect
 from predictor.store.retry import describe
@@ -127,10 +128,7 @@ class Changes(contextlib.AbstractAsyncContextManager["Changes"]):
             if gone := subscribed - wanted:
                 await pubsub.unsubscribe(*gone)
             subscribed = wanted
-            try:
-                async with asyncio.timeout(_PROBE_EVERY):
-                    await self._changed.wait()
-            except TimeoutError:
+            if not await is_set_within(_PROBE_EVERY, self._changed):
                 await pubsub.ping()
 
     def _wake(self, message: dict[str, Any]) -> None:
