@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
 
 from fastapi.sse import format_sse_event
@@ -60,7 +60,7 @@ async def wait_for_end(
     drains: bool = False,
 ) -> Prediction:
     """The prediction at its end, after `seconds` or, unless it `drains`, when the server stops."""
-    store, loop = state["predictions"], asyncio.get_running_loop()
+    loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
     patience = deadline if drains else 0
     if expected:
@@ -76,26 +76,21 @@ async def wait_for_end(
     async with state["changes"].subscribe(id_, only_end=True) as changed:
         while True:
             changed.clear()
-            prediction = await _asked(store.look, id_, patience)
-            if prediction.output or prediction.error:
-                return prediction
-            if not prediction.is_active:
-                return await _asked(store.read, id_, patience)  # with its output, which is large
+            prediction = await _read(state["predictions"], id_, patience)
             left = deadline - loop.time()
-            if left <= 0 or (state["changes"].is_closing and not drains):
+            is_over = left <= 0 or (state["changes"].is_closing and not drains)
+            if is_over or not prediction.is_active:
                 return prediction
             # Notifications are lost while the store is away; an expiry in the queue sends none.
             pause = min(left, MAX_PAUSE, (prediction.expires_in or MAX_PAUSE) + 0.01)
             await is_set_within(pause, changed)
 
 
-async def _asked(
-    ask: Callable[[PredictionId], Awaitable[Prediction]], id_: PredictionId, until: float
-) -> Prediction:
-    """What `ask` returns; it is called again until then. Raises StoreUnavailable after that."""
+async def _read(store: Predictions, id_: PredictionId, until: float) -> Prediction:
+    """The prediction; it is read again until then. Raises StoreUnavailable after that."""
     while True:
         try:
-            return await ask(id_)
+            return await store.read(id_)
         except errors.StoreUnavailable:
             if asyncio.get_running_loop().time() > until:
                 raise
