@@ -148,12 +148,9 @@ def file_type(accept: list[str]) -> str | None:
 
 def _mode(values: list[str]) -> bool:
     modes = {value.strip().lower() for value in values}
-    if len(modes) > 1:
-        raise ValueError("is given twice, with different values.")
-    (mode,) = modes
-    if mode not in {"true", "false"}:
-        raise ValueError(f"must be true or false, not {mode[:40]!r}.")
-    return mode == "true"
+    if modes not in ({"true"}, {"false"}):
+        raise ValueError(f"must be true or false, not {', '.join(sorted(modes))[:40]!r}.")
+    return modes == {"true"}
 
 
 def _only(values: list[str]) -> str:
