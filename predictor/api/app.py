@@ -32,7 +32,7 @@ from predictor.process import ends_if_misconfigured, on_stop, warn_if_exposed
 from predictor.store.changes import Changes
 from predictor.store.metrics import Metrics
 from predictor.store.predictions import Predictions
-from predictor.traces import Traces, start_tracing
+from predictor.traces import start_tracing
 from predictor.webhooks.allowlist import Allowed
 
 _DESCRIPTION = """\
@@ -67,45 +67,24 @@ async def _start(path: str, model: Model) -> None:
 
 
 @asynccontextmanager
-async def _lifespan(
-    config: Config,
-    model: Model,
-    store: Predictions,
-    allowed: Allowed,
-    _: FastAPI,
-    *,
-    keys: Keys,
-    traces: Traces | None,
-) -> AsyncIterator[AppState]:
+async def _lifespan(state: AppState, _: FastAPI) -> AsyncIterator[AppState]:
     gc.freeze()  # what is loaded stays: a collection amid a large body would look through it
     with suppress(ValueError, OSError):  # each connection is a file
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    async with store, Changes(config.store_url) as changes, Metrics(store.run) as metrics:
+    config, model, loop = state["config"], state["model"], asyncio.get_running_loop()
+    async with state["predictions"], state["changes"] as changes, state["metrics"]:
         start = asyncio.create_task(_start(config.model, model)) if config.sync == "api" else None
         if not config.api_keys:  # when the server listens, which it does once this has begun
-            asyncio.get_running_loop().call_later(1, warn_if_exposed)
+            loop.call_later(1, warn_if_exposed)
         await asyncio.sleep(0)  # what needs no time is ready before the first request
         # The server waits for open requests; those that wait for a prediction would delay it.
-        on_stop(partial(asyncio.get_running_loop().call_soon_threadsafe, changes.close))
-        yield AppState(
-            config=config,
-            model=model,
-            bodies=Bodies(_BODIES * config.max_body),
-            slots=Slots(lambda: model.slots(config.slots), lambda: model.abandoned),
-            predictions=store,
-            changes=changes,
-            metrics=metrics,
-            allowed=allowed,
-            quotas=Quotas(config, store),
-            has_several_names=keys.has_several_names,
-            owner="",
-            traces=traces,
-        )
+        on_stop(partial(loop.call_soon_threadsafe, changes.close))
+        yield state
         if start:
             start.cancel()
             await model.close()
-    if traces:
+    if traces := state["traces"]:
         await traces.close()
 
 
@@ -113,11 +92,29 @@ async def _page(_: Request) -> FileResponse:
     return FileResponse(_PAGE / "index.html", headers={"Cache-Control": "no-cache"})
 
 
+def _state(config: Config, keys: Keys) -> AppState:
+    model, store = configured_model(config), Predictions(config)
+    return AppState(
+        config=config,
+        model=model,
+        bodies=Bodies(_BODIES * config.max_body),
+        slots=Slots(lambda: model.slots(config.slots), lambda: model.abandoned),
+        predictions=store,
+        changes=Changes(config.store_url),
+        metrics=Metrics(store.run),
+        allowed=Allowed.parse(config.webhook_allow),
+        quotas=Quotas(config, store),
+        has_several_names=keys.has_several_names,
+        owner="",
+        traces=start_tracing(),
+    )
+
+
 def create_app(config: Config) -> FastAPI:
     """The api as `config` says, its model loaded. Raises ConfigError."""
-    model = configured_model(config)
-    store, allowed = Predictions(config), Allowed.parse(config.webhook_allow)
-    keys, traces = Keys(config.api_keys), start_tracing()
+    keys = Keys(config.api_keys)
+    state = _state(config, keys)
+    signature = state["model"].signature
     scheme = HTTPBearer(auto_error=False, description="A key of PREDICTOR_API_KEYS.")
     secured = [Security(scheme)] if config.api_keys else []  # documents what Gate does
     if config.signing_secrets:
@@ -126,18 +123,18 @@ def create_app(config: Config) -> FastAPI:
         title="Predictor",
         summary=config.model,
         version=__version__,
-        description=f"{model.signature.description}\n\n---\n\n{_DESCRIPTION}".lstrip(),
+        description=f"{signature.description}\n\n---\n\n{_DESCRIPTION}".lstrip(),
         swagger_ui_parameters={"tryItOutEnabled": True},
         openapi_tags=[{"name": name} for name in ("predictions", "health", "webhooks")],
         redoc_url=None,
         redirect_slashes=False,
-        telemetry={**_TELEMETRY, "tracing": traces is not None},
-        lifespan=partial(_lifespan, config, model, store, allowed, keys=keys, traces=traces),
+        telemetry={**_TELEMETRY, "tracing": state["traces"] is not None},
+        lifespan=partial(_lifespan, state),
         exception_handlers=EXCEPTION_HANDLERS,
         generate_unique_id_function=lambda route: route.name,
         responses={"default": {"description": "Any other error.", "model": Error}},
     )
-    routes.add_predict(app, model.signature, secured)
+    routes.add_predict(app, signature, secured)
     app.router.routes.reverse()  # before those of the documentation: the first that matches serves
     app.include_router(routes.predictions, dependencies=secured)
     app.include_router(routes.watched, dependencies=secured)
