@@ -21,7 +21,7 @@ from predictor import __version__
 from predictor.api import routes
 from predictor.api.access import Cors, Gate, Keys
 from predictor.api.headers import RequestId
-from predictor.api.limits import Bodies, Quotas, Slots
+from predictor.api.limits import Bodies, Limits
 from predictor.api.responses import EXCEPTION_HANDLERS
 from predictor.api.schemas import Error
 from predictor.api.state import AppState
@@ -47,7 +47,6 @@ webhook. Every request can be repeated safely with an `Idempotency-Key`, and eve
 """
 
 #: The page at `/`: files that know nothing of this service; what they show, they ask it for.
-_BODIES = 16  # of the largest size that are received at once
 _PAGE = Path(__file__).parent / "static"
 _TELEMETRY = TelemetryConfig(
     metrics=False,
@@ -97,13 +96,12 @@ def _state(config: Config, keys: Keys) -> AppState:
     return AppState(
         config=config,
         model=model,
-        bodies=Bodies(_BODIES * config.max_body),
-        slots=Slots(lambda: model.slots(config.slots), lambda: model.abandoned),
+        bodies=Bodies(config.max_body),
+        limits=Limits(config, model, store),
         predictions=store,
         changes=Changes(config.store_url),
         metrics=Metrics(store.run),
         allowed=Allowed.parse(config.webhook_allow),
-        quotas=Quotas(config, store),
         has_several_names=keys.has_several_names,
         owner="",
         traces=start_tracing(),

@@ -38,7 +38,7 @@ async def submit(
     say_about(prediction_id=id_)
     if traces := state["traces"]:
         job = job._replace(trace=traces.current())
-    running = state["quotas"].running(state["owner"])
+    running = state["limits"].running(state["owner"])
     if not is_awaited:
         return await store.submit(id_, job, running=running), None
     ended = changes.expect(id_)

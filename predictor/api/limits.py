@@ -4,23 +4,24 @@ import asyncio
 import math
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
 
 from predictor import errors
 from predictor.config import Config
+from predictor.model.model import Model
 from predictor.process import is_set_within
 from predictor.store.predictions import Predictions
 
+_BODIES = 16
 _WAIT = 1.0  # seconds for a slot until a request is refused
 _BLOCKS, _KEEP = 20, 1.0  # in which the tokens of a second are taken, and seconds they are kept
 _PATIENCE, _AWAY = 0.3, 5.0  # seconds for the store to give some; else, without a limit of rate
 
 
 class Bodies:
-    """Bytes of the bodies that are being received, at most so many at once."""
+    """Bytes of the bodies that are being received, at most those of _BODIES of the largest."""
 
-    def __init__(self, most: int) -> None:
-        self._left = most
+    def __init__(self, largest: int) -> None:
+        self._left = _BODIES * largest
 
     def begin(self, size: int) -> None:
         """Count bytes until `end`. Raises Overloaded."""
@@ -32,61 +33,61 @@ class Bodies:
         self._left += size
 
 
-class Slots:
-    """At most `count()` at once; an abandoned call that still runs fills a slot, too."""
+class Limits:
+    """What sync predictions take in this process: a slot, and of the quota of their name.
 
-    def __init__(self, count: Callable[[], int], abandoned: Callable[[], int]) -> None:
-        self._count, self._abandoned, self._taken = count, abandoned, 0
-        self._freed = asyncio.Event()
+    An abandoned call that still runs fills a slot, too. Tokens come from the store, in blocks.
+    """
+
+    def __init__(self, config: Config, model: Model, store: Predictions) -> None:
+        self._config, self._model, self._store = config, model, store
+        self._block = max(1, min(config.burst, int(config.rate / _BLOCKS)))
+        self._names: defaultdict[str, _Name] = defaultdict(_Name)
+        self._taken, self._freed = 0, asyncio.Event()
         self._average = 1.0  # seconds that a prediction takes: a moving average
 
-    async def take(self) -> None:
-        """Take a slot, to be given back. Raises Overloaded if none is freed within a second."""
-        deadline = time.monotonic() + _WAIT
-        while self._taken + self._abandoned() >= (count := self._count()):
+    def running(self, owner: str) -> int:
+        """How many sync predictions a name runs in this process."""
+        return self._names[owner].running
+
+    async def take(self, owner: str) -> None:
+        """Take what a prediction needs, until `give_back`. Raises Overloaded, TooManyRequests."""
+        if not self._model.is_ready:
+            message = "The model is still loading; try again later, or with Async-Mode: true."
+            raise errors.Overloaded(message, reason="loading")
+        name = self._names[owner]
+        if 0 < self._config.open <= name.running:
+            raise errors.TooManyRequests(reason="open")
+        name.running += 1
+        try:
+            if self._config.rate and not name.take():
+                await self._refill(owner, name)
+            await self._take_slot()
+        except BaseException:
+            name.running -= 1
+            raise
+
+    def give_back(self, owner: str, seconds: float) -> None:
+        """`seconds`: how long the slot was taken."""
+        self._names[owner].running -= 1
+        self._taken -= 1
+        self._average += 0.2 * (seconds - self._average)
+        self._freed.set()
+
+    async def _take_slot(self) -> None:
+        """Raises Overloaded if none is freed within a second."""
+        model, deadline = self._model, time.monotonic() + _WAIT
+        while self._taken + model.abandoned >= (count := model.slots(self._config.slots)):
             left = deadline - time.monotonic()
             if left <= 0:
                 taken = "The only slot is" if count == 1 else f"All {count} slots are"
                 message = f"{taken} taken; try again later, or with Async-Mode: true."
                 raise errors.Overloaded(message, retry_after=self._average / max(1, count))
             # An abandoned call does not notify, so poll.
-            pause = min(left, _WAIT / 20) if self._abandoned() else left
+            pause = min(left, _WAIT / 20) if model.abandoned else left
             self._freed.clear()
             await is_set_within(pause, self._freed)
         self._taken += 1
-
-    def give_back(self, seconds: float) -> None:
-        """`seconds`: how long the slot was taken."""
-        self._taken -= 1
-        self._average += 0.2 * (seconds - self._average)
-        self._freed.set()
-
-
-class Quotas:
-    """What each name may run in this process, which takes tokens from the store in blocks."""
-
-    def __init__(self, config: Config, store: Predictions) -> None:
-        self._rate, self._open, self._store = config.rate, config.open, store
-        self._block = max(1, min(config.burst, int(config.rate / _BLOCKS)))
-        self._names: defaultdict[str, _Name] = defaultdict(_Name)
-
-    def running(self, owner: str) -> int:
-        """How many sync predictions a name runs in this process."""
-        return self._names[owner].running
-
-    def begin(self, owner: str) -> Awaitable[None] | None:
-        """Count a sync prediction, until `end`.
-
-        Returns what has to be awaited before it runs, if anything. Both raise TooManyRequests.
-        """
-        name = self._names[owner]
-        if 0 < self._open <= name.running:
-            raise errors.TooManyRequests(reason="open")
-        name.running += 1
-        return self._refill(owner, name) if self._rate and not name.take() else None
-
-    def end(self, owner: str) -> None:
-        self._names[owner].running -= 1
 
     async def _refill(self, owner: str, name: "_Name") -> None:
         """Take a token, from the store if need be. Without the store there is no limit of rate."""

@@ -4,7 +4,7 @@ from typing import TypedDict, cast
 
 from fastapi import Request
 
-from predictor.api.limits import Bodies, Quotas, Slots
+from predictor.api.limits import Bodies, Limits
 from predictor.config import Config
 from predictor.model.model import Model
 from predictor.store.changes import Changes
@@ -17,13 +17,11 @@ from predictor.webhooks.allowlist import Allowed
 class AppState(TypedDict):
     config: Config
     model: Model
-    bodies: Bodies
-    slots: Slots
+from predictor.api.limits import Bodies, Limits
     predictions: Predictions
     changes: Changes
     metrics: Metrics
     allowed: Allowed
-    quotas: Quotas
     has_several_names: bool
     owner: str  # what the ids of the sender of this request begin with; empty without keys
     traces: Traces | None

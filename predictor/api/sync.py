@@ -35,7 +35,7 @@ async def run(
     began, started = time.monotonic(), 0.0  # 0: not started
     outcome: Outcome | None = None
     try:
-        await _begin(state)
+        await state["limits"].take(state["owner"])
         started = time.monotonic()
         try:
             left = (options.cancel_after or math.inf) - (started - began)
@@ -45,8 +45,7 @@ async def run(
             live = Run(id_, time.time() + seconds, emit, most)
             outcome = Output(value, await state["model"].run(value, seconds, live))
         finally:
-            state["slots"].give_back(time.monotonic() - started)
-            state["quotas"].end(state["owner"])
+            state["limits"].give_back(state["owner"], time.monotonic() - started)
     except asyncio.CancelledError:
         outcome = errors.Canceled()  # its client has left
         raise
@@ -62,22 +61,6 @@ async def run(
             state["metrics"].ended(how, ran if started else None)
             log_end(id_, "sync", how, queue, ran)
     return outcome, SERVER_TIMING(queue, ran)
-
-
-async def _begin(state: AppState) -> None:
-    """Take a slot, of the model and of the sender. Raises Overloaded and TooManyRequests."""
-    if not state["model"].is_ready:
-        message = "The model is still loading; try again later, or with Async-Mode: true."
-        raise errors.Overloaded(message, reason="loading")
-    quotas, owner = state["quotas"], state["owner"]
-    refill = quotas.begin(owner)
-    try:
-        if refill:
-            await refill
-        await state["slots"].take()
-    except BaseException:
-        quotas.end(owner)
-        raise
 
 
 async def events(state: AppState, value: Json, options: PredictHeaders) -> AsyncIterator[bytes]:

@@ -3,50 +3,68 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any, cast
 
 import httpx
 import pytest
 
-from predictor.api.limits import Slots
+from predictor.api.limits import Limits
+from predictor.config import Config
 from predictor.errors import Overloaded
+from predictor.model.model import Model
 from tests.processes import Processes, eventually
 
 
+class _Model:
+    is_ready = True
+
+    def __init__(self, count: int, abandoned: int = 0) -> None:
+        self.count, self.abandoned = count, abandoned
+
+    def slots(self, _: int) -> int:
+        return self.count
+
+
+def _limits(model: _Model) -> Limits:
+    store: Any = None  # there is no limit of the rate
+    return Limits(Config(), cast("Model", model), store)
+
+
 @asynccontextmanager
-async def _taken(slots: Slots) -> AsyncIterator[None]:
-    await slots.take()
+async def _taken(limits: Limits) -> AsyncIterator[None]:
+    await limits.take("")
     try:
         yield
     finally:
-        slots.give_back(0.01)
+        limits.give_back("", 0.01)
 
 
 async def test_no_free_slot_is_a_503_with_retry_after() -> None:
-    slots = Slots(lambda: 2, lambda: 0)
-    async with _taken(slots), _taken(slots):
+    limits = _limits(_Model(2))
+    async with _taken(limits), _taken(limits):
         began = time.monotonic()
         with pytest.raises(Overloaded, match="All 2 slots are taken") as refused:
-            async with _taken(slots):
+            async with _taken(limits):
                 raise AssertionError("must not run")
         assert 0.9 < time.monotonic() - began < 1.5
         assert refused.value.retry_after > 0
-    async with _taken(slots):
+    async with _taken(limits):
         pass
 
 
 async def test_the_message_for_one_slot_is_in_the_singular() -> None:
-    slots = Slots(lambda: 1, lambda: 1)
+    limits = _limits(_Model(1, abandoned=1))
     with pytest.raises(Overloaded, match="The only slot is taken"):
-        async with _taken(slots):
+        async with _taken(limits):
             raise AssertionError("must not run")
 
 
 async def test_requests_wait_briefly_for_a_slot() -> None:
-    slots = Slots(lambda: 1, lambda: 0)
+    limits = _limits(_Model(1))
     order: list[int] = []
 
     async def use(number: int) -> None:
-        async with _taken(slots):
+        async with _taken(limits):
             order.append(number)
             await asyncio.sleep(0.05)
 
@@ -55,36 +73,36 @@ async def test_requests_wait_briefly_for_a_slot() -> None:
 
 
 async def test_an_abandoned_call_fills_a_slot() -> None:
-    abandoned = 1
-    slots = Slots(lambda: 1, lambda: abandoned)
+    model = _Model(1, abandoned=1)
+    limits = _limits(model)
     with pytest.raises(Overloaded):
-        async with _taken(slots):
+        async with _taken(limits):
             raise AssertionError("must not run")
-    abandoned = 0
-    async with _taken(slots):
+    model.abandoned = 0
+    async with _taken(limits):
         pass
 
 
 async def test_the_slot_of_an_abandoned_call_is_freed_when_it_ends() -> None:
-    abandoned = 1
-    slots = Slots(lambda: 1, lambda: abandoned)
+    model = _Model(1, abandoned=1)
+    limits = _limits(model)
 
     async def take() -> None:
-        async with _taken(slots):
+        async with _taken(limits):
             pass
 
     waiting = asyncio.create_task(take())
     await asyncio.sleep(0.02)
-    abandoned = 0
+    model.abandoned = 0
     await asyncio.wait_for(waiting, 0.5)
 
 
 async def test_a_failed_request_frees_its_slot() -> None:
-    slots = Slots(lambda: 1, lambda: 0)
+    limits = _limits(_Model(1))
     with pytest.raises(ZeroDivisionError):
-        async with _taken(slots):
+        async with _taken(limits):
             raise ZeroDivisionError
-    async with _taken(slots):
+    async with _taken(limits):
         pass
 
 
