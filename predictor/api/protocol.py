@@ -5,7 +5,6 @@ import math
 import os
 import random
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import httptools
@@ -22,7 +21,6 @@ _MAX_AHEAD, _MAX_UNSENT = 4 * 1024, 16 * 1024  # bytes of the next request, and 
 _READ_SECONDS, _READ_BYTES = 30.0, 3_000_000  # a client that reads less in so long is cut off
 _FIRST_PROBE, _NEXT_PROBE = 2.0, 1.0  # seconds until a half-closed connection is probed
 _LINGER = 2.0  # seconds that a refused client has to read the error, which a close could discard
-_WAIT = 0.5  # seconds for a short chunked body to arrive before the application starts
 _PAUSE = 0.002  # seconds, for each open connection, before a pipelined request: others come first
 _END = b"\r\n\r\n"
 
@@ -54,7 +52,6 @@ class _Http(HttpToolsProtocol):
         self._size = 0  # bytes parsed of a head, or of a chunked body since its last data
         self._is_idle, self._is_half_closed = True, False  # idle: the last request is responded to
         self._is_refused = False
-        self._start: Callable[[], None] | None = None  # the application, for the current request
         self._timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
 
@@ -125,46 +122,30 @@ class _Http(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if self.parser.should_upgrade():
             return  # `_feed` begins again
-        if len(self.headers) > _HEADERS:
-            raise ValueError
-        super().on_headers_complete()
-        self._size, self._is_idle, hosts, is_readable = 0, False, 0, True
+        hosts, left, is_chunked = 0, 0, True
         for name, value in self.headers:
             hosts += name == b"host"
             if name == b"content-length":
-                self.left = int(value)
+                left = int(value)
             elif name == b"transfer-encoding":
-                self.left, is_readable = -1, is_readable and value.strip().lower() == b"chunked"
-        if not is_readable or (hosts != 1 and self.scope["http_version"] == "1.1"):
-            self.left, self._start = 0, None  # it is refused before it starts
+                left, is_chunked = -1, is_chunked and value.strip().lower() == b"chunked"
+        is_named = hosts == 1 or self.parser.get_http_version() != "1.1"
+        if len(self.headers) > _HEADERS or not (is_named and is_chunked):
             raise ValueError
+        super().on_headers_complete()
+        self._size, self._is_idle, self.left = 0, False, left
         self.headers = []  # of the trailers, which are dropped
-        if self.left < 0 and not self.expect_100_continue:  # an endless body costs no task
-            self._set_timer(_WAIT, self._start_now)
-        else:
-            self._start_now()
-
-    def _start_asgi_task(self, *arguments: Any) -> None:
-        self._start = partial(super()._start_asgi_task, *arguments)
-
-    def _start_now(self) -> None:
-        if self._start:
-            self._set_timer()
-            self._start()
-            self._start = None
+        self._set_timer()
 
     def on_body(self, body: bytes) -> None:
         self._size = 0
         super().on_body(body)
-        if len(self.cycle.body) > _READ_SIZE:
-            self._start_now()
 
     def on_message_complete(self) -> None:
         if not self.parser.should_upgrade():
             self.left = self._size = 0
             self._set_timer()
             super().on_message_complete()
-            self._start_now()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()

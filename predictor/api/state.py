@@ -17,7 +17,8 @@ from predictor.webhooks.allowlist import Allowed
 class AppState(TypedDict):
     config: Config
     model: Model
-from predictor.api.limits import Bodies, Limits
+    bodies: Bodies
+    limits: Limits
     predictions: Predictions
     changes: Changes
     metrics: Metrics
