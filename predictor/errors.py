@@ -1,5 +1,6 @@
 """All errors, as one tree: a class's docstring is its default message."""
 
+import math
 from typing import ClassVar
 
 
@@ -12,8 +13,10 @@ class PredictorError(Exception):
     def __init_subclass__(cls, status: int = 0, code: str = "") -> None:
         cls.status, cls.code = status or cls.status, code or cls.code
 
-    def __init__(self, message: str | None = None) -> None:
+    def __init__(self, message: str | None = None, *, retry_after: float = math.inf) -> None:
+        """`retry_after`: seconds until another try may succeed; infinite, if none would."""
         super().__init__(message or type(self).__doc__)
+        self.retry_after = retry_after
 
     def __str__(self) -> str:
         """The message for clients: truncated, and without what UTF-8 cannot encode."""
@@ -38,9 +41,9 @@ class Overloaded(PredictorError, status=503):
     def __init__(
         self, message: str | None = None, *, retry_after: float = 1, reason: str = "slots_taken"
     ) -> None:
-        """`retry_after`: seconds until another try may succeed. `reason`: as metrics name it."""
-        super().__init__(message)
-        self.retry_after, self.reason = retry_after, reason
+        """`reason`: as metrics name it."""
+        super().__init__(message, retry_after=retry_after)
+        self.reason = reason
 
 
 class Unreachable(PredictorError, status=503):

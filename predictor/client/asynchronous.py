@@ -17,13 +17,14 @@ import httpx
 from httpx_sse import EventSource
 from pydantic_core import from_json, to_json
 
-from predictor.client.responses import Body, Failure, read
+from predictor.client.responses import Body, read
 from predictor.errors import (
     BY_CODE,
     BodyTooLarge,
     InvalidHeader,
     InvalidInput,
     PredictionError,
+    PredictorError,
     RequestError,
     Unreachable,
 )
@@ -159,7 +160,7 @@ class AsyncClient(AbstractAsyncContextManager["AsyncClient"]):
                     body = read(response, field)
             except httpx.HTTPError as error:
                 failure = self._no_answer(error, is_safe=field != "result")
-            except Failure as error:
+            except PredictorError as error:
                 failure = error
             else:
                 self._succeeded, self._is_failing = time.monotonic(), False
@@ -186,33 +187,32 @@ class AsyncClient(AbstractAsyncContextManager["AsyncClient"]):
                 raise Unreachable("The events broke off.")
             await asyncio.sleep(1)
 
-    def _no_answer(self, error: httpx.HTTPError, *, is_safe: bool) -> Failure:
+    def _no_answer(self, error: httpx.HTTPError, *, is_safe: bool) -> PredictorError:
         is_connected = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
         if is_connected and len(error.request.content) > _LARGE:
             # The api closes the connection to what is too large; its response can be lost.
-            text = "cut off: is it larger than the api's PREDICTOR_MAX_BODY?"
-            return Failure(BodyTooLarge(text), math.inf)
+            return BodyTooLarge("cut off: is it larger than the api's PREDICTOR_MAX_BODY?")
         is_final = isinstance(error, httpx.UnsupportedProtocol) or (is_connected and not is_safe)
         reason = f"no answer from {self.address} ({str(error) or type(error).__name__})"
-        return Failure(Unreachable(reason), math.inf if is_final else 0)
+        return Unreachable(reason, retry_after=math.inf if is_final else 0)
 
-    async def _back_off(self, failure: Failure, since: float | None) -> float:
-        """Wait until a retry; raise the error if it is too late for one.
+    async def _back_off(self, failure: PredictorError, since: float | None) -> float:
+        """Wait until a retry; raise the failure if it is too late for one.
 
         Takes and returns when this began to fail. If the api is just busy, other successes count.
         """
         now = time.monotonic()
         since = since or now
-        is_busy = not isinstance(failure.error, Unreachable)
+        is_busy = not isinstance(failure, Unreachable)
         lasted = now - (max(since, self._succeeded) if is_busy else since)
         # Proportional to the time so far, which doubles it each time, up to five seconds.
         pause = random.uniform(0.5, 1) * min(0.2 + lasted, 5)  # noqa: S311 (no secret)
-        pause = max(pause, failure.pause)
+        pause = max(pause, failure.retry_after)
         if lasted + pause > self._retry_for:
-            raise failure.error from None
+            raise failure
         if not self._is_failing and lasted + pause > 0.5:
             self._is_failing = True
-            logger.warning("%s; trying again for %g s", failure.error, self._retry_for)
+            logger.warning("%s; trying again for %g s", failure, self._retry_for)
         await asyncio.sleep(pause)
         return since
 

@@ -17,15 +17,6 @@ _USUAL = {422: errors.InvalidInput, 500: errors.ModelFailed, 503: errors.Overloa
 Body = dict[str, Any]
 
 
-class Failure(Exception):
-    """A request failed that may succeed later."""
-
-    def __init__(self, error: PredictorError, pause: float) -> None:
-        """`pause`: seconds until a retry; infinite, if none is safe or helps."""
-        super().__init__(error)
-        self.error, self.pause = error, pause
-
-
 def json_object(data: bytes) -> Body:
     """`data` as a JSON object; an empty one if it is none."""
     body: Body = {}
@@ -46,7 +37,10 @@ def error_of(status: int, message: str) -> PredictorError:
 
 
 def read(response: httpx.Response, field: str) -> Body:
-    """The body, if it is pending or has `field`. Raises what other responses mean, or Failure."""
+    """The body, if it is pending or has `field`. Raises what other responses mean.
+
+    `retry_after` of what is raised is infinite if no retry is safe or helps.
+    """
     status, body = response.status_code, json_object(response.content)
     error = body.get("error")
     if response.is_success and (field in body or error):
@@ -55,14 +49,13 @@ def read(response: httpx.Response, field: str) -> Body:
     message = str(error or f"{url}: {status} {response.reason_phrase}")
     if status in {429, 503}:
         seconds = response.headers.get("Retry-After", "")
-        pause = float(seconds) if seconds.isdecimal() else 1
         refusal = error_of(status, message) if error else Unreachable(message)
-        vars(refusal)["retry_after"] = pause
-        raise Failure(refusal, pause)
+        refusal.retry_after = float(seconds) if seconds.isdecimal() else 1
+        raise refusal
     is_end = error and (field == "result" or "prediction_id" in body)
     is_end = is_end or error == str(errors.ModelFailed())  # amid the checks of an input
     if status >= 500 and not (status in {500, 504} and is_end):
-        raise Failure(Unreachable(message), math.inf if field == "result" else 0)
+        raise Unreachable(message, retry_after=math.inf if field == "result" else 0)
     if not error or (status == 404 and url.path.endswith("/predict")):
-        raise Failure(Unreachable(f"{message} (is that the api?)"), math.inf)
+        raise Unreachable(f"{message} (is that the api?)")
     raise error_of(status, message)
