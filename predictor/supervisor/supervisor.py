@@ -112,9 +112,10 @@ class Supervisor:
                 await self._start()
                 await self._stop.wait()
             finally:
+                for listener in self._listeners:
+                    listener.close()
                 grace = self._config.drain + _MARGIN
-                stops = [child.stop(grace) for child in self._served]
-                await asyncio.gather(*stops, self._stop_listening())
+                await asyncio.gather(*(child.stop(grace) for child in self._served))
                 if self._store:  # last: the others still write to it
                     await self._store.stop(_STORE_GRACE)
                 await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -175,10 +176,6 @@ class Supervisor:
         text = f"stopping; running predictions get {self._config.drain:g} s to finish"
         _say(text, f"predictor: {text} (again to stop at once, they will run at the next start)")
         self._stop.set()
-
-    async def _stop_listening(self) -> None:
-        for listener in self._listeners:
-            listener.close()
 
     async def _has_notified(self, child: Child) -> bool:
         """Whether it has called `notify_ready`."""
