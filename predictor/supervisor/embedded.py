@@ -59,7 +59,7 @@ class EmbeddedStore:
         log = self._folder / "valkey.log"
         last = log.read_text(errors="replace").rpartition(" # ")[2] if log.exists() else ""
         # "Success": it could be read, but ended where a value had to be.
-        file_name = r"append only file (\S+\.incr\.aof).*(?:check-aof|: Success)"
+        file_name = r"append only file (\S+\.incr\.aof).*(?:check-aof|: Success|unknown command)"
         if damaged := re.search(file_name, last):
             file = self._folder / "appendonlydir" / damaged[1]
             check = shlex.join([self._server, "--fix", str(file)])
