@@ -31,9 +31,8 @@ def error_of(status: int, message: str) -> PredictorError:
     kinds = [kind for kind in every if issubclass(kind, PredictorError) and kind.status == status]
     kinds = kinds or [errors.RequestError]
     alike = [kind for kind in kinds if message.startswith(str(kind())[:_ALIKE])]
-    error: PredictorError = [*alike, _USUAL.get(status, kinds[0])][0]()
-    error.args = (message,)
-    return error
+    kind: type[PredictorError] = [*alike, _USUAL.get(status, kinds[0])][0]
+    return kind(message)
 
 
 def read(response: httpx.Response, field: str) -> Body:
