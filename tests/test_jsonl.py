@@ -13,7 +13,7 @@ import pytest
 
 from predictor.__main__ import main
 from predictor.client import AsyncClient, jsonl
-from predictor.client.responses import Body
+from predictor.client.asynchronous import Body
 from tests.processes import Api, Processes, eventually
 
 Run = Callable[..., tuple[int, str, str]]

@@ -17,23 +17,18 @@ import httpx
 from httpx_sse import EventSource
 from pydantic_core import from_json, to_json
 
-from predictor.client.responses import Body, read
-from predictor.errors import (
-    BY_CODE,
-    BodyTooLarge,
-    InvalidHeader,
-    InvalidInput,
-    PredictionError,
-    PredictorError,
-    RequestError,
-    Unreachable,
-)
+from predictor import errors
 
 logger = logging.getLogger(__name__)
 
 _TIMEOUT = 20.0  # seconds, on top of the time that the api is asked to hold a request
 _HOLD = 30  # seconds that it is asked to: proxies cut connections after a minute
 _LARGE = 10 * 2**20  # bytes: PREDICTOR_MAX_BODY, unless it is set
+_ALIKE = 20  # characters that a message begins with as the default of its class does
+#: The classes of other messages, where that is not the first one with the status.
+_USUAL = {422: errors.InvalidInput, 500: errors.ModelFailed, 503: errors.Overloaded}
+
+Body = dict[str, Any]
 
 
 class Event(NamedTuple):
@@ -84,7 +79,7 @@ class AsyncClient(AbstractAsyncContextManager["AsyncClient"]):
         try:
             scheme, _ = urlsplit(url).scheme, urlsplit(url).port
         except ValueError as error:
-            raise RequestError(f"The URL of the API cannot be used: {error}.") from None
+            raise errors.RequestError(f"The URL of the API cannot be used: {error}.") from None
         self.address = url.rpartition("//")[2].rpartition("@")[2]  # without a password
         # The certificates of all authorities take longer to read than most responses.
         verify = scheme == "https" or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -136,7 +131,8 @@ class AsyncClient(AbstractAsyncContextManager["AsyncClient"]):
                 if kind == "output":
                     yield data
                 elif "error" in data:
-                    raise BY_CODE.get(data.get("code"), PredictionError)(data["error"])
+                    error = errors.BY_CODE.get(data.get("code"), errors.PredictionError)
+                    raise error(data["error"])
 
     def prediction(self, id: str) -> "AsyncPrediction":
         """The prediction with this id, which is not checked here."""
@@ -157,10 +153,10 @@ class AsyncClient(AbstractAsyncContextManager["AsyncClient"]):
                 response, body = await self.http.send(request, stream=True), Body()
                 if request.headers["Accept"] not in response.headers.get("Content-Type", ""):
                     await response.aread()
-                    body = read(response, field)
+                    body = _read(response, field)
             except httpx.HTTPError as error:
                 failure = self._no_answer(error, is_safe=field != "result")
-            except PredictorError as error:
+            except errors.PredictorError as error:
                 failure = error
             else:
                 self._succeeded, self._is_failing = time.monotonic(), False
@@ -184,26 +180,26 @@ class AsyncClient(AbstractAsyncContextManager["AsyncClient"]):
             if kind == "completed":
                 return
             if field == "result":
-                raise Unreachable("The events broke off.")
+                raise errors.Unreachable("The events broke off.")
             await asyncio.sleep(1)
 
-    def _no_answer(self, error: httpx.HTTPError, *, is_safe: bool) -> PredictorError:
+    def _no_answer(self, error: httpx.HTTPError, *, is_safe: bool) -> errors.PredictorError:
         is_connected = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
         if is_connected and len(error.request.content) > _LARGE:
             # The api closes the connection to what is too large; its response can be lost.
-            return BodyTooLarge("cut off: is it larger than the api's PREDICTOR_MAX_BODY?")
+            return errors.BodyTooLarge("cut off: is it larger than the api's PREDICTOR_MAX_BODY?")
         is_final = isinstance(error, httpx.UnsupportedProtocol) or (is_connected and not is_safe)
         reason = f"no answer from {self.address} ({str(error) or type(error).__name__})"
-        return Unreachable(reason, retry_after=math.inf if is_final else 0)
+        return errors.Unreachable(reason, retry_after=math.inf if is_final else 0)
 
-    async def _back_off(self, failure: PredictorError, since: float | None) -> float:
+    async def _back_off(self, failure: errors.PredictorError, since: float | None) -> float:
         """Wait until a retry; raise the failure if it is too late for one.
 
         Takes and returns when this began to fail. If the api is just busy, other successes count.
         """
         now = time.monotonic()
         since = since or now
-        is_busy = not isinstance(failure, Unreachable)
+        is_busy = not isinstance(failure, errors.Unreachable)
         lasted = now - (max(since, self._succeeded) if is_busy else since)
         # Proportional to the time so far, which doubles it each time, up to five seconds.
         pause = random.uniform(0.5, 1) * min(0.2 + lasted, 5)  # noqa: S311 (no secret)
@@ -275,7 +271,7 @@ def _request(input: Any, cancel_after: float | None, **headers: str | None) -> B
         try:
             content = to_json({"input": input}, bytes_mode="base64")
         except ValueError as error:
-            raise InvalidInput(f"The input is not JSON: {error}") from error
+            raise errors.InvalidInput(f"The input is not JSON: {error}") from error
         headers["Content-Type"] = "application/json"
     headers["Cancel-After"] = None if cancel_after is None else f"{cancel_after:.3f}s"
     return {"content": content, "headers": _checked(**headers)}
@@ -286,5 +282,48 @@ def _checked(**headers: str | None) -> dict[str, str]:
     given = {name: value for name, value in headers.items() if value is not None}
     for name, value in given.items():
         if not (value.isascii() and value.isprintable()):
-            raise InvalidHeader(f"{name} must have printable ASCII characters only.")
+            raise errors.InvalidHeader(f"{name} must have printable ASCII characters only.")
     return given
+
+
+def json_object(data: bytes) -> Body:
+    """`data` as a JSON object; an empty one if it is none."""
+    body: Body = {}
+    with suppress(ValueError, TypeError):
+        body |= from_json(data)
+    return body
+
+
+def error_of(status: int, message: str) -> errors.PredictorError:
+    """The error of the service with this status and message."""
+    every = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    kinds = [kind for kind in every if issubclass(kind, errors.PredictorError)]
+    kinds = [kind for kind in kinds if kind.status == status] or [errors.RequestError]
+    alike = [kind for kind in kinds if message.startswith(str(kind())[:_ALIKE])]
+    kind: type[errors.PredictorError] = [*alike, _USUAL.get(status, kinds[0])][0]
+    return kind(message)
+
+
+def _read(response: httpx.Response, field: str) -> Body:
+    """The body, if it is pending or has `field`. Raises what other responses mean.
+
+    `retry_after` of what is raised is infinite if no retry is safe or helps.
+    """
+    status, body = response.status_code, json_object(response.content)
+    error = body.get("error")
+    if response.is_success and (field in body or error):
+        return body
+    url = response.url.copy_with(userinfo=b"")
+    message = str(error or f"{url}: {status} {response.reason_phrase}")
+    if status in {429, 503}:
+        seconds = response.headers.get("Retry-After", "")
+        refusal = error_of(status, message) if error else errors.Unreachable(message)
+        refusal.retry_after = float(seconds) if seconds.isdecimal() else 1
+        raise refusal
+    is_end = error and (field == "result" or "prediction_id" in body)
+    is_end = is_end or error == str(errors.ModelFailed())  # amid the checks of an input
+    if status >= 500 and not (status in {500, 504} and is_end):
+        raise errors.Unreachable(message, retry_after=math.inf if field == "result" else 0)
+    if not error or (status == 404 and url.path.endswith("/predict")):
+        raise errors.Unreachable(f"{message} (is that the api?)")
+    raise error_of(status, message)

@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 
 from pydantic_core import from_json, to_json
 
-from predictor.client.asynchronous import AsyncClient
-from predictor.client.responses import Body, json_object
+from predictor.client.asynchronous import AsyncClient, Body, json_object
 from predictor.errors import PredictorError, RequestError
 from predictor.process import call_in_thread
 

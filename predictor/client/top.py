@@ -20,8 +20,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from predictor.client.asynchronous import AsyncClient
-from predictor.client.responses import json_object
+from predictor.client.asynchronous import AsyncClient, json_object
 from predictor.errors import Unauthorized, Unreachable
 from predictor.prediction import timestamp
 

@@ -13,7 +13,7 @@ import pytest
 
 from predictor import errors
 from predictor.client import AsyncClient, AsyncPrediction, Client
-from predictor.client.responses import error_of
+from predictor.client.asynchronous import error_of
 from tests.processes import ROOT, Api, Processes, eventually, free_port
 from tests.test_commands import Proxy, _once
 
