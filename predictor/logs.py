@@ -68,7 +68,7 @@ def log_unrun(ended: Prediction, mode: str) -> None:
 
 def is_json() -> bool:
     """Whether this process logs JSON."""
-    return any(isinstance(handler, _Handler) and handler.is_json for handler in _root.handlers)
+    return any(isinstance(each, _Handler) and each.is_json for each in logging.root.handlers)
 
 
 def configure_logging(log_format: str, log_level: str, *, prints: bool = False) -> None:
@@ -89,10 +89,10 @@ def configure_logging(log_format: str, log_level: str, *, prints: bool = False) 
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
     # arq sets its own level and handler before it starts the worker.
     logging.getLogger("arq.worker").filters = [lambda record: record.levelno >= logging.WARNING]
-    _root.handlers = [handler]
-    _root.setLevel(level)
+    logging.root.handlers = [handler]
+    logging.root.setLevel(level)
     logging.captureWarnings(True)
-    sys.excepthook = lambda *error: _root.error("uncaught exception", exc_info=error)
+    sys.excepthook = lambda *error: logging.root.error("uncaught exception", exc_info=error)
     sys.unraisablehook = threading.excepthook = _uncaught
     if prints:
         sys.stdout = _printed("model.stdout", logging.INFO, sys.__stdout__, handler)
@@ -101,7 +101,7 @@ def configure_logging(log_format: str, log_level: str, *, prints: bool = False) 
 
 def enable_logging() -> None:
     """Undo what `logging.config` does, by default, to loggers that are there."""
-    for logger in _root.manager.loggerDict.values():
+    for logger in logging.root.manager.loggerDict.values():
         if isinstance(logger, logging.Logger) and logger.name.startswith((*_OURS, "model.std")):
             logger.disabled = False
 
@@ -117,7 +117,7 @@ def _uncaught(args: Any) -> None:
     """Log an exception that ends a thread, or that nobody can get."""
     if not issubclass(args.exc_type, SystemExit):
         error = (args.exc_type, args.exc_value, args.exc_traceback)
-        _root.error("uncaught exception", exc_info=error)
+        logging.root.error("uncaught exception", exc_info=error)
 
 
 class _Handler(logging.StreamHandler[TextIO]):
@@ -225,6 +225,3 @@ class _Printed(io.RawIOBase):
             self._begun[line], rest = rest, b""
         for each in filter(None, [*lines, rest]):
             self._log(each.decode(errors="replace"))
-
-
-_root = logging.getLogger()
