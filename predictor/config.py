@@ -5,6 +5,8 @@ import contextlib
 import difflib
 import re
 from collections.abc import Callable
+from functools import cached_property
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,6 +16,7 @@ from pydantic import AfterValidator, Field, HttpUrl, ValidationError
 from predictor.errors import ConfigError
 
 PREFIX = "PREDICTOR_"
+Network = IPv4Network | IPv6Network
 
 _Seconds = Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)]
 _UpToADay = Annotated[float, Field(ge=0, le=86400, allow_inf_nan=False)]
@@ -24,8 +27,8 @@ def entries(text: str) -> list[str]:
     return [entry for part in text.split(",") if (entry := part.strip())]
 
 
-def _each(is_right: Callable[[str], object], rule: str) -> AfterValidator:
-    """Refuses a comma-separated list with an entry that is not right."""
+def _each(is_right: Callable[[str], object], rule: str = "") -> AfterValidator:
+    """Refuses a comma-separated list with an entry that is not right, or raises ValueError."""
 
     def check(text: str) -> str:
         if not all(map(is_right, entries(text))):
@@ -63,6 +66,32 @@ _HOSTS = _each(
     re.compile(r"(\*\.)?[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]").fullmatch,
     "must be like example.com or *.example.com, without a port",
 )
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_NAME = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}")
+#: Most resolvers take what ends in a number for an address: 127.1, 0x7f.1, 2130706433.
+_NUMBER = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)")
+
+
+def host_name(text: str) -> str:
+    """A host name in its canonical form: lower case, IDNA, no trailing dot. Raises ValueError."""
+    given = text.lower().removesuffix(".")
+    with contextlib.suppress(UnicodeError):
+        name = given.encode("idna").decode("ascii")
+        # Python's IDNA is older than the web's: it maps ß to ss, which is another host.
+        is_exact = name == given or name.encode().decode("idna") == given
+        if is_exact and len(name) < 254 and _NAME.fullmatch(name) and not _NUMBER.fullmatch(name):
+            return name
+    raise ValueError(
+        f"{text!r} cannot be used; possible are a host (hooks.example.com), an address (127.0.0.1, "
+        "::1) and a network (10.0.0.0/8), comma-separated"
+    )
+
+
+def _host_or_network(text: str) -> str | Network:
+    """A host name, or a network; an address is a network of one. Raises ValueError."""
+    with contextlib.suppress(ValueError):
+        return ip_network(text.strip("[]"))
+    return host_name(text)
 
 
 class Config(settings.BaseSettings):
@@ -130,7 +159,7 @@ class Config(settings.BaseSettings):
     """Largest request body, in bytes."""
     webhook_secrets: Annotated[str, _SECRETS] = Field("", repr=False)
     """Secrets that sign webhooks, whsec_…, comma-separated."""
-    webhook_allow: str = ""
+    webhook_allow: Annotated[str, _each(_host_or_network)] = ""
     """Hosts and networks that webhooks may call by plain http or at private addresses,
     comma-separated."""
     api_key: str = Field("", repr=False, pattern=r"^[A-Za-z0-9._~+/=-]*$")
@@ -182,6 +211,10 @@ class Config(settings.BaseSettings):
     @property
     def signing_secrets(self) -> list[str]:
         return entries(self.webhook_secrets)
+
+    @cached_property
+    def allowed_targets(self) -> frozenset[str | Network]:
+        return frozenset(map(_host_or_network, entries(self.webhook_allow)))
 
     @property
     def local_url(self) -> str:

@@ -33,7 +33,6 @@ from predictor.store.changes import Changes
 from predictor.store.metrics import Metrics
 from predictor.store.predictions import Predictions
 from predictor.traces import start_tracing
-from predictor.webhooks.allowlist import Allowed
 
 _DESCRIPTION = """\
 A model behind HTTP. `POST /predict` responds with the result; with the header `Async-Mode: true`
@@ -101,7 +100,6 @@ def _state(config: Config, keys: Keys) -> AppState:
         predictions=store,
         changes=Changes(config.store_url),
         metrics=Metrics(store.run),
-        allowed=Allowed.parse(config.webhook_allow),
         has_several_names=keys.has_several_names,
         owner="",
         traces=start_tracing(),

@@ -71,7 +71,7 @@ async def _queue(request: Request, value: Json, options: headers.PredictHeaders)
             raise errors.WebhookRefused(message)
         from predictor.webhooks.target import check_target  # with httpx, which `app` may not need
 
-        webhook = await check_target(webhook, state["allowed"])
+        webhook = await check_target(webhook, state["config"].allowed_targets)
     if key and state["owner"]:
         key = f"{state['owner']}\0{key}"  # of two names, the same key is not the same
     digests = _digests(key, value, webhook or "") if key else ()

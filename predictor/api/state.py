@@ -11,7 +11,6 @@ from predictor.store.changes import Changes
 from predictor.store.metrics import Metrics
 from predictor.store.predictions import Predictions
 from predictor.traces import Traces
-from predictor.webhooks.allowlist import Allowed
 
 
 class AppState(TypedDict):
@@ -22,7 +21,6 @@ class AppState(TypedDict):
     predictions: Predictions
     changes: Changes
     metrics: Metrics
-    allowed: Allowed
     has_several_names: bool
     owner: str  # what the ids of the sender of this request begin with; empty without keys
     traces: Traces | None

@@ -20,7 +20,6 @@ from predictor.process import call_in_thread
 from predictor.store.connection import connect
 from predictor.store.inspection import Finding, error_if, inspect, warning_if
 from predictor.supervisor.embedded import EmbeddedStore
-from predictor.webhooks.allowlist import Allowed
 
 _LIMIT, _SILENCE = 15.0, 3.0  # seconds: of a check, and of the API
 _ROOM, _FILES = 2**30, 4096  # bytes that are to be free, and files that may be open
@@ -38,7 +37,6 @@ def diagnose(options: dict[str, Any], *, as_json: bool) -> int:
     """Print what was found, and what to do about it. Returns the exit status."""
     try:
         config = Config(**options)
-        Allowed.parse(config.webhook_allow)
         connect(config.store_url)  # not yet: this reads the URL
         if config.api_keys:
             from predictor.api.access import Keys  # not at the top: with all of the api

@@ -22,7 +22,6 @@ from predictor.process import exposure
 from predictor.store.url import check_url
 from predictor.supervisor.embedded import EmbeddedStore, is_address
 from predictor.supervisor.guardian import Guardian, signal_group
-from predictor.webhooks.allowlist import Allowed
 
 logger = logging.getLogger(__name__)
 
@@ -185,7 +184,6 @@ class Supervisor:
 
 def supervise(config: Config) -> None:
     """Run everything until a signal. Raises ConfigError if it cannot start."""
-    Allowed.parse(config.webhook_allow)
     check_url(config.store_url)
     try:
         is_short = is_address(Path(tempfile.gettempdir(), "predictor-12345678", "store.sock"))

@@ -8,7 +8,6 @@ from predictor.config import Config
 from predictor.process import ends_if_misconfigured, notify_ready, start_logging
 from predictor.store.deliveries import Deliveries
 from predictor.traces import start_tracing
-from predictor.webhooks.allowlist import Allowed
 from predictor.webhooks.deliverer import Deliverer
 from predictor.webhooks.sender import Sender
 
@@ -24,7 +23,7 @@ async def _serve(config: Config) -> None:
         await stop.wait()
         return
     deliveries, traces = Deliveries(config), start_tracing()
-    async with Sender(Allowed.parse(config.webhook_allow), config.signing_secrets) as sender:
+    async with Sender(config.allowed_targets, config.signing_secrets) as sender:
         await Deliverer(deliveries, sender, traces).run(stop, config.drain)
     await deliveries.close()
     if traces:

@@ -17,8 +17,7 @@ from standardwebhooks import Webhook
 from predictor import __version__
 from predictor.errors import WebhookRefused
 from predictor.prediction import Attempt, Prediction, Trace, encode, splice, timestamp
-from predictor.webhooks.allowlist import Allowed
-from predictor.webhooks.target import parse_target, permitted_addresses
+from predictor.webhooks.target import Allowed, parse_target, permitted_addresses
 
 logger = logging.getLogger(__name__)
 

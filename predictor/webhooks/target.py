@@ -3,18 +3,19 @@
 import asyncio
 import re
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from socket import SOCK_STREAM, getaddrinfo
 
 import httpx
 
+from predictor.config import Network, host_name
 from predictor.errors import WebhookRefused
 from predictor.process import call_in_thread
-from predictor.webhooks.allowlist import Allowed, Network, host_name
 
 Address = IPv4Address | IPv6Address
+Allowed = Collection[str | Network]  # names of hosts, and networks
 
 _LOOKUP = 3.0  # seconds for a DNS look-up
 _MOST_THREADS = 500  # of the process; above, nothing is looked up: many already hang
@@ -60,14 +61,15 @@ async def permitted_addresses(target: httpx.URL, allowed: Allowed) -> list[Addre
     """
     host = target.raw_host.decode("ascii")
     addresses = await _look_up(host)
-    if host in allowed.hosts:
+    if host in allowed:
         return addresses
     ipv4 = [IPv4Address(int(a) & 0xFFFFFFFF) if _is_in(a, _EMBEDDING) else a for a in addresses]
-    others = [each for each in ipv4 if not _is_in(each, allowed.networks)]
+    networks = [each for each in allowed if not isinstance(each, str)]
+    others = [each for each in ipv4 if not _is_in(each, networks)]
     if not all(each.is_global and not _is_in(each, _PRIVATE) for each in others):
         text = "Webhook-Url must lead to a public address, or to one in PREDICTOR_WEBHOOK_ALLOW."
         raise WebhookRefused(text)
-    if target.scheme != "https" and (others or not (addresses or allowed.networks)):
+    if target.scheme != "https" and (others or not (addresses or networks)):
         text = "Webhook-Url must begin with https://, or lead into PREDICTOR_WEBHOOK_ALLOW."
         raise WebhookRefused(text)
     return addresses

@@ -19,7 +19,6 @@ from standardwebhooks import Webhook
 
 from predictor.config import Config
 from predictor.store.deliveries import Deliveries
-from predictor.webhooks.allowlist import Allowed
 from predictor.webhooks.deliverer import Deliverer
 from predictor.webhooks.sender import Sender
 from tests.processes import UNMEASURED, Api, Forked, Process, Processes, eventually
@@ -400,8 +399,9 @@ async def test_unread_bodies_are_cut_short_for_others(
     monkeypatch.setattr("predictor.webhooks.deliverer._PROMPT", 0.5)
     api = processes.api(**ANYWHERE)
     processes.worker(**ANYWHERE)
-    deliveries, stop = Deliveries(Config(redis_url=redis_url, lease=5)), asyncio.Event()
-    async with Sender(Allowed.parse("127.0.0.0/8"), [SECRET]) as sender:
+    config = Config(redis_url=redis_url, lease=5, webhook_allow="127.0.0.0/8")
+    deliveries, stop = Deliveries(config), asyncio.Event()
+    async with Sender(config.allowed_targets, [SECRET]) as sender:
         running = asyncio.create_task(Deliverer(deliveries, sender, None).run(stop, 0))
 
         def submit_and_see() -> list[Any]:

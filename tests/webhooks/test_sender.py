@@ -11,16 +11,16 @@ import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from predictor import __version__
+from predictor.config import Config
 from predictor.prediction import Attempt
-from predictor.webhooks.allowlist import Allowed
 from predictor.webhooks.sender import Sender
-from predictor.webhooks.target import check_target
+from predictor.webhooks.target import Allowed, check_target
 
 Names = dict[str, list[str]]
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 OLD, NEW, OTHER = (f"whsec_{letter * 32}" for letter in "onx")
-HERE = Allowed.parse("127.0.0.0/8")
+HERE = Config(webhook_allow="127.0.0.0/8").allowed_targets
 REFUSED = "Webhook-Url must lead to a public address, or to one in PREDICTOR_WEBHOOK_ALLOW."
 BODY = '{"output":"ä"}'.encode()
 
@@ -225,8 +225,8 @@ async def test_response_body_is_not_read() -> None:
 async def test_each_attempt_checks_the_address_again(names: Names) -> None:
     async with receiving(b"HTTP/1.1 200 OK\r\n\r\n") as receiver:
         names["rebinds.example"] = ["8.8.8.8", "127.0.0.1"]
-        url = await check_target(f"https://rebinds.example:{receiver.port}/", Allowed())
-        attempt = await send(url, Allowed())
+        url = await check_target(f"https://rebinds.example:{receiver.port}/", ())
+        attempt = await send(url, ())
     assert attempt.error == REFUSED
     assert receiver.requests == []
 
