@@ -23,8 +23,8 @@ async def _serve(config: Config) -> None:
         await stop.wait()
         return
     deliveries, traces = Deliveries(config), start_tracing()
-    async with Sender(config.allowed_targets, config.signing_secrets) as sender:
-        await Deliverer(deliveries, sender, traces).run(stop, config.drain)
+    sender = Sender(config.allowed_targets, config.signing_secrets)
+    await Deliverer(deliveries, sender, traces).run(stop, config.drain)
     await deliveries.close()
     if traces:
         await traces.close()

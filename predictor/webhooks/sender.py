@@ -7,7 +7,7 @@ import logging
 import ssl
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,10 +24,10 @@ logger = logging.getLogger(__name__)
 _LONGEST_RETRY_AFTER = 24 * 3600.0  # seconds
 
 
-class Sender(AbstractAsyncContextManager["Sender"]):
+class Sender:
     """Sends webhooks, each over a new connection to an address that was just checked.
 
-    By httpx' transport, not a client: no redirects, cookies or proxies.
+    By httpx' transport, not a client: no redirects, cookies or proxies; nothing is left to close.
     """
 
     def __init__(self, allowed: Allowed, secrets: Sequence[str]) -> None:
@@ -35,9 +35,6 @@ class Sender(AbstractAsyncContextManager["Sender"]):
         self._keys = [Webhook(secret) for secret in secrets]
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
         self._transport = httpx.AsyncHTTPTransport(limits=limits)
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._transport.aclose()
 
     async def send(
         self, url: str, id_: str, body: bytes, limit: asyncio.Timeout, trace: Trace

@@ -401,23 +401,23 @@ async def test_unread_bodies_are_cut_short_for_others(
     processes.worker(**ANYWHERE)
     config = Config(redis_url=redis_url, lease=5, webhook_allow="127.0.0.0/8")
     deliveries, stop = Deliveries(config), asyncio.Event()
-    async with Sender(config.allowed_targets, [SECRET]) as sender:
-        running = asyncio.create_task(Deliverer(deliveries, sender, None).run(stop, 0))
+    sender = Sender(config.allowed_targets, [SECRET])
+    running = asyncio.create_task(Deliverer(deliveries, sender, None).run(stop, 0))
 
-        def submit_and_see() -> list[Any]:
-            with _silent(2) as silent, ExitStack() as taken:
-                ids = []
-                for url, server in silent:
-                    ids.append(api.submit("0" * 100_000, Webhook_Url=url))  # its body has it twice
-                    taken.enter_context(server.accept()[0])
-                ids.append(api.submit("0", Webhook_Url=receiver.url))
-                _settled(api, ids[-1])
-                eventually(lambda: _webhook(api, ids[0])["attempts"], "the first gives way")
-                return [_webhook(api, id_)["attempts"] for id_ in ids]
+    def submit_and_see() -> list[Any]:
+        with _silent(2) as silent, ExitStack() as taken:
+            ids = []
+            for url, server in silent:
+                ids.append(api.submit("0" * 100_000, Webhook_Url=url))  # its body has it twice
+                taken.enter_context(server.accept()[0])
+            ids.append(api.submit("0", Webhook_Url=receiver.url))
+            _settled(api, ids[-1])
+            eventually(lambda: _webhook(api, ids[0])["attempts"], "the first gives way")
+            return [_webhook(api, id_)["attempts"] for id_ in ids]
 
-        [cut], others, [told] = await asyncio.to_thread(submit_and_see)
-        stop.set()
-        await running
+    [cut], others, [told] = await asyncio.to_thread(submit_and_see)
+    stop.set()
+    await running
     await deliveries.close()
     assert 0.5 <= cut["seconds"] < 5
     assert cut["error"].startswith("It did not answer within ")

@@ -66,18 +66,14 @@ async def receiving(
 
 
 async def send(url: str, allowed: Allowed = HERE, limit: float = 5) -> Attempt:
-    async with Sender(allowed, [OLD]) as sender:
-        return await sender.send(url, "id", BODY, asyncio.timeout(limit), {})
+    return await Sender(allowed, [OLD]).send(url, "id", BODY, asyncio.timeout(limit), {})
 
 
 async def test_a_webhook_is_signed_with_every_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
     began = time.time()
-    async with (
-        receiving(b"HTTP/1.1 204 No Content\r\n\r\n") as receiver,
-        Sender(HERE, [OLD, NEW]) as sender,
-    ):
-        attempt = await sender.send(
+    async with receiving(b"HTTP/1.1 204 No Content\r\n\r\n") as receiver:
+        attempt = await Sender(HERE, [OLD, NEW]).send(
             f"http://127.0.0.1:{receiver.port}/a?b=%2F", "id", BODY, asyncio.timeout(5), {}
         )
     assert (attempt.status, attempt.error) == (204, None)
@@ -103,7 +99,8 @@ async def test_a_webhook_is_signed_with_every_secret(monkeypatch: pytest.MonkeyP
 
 async def test_attempts_share_nothing_but_the_id(monkeypatch: pytest.MonkeyPatch) -> None:
     answer = b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\n\r\n"
-    async with receiving(answer) as receiver, Sender(HERE, [OLD]) as sender:
+    sender = Sender(HERE, [OLD])
+    async with receiving(answer) as receiver:
         for now in (1000, 2000):
             monkeypatch.setattr(time, "time", lambda now=now: now + 0.9)
             await sender.send(
@@ -256,8 +253,8 @@ async def test_unexpected_errors_are_recorded(
     assert "must be like" in str((await send("no url")).error)
     assert "must begin with https" in str((await send("http://8.8.8.8")).error)
     assert caplog.text == ""
-    async with Sender(HERE, [OLD]) as sender:
-        attempt = await sender.send("http://127.0.0.1", "id", b"\xff", asyncio.timeout(5), {})
+    limit = asyncio.timeout(5)
+    attempt = await Sender(HERE, [OLD]).send("http://127.0.0.1", "id", b"\xff", limit, {})
     assert attempt.error == "Something went wrong here; the log says what."
     assert "UnicodeDecodeError" in caplog.text
 
@@ -308,13 +305,12 @@ async def test_the_certificate_must_name_the_host(
         with monkeypatch.context() as context:
             context.setenv("SSL_CERT_FILE", certificate)
             trusting = Sender(HERE, [OLD])
-        async with trusting as sender:
-            good, other, address = [
-                await sender.send(
-                    f"https://{host}:{receiver.port}", "id", BODY, asyncio.timeout(5), {}
-                )
-                for host in ("hooks.example", "other.example", "127.0.0.1")
-            ]
+        good, other, address = [
+            await trusting.send(
+                f"https://{host}:{receiver.port}", "id", BODY, asyncio.timeout(5), {}
+            )
+            for host in ("hooks.example", "other.example", "127.0.0.1")
+        ]
         stranger = await send(f"https://hooks.example:{receiver.port}")
     assert (good.status, good.error) == (200, None)
     assert "not valid for 'other.example'" in str(other.error)
