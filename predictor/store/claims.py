@@ -35,15 +35,11 @@ _GATHER, _ENOUGH = 0.003, 4  # seconds between two claims of at least so many
 class Claim(NamedTuple):
     id: PredictionId
     queued_at: float  # its place in the queue, ms since 1970 by the store's clock
-    tries: int  # 1 for its first run
     job: bytes | None  # as arq stores it; None where it has expired
     token: str  # the value of its in-progress key: worker:try:start
     verdict: str  # why it is not to be run: canceled, expired or given_up; empty where it is
-
-    @property
-    def started(self) -> int:
-        """When this run began, as `queued_at`."""
-        return int(self.token.rpartition(":")[2])
+    tries: int  # 1 for its first run
+    started: int  # when this run began, as `queued_at`
 
     @property
     def waited(self) -> float:
@@ -249,13 +245,14 @@ class Claims:
     def _hold(self, reply: list[Any]) -> list[Claim]:
         self._is_quarantined, self._is_more_due = bool(reply[1]), bool(reply[2])
         claims = []
-        for id_, queued_at, tries, job, token, verdict in reply[3:]:
+        for id_, queued_at, job, token, verdict in reply[3:]:
             if verdict == b"dropped":
                 logger.warning("dropped %r from the queue: it cannot be an id", id_[:100])
                 continue
-            name = PredictionId(id_.decode())
-            claim = Claim(name, float(queued_at), tries, job, token.decode(), verdict.decode())
-            if (name, claim.token) in self._released:
+            name, run = PredictionId(id_.decode()), token.decode()
+            tries, started = map(int, run.split(":")[-2:])
+            claim = Claim(name, float(queued_at), job, run, verdict.decode(), tries, started)
+            if (name, run) in self._released:
                 continue  # a repeated call, and another overtook its reply
             # What it holds already is its own: the lease ran out, and nobody else came.
             if name not in self.held:

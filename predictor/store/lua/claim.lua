@@ -7,8 +7,8 @@ local worker, lease, most, most_bytes, max_tries, holds, is_quarantined, sent_at
 lease, most, max_tries, holds = tonumber(lease), tonumber(most), tonumber(max_tries), tonumber(holds)
 local now = clock()
 
--- Returns { now, 1 if this worker is kept for suspects, 1 if more may be due, { id, queued_at, try, job
--- or false, token, verdict }, … }. The verdict says why it is not to be run; it is empty for one that is.
+-- Returns { now, 1 if this worker is kept for suspects, 1 if more may be due, { id, queued_at, job or
+-- false, token, verdict }, … }. The verdict says why it is not to be run; it is empty for one that is.
 local reply, bytes = { math.floor(now), 0, 1 }, 0
 
 local function verdict_of(id, queued_at, job)
@@ -24,8 +24,7 @@ end
 -- Writes the lease of a prediction, and adds it to the reply.
 local function hold(id, queued_at, token, verdict, job)
   write_lease(id, token, now, lease, verdict == 'expired')
-  local try = tonumber(string.match(token, ':(%d+):%d+$'))
-  reply[#reply + 1] = { id, queued_at, try, job or false, token, verdict }
+  reply[#reply + 1] = { id, queued_at, job or false, token, verdict }
 end
 
 -- Leases a prediction to this worker; false if the reply is large enough without it.
@@ -109,7 +108,7 @@ local function serve_line()
     local id, queued_at = due[i], due[i + 1]
     if #id > 64 or not string.find(id, '^[%w_-]+$') then
       redis.call('ZREM', QUEUE, id)
-      reply[#reply + 1] = { id, queued_at, 0, false, '', 'dropped' }
+      reply[#reply + 1] = { id, queued_at, false, '', 'dropped' }
     elseif redis.call('ZSCORE', LEASES, id) then
       -- Its lease ran out, and it is not yet time to say that its worker died.
     else

@@ -27,8 +27,8 @@ class Given(NamedTuple):
     @classmethod
     def read(cls, reply: list[Any]) -> "Given":
         """From the script's answer."""
-        id_, turn, tries, job, token, verdict = reply
-        return cls(id_.decode(), float(turn), tries, job.decode(), token.decode(), verdict.decode())
+        id_, turn, job, token, verdict = (each.decode() for each in reply)
+        return cls(id_, float(turn), int(token.split(":")[-2]), job, token, verdict)
 
 
 class Model:
@@ -201,7 +201,7 @@ class Model:
         self.facts[call.id] = fact
 
     def _claim(self, call: Call) -> None:
-        demand(all(len(each) == 6 for each in call.reply[3:]), f"claim: {call.reply}")
+        demand(all(len(each) == 5 for each in call.reply[3:]), f"claim: {call.reply}")
         given = [Given.read(each) for each in call.reply[3:]]
         ids = [each.id for each in given]
         if call.is_repeat == "1":
