@@ -42,14 +42,7 @@ class Submitted(NamedTuple):
     id: PredictionId
     is_replay: bool  # it was there before, with the same idempotency key
     workers: int  # that are alive
-    place: int  # in the queue, from 0
-    now_ms: int  # since 1970, by the store's clock
-    times: bytes  # TIMES
-
-    @property
-    def retry_after(self) -> float:
-        """Seconds until it should be read."""
-        return _Throughput.read(self.now_ms, self.times).until_end(self.place)
+    retry_after: float  # seconds until it should be read
 
 
 class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
@@ -112,13 +105,13 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
         if outcome in {b"rate", b"open"}:
             seconds = place / 1000 if outcome == b"rate" else 1
             raise errors.TooManyRequests(retry_after=seconds, reason=outcome.decode())
+        throughput = _Throughput.read(now_ms, times)
         if outcome == b"full":
             message = f"The queue is full: {config.queue_limit} predictions wait; try again later."
-            seconds = _Throughput.read(now_ms, times).until_start(1) or _RETRY_AFTER
-            raise errors.Overloaded(message, retry_after=seconds)
+            raise errors.Overloaded(message, retry_after=throughput.until_start(1) or _RETRY_AFTER)
         self._warn_without(workers)
-        known = PredictionId(known_id.decode())
-        return Submitted(known, outcome == b"replayed", workers, place, now_ms, times)
+        known, seconds = PredictionId(known_id.decode()), throughput.until_end(place)
+        return Submitted(known, outcome == b"replayed", workers, seconds)
 
     async def take(self, owner: str, most: int) -> tuple[int, float]:
         """Take up to `most` tokens of a name: how many, and the seconds until there is one more."""
