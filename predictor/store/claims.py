@@ -16,7 +16,6 @@ from predictor.store import keys
 from predictor.store.connection import check_server
 from predictor.store.metrics import bucket
 from predictor.store.retry import STORE_ERRORS, StoreRetry, ValueRefused
-from predictor.store.scripts import AsyncScripts
 from predictor.store.wire import Model, encode_ended
 
 logger = logging.getLogger(__name__)
@@ -55,7 +54,6 @@ class Claims:
     ) -> None:
         """`worker` names this process and no other."""
         self.worker, self.retry = worker, retry
-        self._scripts = AsyncScripts(retry.redis)
         self.held: dict[PredictionId, Claim] = {}
         self.requeued = 0  # how many were returned to the queue
         #: what it released since its last call for claims
@@ -139,7 +137,7 @@ class Claims:
         if not claim.verdict:
             ended += f" {bucket(run / 1000)} {bucket(wait / 1000)} {1000 * run} {1000 * wait}"
         args = ("finish", claim.id, result, ttl, self.worker, started, ended)
-        return int(await self.retry.until_answered(self._scripts.run, *args, size=len(result)))
+        return int(await self.retry.until_answered(self.retry.scripts.run, *args, size=len(result)))
 
     async def emit(self, id_: PredictionId, first: int, events: list[tuple[str, Json]]) -> None:
         """Write events of a run; `first`: the number of the first of them in this run."""
@@ -147,7 +145,7 @@ class Claims:
             parts = [part for event in events for part in event]
             args, size = ("emit", id_, claim.token, first, *parts), sum(map(len, parts))
             try:
-                await self.retry.until_end(self._scripts.run, *args, size=size)
+                await self.retry.until_end(self.retry.scripts.run, *args, size=size)
             except ValueRefused as refused:
                 logger.warning("prediction %s: a piece of output is dropped: %s", id_, refused)
 
@@ -167,7 +165,7 @@ class Claims:
             self._release(id_)
         if claims:
             args = ("requeue", *self.requeue_arguments(claims))
-            await self.retry.until_end(self._scripts.run, *args)  # else their leases run out
+            await self.retry.until_end(self.retry.scripts.run, *args)  # else their leases run out
 
     def requeue_arguments(self, claims: Iterable[Claim]) -> list[Any]:
         most = self._config.max_tries
@@ -232,7 +230,7 @@ class Claims:
         args: list[Any] = [self.worker, round(1000 * config.lease), free, _CLAIM_BYTES]
         args += [config.max_tries, len(self.held), int(self._is_quarantined), expected_ms]
         args += [int(quiet > config.lease / 2), int(is_repeat)]
-        reply: list[Any] = await self._scripts.run("claim", *args, is_large=True)
+        reply: list[Any] = await self.retry.scripts.run("claim", *args, is_large=True)
         took = time.monotonic() - began
         self._last_count, self._last_claim = len(reply) - 3, began
         self.retry.recovered()

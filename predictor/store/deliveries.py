@@ -13,7 +13,6 @@ from predictor.prediction import Attempt, Delivery, DeliveryState, PredictionId
 from predictor.store import keys
 from predictor.store.connection import connect
 from predictor.store.retry import StoreRetry
-from predictor.store.scripts import AsyncScripts
 from predictor.store.wire import TRACE, decode, decode_ended
 
 _TIMEOUT = 5.0  # seconds of silence of the store after which a command is sent again
@@ -27,7 +26,6 @@ class Deliveries:
         self._config = config
         self._redis = connect(config.store_url, silence=_TIMEOUT, socket_connect_timeout=1)
         self.retry = StoreRetry(self._redis)
-        self._scripts = AsyncScripts(self._redis)
         self._poll_every = min(1.0, config.lease / 4)  # seconds, for what nothing announces
         self._next_due = self._poll_every
 
@@ -38,7 +36,7 @@ class Deliveries:
         """What is due, leased to this deliverer; the leases of `held` are renewed."""
         lease, ttl = (round(1000 * s) for s in (self._config.lease, self._config.result_ttl))
         args = (lease, most, _CLAIM_BYTES, ttl, *held)
-        next_ms, *due = await self.retry.until_end(self._scripts.run, "deliver", *args) or [-1]
+        next_ms, *due = await self.retry.until_end(self.retry.scripts.run, "deliver", *args) or [-1]
         self._next_due = self._poll_every if next_ms < 0 else min(next_ms / 1000, self._poll_every)
         claimed = {}
         for name, url, result, trace, is_new, *counts in due:
@@ -65,7 +63,7 @@ class Deliveries:
         next_in = "" if pause is None else math.ceil(pause * 1000)
         kept = round(self._config.result_ttl * 1000) if state is DeliveryState.DELIVERED else ""
         args = (id_, round(attempt.at * 1000), to_json(attempt), state, next_in, kept, since_ms)
-        await self.retry.until_end(self._scripts.run, "record", *args)
+        await self.retry.until_end(self.retry.scripts.run, "record", *args)
 
     async def put_off(self, id_: PredictionId, seconds: float) -> None:
         """Have it due later, or now for another deliverer, without an attempt."""

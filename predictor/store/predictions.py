@@ -21,7 +21,7 @@ from predictor.prediction import Event, Job, Prediction, PredictionId, State, We
 from predictor.store import keys, wire
 from predictor.store.connection import check_server, connect
 from predictor.store.retry import STORE_ERRORS, StoreRetry, describe
-from predictor.store.scripts import AsyncScripts, script
+from predictor.store.scripts import script
 
 _SILENCE = 0.9  # seconds of silence of the store after which a call fails
 _RETRY_AFTER = 10.0  # seconds until a place in a full queue may be free, where nothing ended lately
@@ -67,7 +67,6 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
         has_quotas = bool(config.rate or config.open)
         self._quotas = f"{self._interval} {config.burst} {config.open} " if has_quotas else ""
         self._retry = StoreRetry(self._redis)
-        self._scripts = AsyncScripts(self._redis)
         self._next_warning = 0.0
 
     async def __aenter__(self) -> Self:
@@ -232,7 +231,7 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
 
     async def run(self, name: str, *args: Any, is_large: bool = False) -> Any:
         """What the script `name` returns; `is_large`: as in AsyncScripts."""
-        return await self._confirmed(self._scripts.run(name, *args, is_large=is_large))
+        return await self._confirmed(self._retry.scripts.run(name, *args, is_large=is_large))
 
     async def _confirmed(self, reply: Awaitable[Any]) -> Any:
         """The reply. Raises StoreUnavailable where the store did not confirm a command."""

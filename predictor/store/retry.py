@@ -43,7 +43,7 @@ class StoreRetry:
     """The retries of one process: all its calls to the store share them. Logs each outage."""
 
     def __init__(self, redis: Redis) -> None:
-        self.redis = redis
+        self.redis, self.scripts = redis, AsyncScripts(redis)
         self.last_failure = time.monotonic()  # or, before the first one, when this began
         self._since: float | None = None
         self._next_line, self._is_logged = 0.0, False
@@ -79,7 +79,7 @@ class StoreRetry:
             raise error
         if "WRONGTYPE" in str(error):
             with contextlib.suppress(*STORE_ERRORS):
-                removed = await AsyncScripts(self.redis).run("drop_wrong_types")
+                removed = await self.scripts.run("drop_wrong_types")
                 logger.error("removed keys that were overwritten with another type: %s", removed)
         self.failed(error)
         now = self.last_failure

@@ -217,7 +217,7 @@ async def test_what_is_given_back_can_be_claimed_anew_at_once(
     claims = worker()
     await claims.claim()
     again: list[Claim] = []
-    run = claims._scripts.run
+    run = claims.retry.scripts.run
 
     async def answered_late(name: str, *args: Any, **options: Any) -> Any:
         reply = await run(name, *args, **options)
@@ -225,7 +225,7 @@ async def test_what_is_given_back_can_be_claimed_anew_at_once(
             again.extend(await claims._claim_due())
         return reply
 
-    monkeypatch.setattr(claims._scripts, "run", answered_late)
+    monkeypatch.setattr(claims.retry.scripts, "run", answered_late)
     await claims.requeue(id_)
     assert [(claim.id, claim.tries) for claim in again] == [(id_, 1)]
     assert list(claims.held) == [id_]

@@ -111,7 +111,7 @@ class Worker:
         retry = _Waiting(Redis.from_url(url), model.server)
         self.claims = Claims(configured(url, max_tries=max_tries), retry, name, lambda: SLOTS)
         self._heartbeat = Heartbeat(url, name, "{}", LEASE, TIMEOUT)
-        model.server.take_over(self.claims)
+        model.server.take_over(retry)
         model.server.take_over(self._heartbeat)
         self.tasks = Tasks()
         #: ms by the time that passes until which it is frozen
@@ -198,8 +198,8 @@ class Deliverer:
     def __init__(self, model: Model, url: str) -> None:
         self._model = model
         self._deliveries = Deliveries(configured(url))
-        model.server.take_over(self._deliveries)
         self._deliveries.retry = _Waiting(self._deliveries._redis, model.server)
+        model.server.take_over(self._deliveries.retry)
         self._deliveries._redis = self  # type: ignore[assignment]
         self.tasks = Tasks()
         self.held: dict[PredictionId, Delivery] = {}
@@ -244,7 +244,7 @@ class Client:
 
     def __init__(self, model: Model, config: Config) -> None:
         self._predictions = Predictions(config)
-        model.server.take_over(self._predictions)
+        model.server.take_over(self._predictions._retry)
         self._submitted: dict[PredictionId, Job] = {}
 
     def submit(self, id_: PredictionId, job: Job) -> None:
