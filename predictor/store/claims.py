@@ -13,7 +13,6 @@ from predictor.config import Config
 from predictor.logs import log_end
 from predictor.prediction import Json, Output, PredictionId, outcome_of
 from predictor.store import keys
-from predictor.store.connection import check_server
 from predictor.store.metrics import bucket
 from predictor.store.retry import STORE_ERRORS, StoreRetry, ValueRefused
 from predictor.store.wire import Model, encode_ended
@@ -68,10 +67,6 @@ class Claims:
         self._freed = asyncio.Event()
         self._waiting: asyncio.Task[Any] | None = None
         self._clock_ms = 0.0  # by which the store's is ahead of `time.monotonic`; 0: not known yet
-
-    async def open(self) -> None:
-        """Check the server, then be ready to claim. Raises UnsuitableStore."""
-        check_server(await self.retry.until_answered(self.retry.redis.info))
 
     @property
     def _now_ms(self) -> int:

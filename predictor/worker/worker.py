@@ -24,7 +24,7 @@ from predictor.model.run import Emitter, Run
 from predictor.prediction import Json, Output, PredictionId, Trace
 from predictor.process import ends_if_misconfigured, notify_ready, on_stop
 from predictor.store.claims import Claim, Claims
-from predictor.store.connection import blocking_client, connect
+from predictor.store.connection import blocking_client, check_server, connect
 from predictor.store.keys import HEALTH
 from predictor.store.renewal import Renewal
 from predictor.store.retry import STORE_ERRORS, StoreRetry
@@ -91,7 +91,8 @@ class Worker:
         # Not arq's handlers: a drain is ours, and arq would poll without a pause meanwhile.
         on_stop(functools.partial(self._on_signal, asyncio.get_running_loop()), instead=True)
         with ends_if_misconfigured():
-            await self._claims.open()
+            retry = self._claims.retry
+            check_server(await retry.until_answered(retry.redis.info))
             self._model = configured_model(self._config)
             await start_model(self._config.model, self._model)
         slots = self._model.slots(self._config.slots)

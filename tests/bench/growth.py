@@ -87,7 +87,6 @@ async def _claim(store: str) -> list[float]:
     """Of one prediction each, as a worker does it."""
     retry = StoreRetry(connect(store, silence=5, socket_connect_timeout=1))
     claims = Claims(Config(redis_url=store), retry, "bench", slots=lambda: len(claims.held) + 1)
-    await claims.open()
     seconds = list[float]()
     for _ in range(_SAMPLES):
         began = time.perf_counter()
