@@ -33,16 +33,11 @@ class Scripts:
 
     def __init__(self, client: Any) -> None:
         self._client = client
-        self._registered: dict[str, Any] = {}
+        self._script = cache(lambda name: client.register_script(script(name)))
 
     def run(self, name: str, *args: Any) -> Any:
         """What `name`.lua returns."""
         return self._script(name)(args=args)
-
-    def _script(self, name: str) -> Any:
-        if name not in self._registered:
-            self._registered[name] = self._client.register_script(script(name))
-        return self._registered[name]
 
 
 class AsyncScripts(Scripts):
