@@ -155,8 +155,8 @@ FAULTS = {
     ),
     "Cancel-After is forgotten": (
         "shared/deadline",
-        "takes, waits, group = tonumber(takes) or math.huge,",
-        "takes, waits, group = math.huge,",
+        "takes = tonumber(takes) or math.huge,",
+        "takes = math.huge,",
     ),
     "a renewal takes another's lease": (
         "renew",

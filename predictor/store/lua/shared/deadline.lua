@@ -28,14 +28,12 @@ end
 
 -- What else is kept of a prediction: see PREDICTION in keys.py.
 local function record_of(id)
-  local takes, waits, group, canceled, key, progress, waiter, mode = unpack(
-    redis.pcall('HMGET', PREDICTION .. id, 'cancel_after', 'queue_ttl', 'group', 'canceled', 'key',
-      'progress', 'waiter', 'mode')
-  )
-  takes, waits, group = tonumber(takes) or math.huge, tonumber(waits) or math.huge, tonumber(group)
-  mode = mode or 'async'
-  return { takes = takes, waits = waits, group = group, canceled = canceled, key = key, progress = progress,
-    waiter = waiter, mode = mode }
+  local takes, waits, group, canceled, key, progress, waiter, mode = unpack(redis.pcall('HMGET',
+    PREDICTION .. id, 'cancel_after', 'queue_ttl', 'group', 'canceled', 'key', 'progress', 'waiter', 'mode'))
+  return {
+    takes = tonumber(takes) or math.huge, waits = tonumber(waits) or math.huge, group = tonumber(group),
+    canceled = canceled, key = key, progress = progress, waiter = waiter, mode = mode or 'async',
+  }
 end
 
 -- Ms until its deadline, or until its time in the queue is over; infinite where there is none.
