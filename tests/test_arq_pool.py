@@ -1,6 +1,5 @@
 """The conversation with arq 0.28: an upgrade that speaks otherwise must fail here first."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -122,13 +121,20 @@ async def test_requeued_job(recorder: Recorder, predictions: Predictions) -> Non
     assert tries == [1, 1, 1], "a try that was given back does not count"
 
 
-async def test_unstarted_claims_are_offered_again(
+async def test_all_claims_are_started_before_one_runs(
     recorder: Recorder, predictions: Predictions
 ) -> None:
-    id_ = await _submit(predictions)
-    assert await recorder.zrangebyscore("q") == [id_.encode()]
-    assert await asyncio.wait_for(recorder.zrangebyscore("q"), 5) == [id_.encode()]
-    assert len(recorder.claims.held) == 1
+    started: list[int] = []
+
+    async def job(ctx: dict[str, Any]) -> None:
+        started.append(recorder.asked.count(START))
+        claim = recorder.claims.held[ctx["job_id"]]
+        await recorder.claims.finish(claim, Output(encode("text"), Json(b"1")))
+
+    for _ in range(5):
+        await _submit(predictions)
+    await _run(recorder, job)
+    assert started == [5] * 5
 
 
 async def test_unknown_command_raises(recorder: Recorder) -> None:

@@ -5,7 +5,8 @@ about each job are not sent to the store. Others are.
 """
 
 import logging
-from typing import Any, Self
+from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 from arq.connections import ArqRedis
 from redis.exceptions import ResponseError
@@ -26,17 +27,13 @@ class ClaimingRedis(ArqRedis):
         pool = claims.retry.redis.connection_pool
         super().__init__(pool, job_deserializer=lambda _: _CALL, default_queue_name=keys.QUEUE)
         self.claims = claims
-        #: ids in their order, claimed and not yet started by arq: each must be started once
-        self.offered: dict[str, None] = {}
 
     async def zrangebyscore(self, *_: Any, **__: Any) -> list[bytes]:
-        """arq's poll for due jobs: what it did not start last time, else new claims."""
-        if not self.offered:
-            self.offered.update((claim.id, None) for claim in await self.claims.claim())
-        return [id_.encode() for id_ in self.offered]
+        """arq's poll for due jobs: new claims. It starts all of them before anything else runs."""
+        return [claim.id.encode() for claim in await self.claims.claim()]
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Any:
-        return _Pipeline(self)
+        return _Pipeline()
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """A single command of arq, sent again until the store replies.
@@ -52,36 +49,28 @@ class ClaimingRedis(ArqRedis):
             logger.warning("the store refuses %s: %s", args[0], describe(error))
 
 
-class _Pipeline:
+class _Pipeline(AbstractAsyncContextManager["_Pipeline"]):
     """Just the commands that arq 0.28 uses; another version's is an AttributeError, at once."""
 
-    def __init__(self, redis: ClaimingRedis) -> None:
-        self._redis = redis
-        self._replies: list[Any] = [b"-", 1, True]  # run_job's: a job, its first try, of EXPIRE
-
-    async def __aenter__(self) -> Self:
-        return self
+    _replies: tuple[Any, ...] = (b"-", 1, True)  # run_job's: a job, its first try, of EXPIRE
 
     async def __aexit__(self, *_: object) -> None:
         pass
 
-    async def execute(self) -> list[Any]:
+    async def execute(self) -> tuple[Any, ...]:
         return self._replies
 
     def dbsize(self) -> None:
-        self._replies = [{}, {}, {}, 0]  # log_redis_info's, whose line is not logged
+        self._replies = ({}, {}, {}, 0)  # log_redis_info's, whose line is not logged
 
     # Worker.start_jobs: WATCH, EXISTS in-progress, ZSCORE of the queue, MULTI, PSETEX in-progress.
     async def watch(self, _key: str) -> None:
-        """Nothing is in progress: what is offered was claimed."""
+        """Nothing is in progress: it was claimed."""
 
     exists = watch
 
     async def zscore(self, _queue: str, _id: str) -> float:
         return 1.0  # due
 
-    def psetex(self, key: str, _ms: int, _value: bytes) -> None:
-        del self._redis.offered[key.removeprefix(keys.IN_PROGRESS)]
-
     # Worker.run_job: GET job, INCR tries, EXPIRE tries. Worker.finish_job: ZREM, DEL.
-    multi = get = incr = expire = zrem = delete = info = lambda *_, **__: None
+    multi = psetex = get = incr = expire = zrem = delete = info = lambda *_, **__: None
