@@ -110,11 +110,10 @@ class Changes(contextlib.AbstractAsyncContextManager["Changes"]):
                 self._is_listening = False
                 self._give_up()
                 cause = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
-                kind = describe(cause)
-                is_new = isinstance(cause, ResponseError) and kind != refused
-                level, refused = logging.WARNING if is_new else logging.DEBUG, kind
-                text = "changes are seen late, the store refuses its channels (%s)"
-                logger.log(level, text, kind)
+                if isinstance(cause, ResponseError) and describe(cause) != refused:
+                    refused = describe(cause)
+                    text = "changes are seen late, the store refuses its channels (%s)"
+                    logger.warning(text, refused)
                 await asyncio.sleep(_PAUSE)
 
     async def _subscribe(self, pubsub: PubSub) -> None:
