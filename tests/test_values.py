@@ -40,7 +40,7 @@ TYPES: dict[str, Takes] = {
     "many": Takes([Parameter(f"n{n}", int) for n in range(30)]),
 }
 HUGE = 75_000  # items of a value of a megabyte or less
-ALIKE = range(2**61 - 1, (2**61 - 1) * 20_000, 2**61 - 1)  # Python has the same hash of all
+ALIKE = range(2**61 - 1, (2**61 - 1) * 10_000, 2**61 - 1)  # Python has the same hash of all
 
 
 def _hostile() -> list[bytes]:

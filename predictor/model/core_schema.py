@@ -1,6 +1,7 @@
 """Core schemas of pydantic: what keeps a value from costing much, however hostile it is."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -111,20 +112,21 @@ class Ambiguity:
 
     def __init__(self, schema: Any) -> None:
         self._definitions = {each["ref"]: each for each in schema.get("definitions", ())}
-        #: of objects and of lists: the most choices of one union that contain it
-        self._choices = dict.fromkeys((b"{", b"["), 1)
+        #: of objects and of lists: the most choices of one union that contain it, if several do
+        self.choices = dict[bytes, int]()
         for ref, definition in self._definitions.items():
             for union in _inner(definition, "union"):
                 kinds = [self._kind(each) for each in union["choices"] if ref in self._refs(each)]
-                for kind in self._choices:
-                    self._choices[kind] = max(self._choices[kind], kinds.count(kind))
+                for kind, count in Counter(kinds).items():
+                    if count > self.choices.get(kind, 1):
+                        self.choices[kind] = count
 
     def is_too_deep(self, text: bytes) -> bool:
         """Whether a value would take too long to check."""
-        for opening, choices in self._choices.items():
+        for opening, choices in self.choices.items():
             checks, level = 0, 0
             brackets = rb"[{}]" if opening == b"{" else rb"[\[\]]"
-            for bracket in re.findall(brackets, _STRING.sub(b"", text)) if choices > 1 else ():
+            for bracket in re.findall(brackets, _STRING.sub(b"", text)):
                 level += 1 if bracket == opening else -1
                 checks += choices**level
                 if checks > _MOST_CHECKS:

@@ -72,11 +72,11 @@ class Checked:
     def read(self, value: Json) -> Any:
         """The value in Python's types. Raises ValidationError."""
         text = b"%b%b}" % (self._head, self.shortened(value))
-        if self._ambiguity.is_too_deep(text):
+        if self._ambiguity.choices and self._ambiguity.is_too_deep(text):
             union = "its type contains itself in a union without a discriminator"
             raise InvalidInput(f"Field '{self._name}' is nested too deeply: {union}.")
         if len(text) <= _LARGE:
-            read = self._adapter.validate_json(text, strict=True)
+            read = self._adapter.validator.validate_json(text, strict=True)
         elif text.count(b":") <= _MANY_NAMES:
             read = self._failing_fast.validate_json(text)
         else:

@@ -13,7 +13,7 @@ from predictor.config import Config
 from predictor.errors import UnsuitableStore
 from predictor.store import keys
 from predictor.store.connection import blocking_client, check_server
-from predictor.store.metrics import WorkerInfo
+from predictor.store.metrics import read_workers
 from predictor.store.retry import STORE_ERRORS, describe
 
 _SILENCE = 1.0  # seconds until the store is taken for unreachable
@@ -107,7 +107,7 @@ def _rights(client: Any, _: Config) -> Iterator[Finding]:
 def _contents(client: Any, config: Config) -> Iterator[Finding]:
     (seconds, us), now = client.time(), time.time()
     alive = client.zrangebyscore(keys.WORKERS, 1000 * seconds + us / 1000, "+inf")
-    workers = [WorkerInfo.model_validate_json(text) for text in alive]
+    workers = read_workers(alive)
     mine, slots = (config.model, config.model_version), sum(each.slots for each in workers)
     others = {(each.model, each.model_version) for each in workers} - {mine}
     runs = "".join(f"; {' '.join(each).strip()} is run" for each in sorted(others))

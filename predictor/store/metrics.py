@@ -6,7 +6,7 @@ import contextlib
 import re
 import secrets
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, NamedTuple, Self
 
 from pydantic import BaseModel, ValidationError
@@ -33,6 +33,15 @@ class WorkerInfo(BaseModel):
     slots: int
     model: str
     model_version: str
+
+
+def read_workers(texts: Iterable[bytes]) -> list[WorkerInfo]:
+    """Those that are described: anybody may have written others."""
+    known = list[WorkerInfo]()
+    for text in texts:
+        with contextlib.suppress(ValidationError):
+            known.append(WorkerInfo.model_validate_json(text))
+    return known
 
 
 class Snapshot(NamedTuple):
@@ -98,11 +107,7 @@ class Metrics(contextlib.AbstractAsyncContextManager["Metrics"]):
             if is_count(count):
                 for each in _names(name.decode(errors="replace")):
                     counts[each] += int(count)
-        known = list[WorkerInfo]()
-        for text in workers:
-            with contextlib.suppress(ValidationError):
-                known.append(WorkerInfo.model_validate_json(text))
-        return Snapshot(counts, queued, oldest_ms / 1000, running, known)
+        return Snapshot(counts, queued, oldest_ms / 1000, running, read_workers(workers))
 
     async def _tell_regularly(self) -> None:
         while True:

@@ -481,7 +481,7 @@ class Model:
             expected = "erased" if is_there else None
             if fact.is_active:
                 expected = "late"
-                is_tried = fact.tries_at(self.now_ms) is not None
+                is_tried = self._tries_or(fact, 0) > 0
                 fact.outcome = "timed_out" if is_tried else "expired"
             fact.is_erased = True
             fact.run = fact.due = None

@@ -67,5 +67,6 @@ local function settle_unrun(id, record, result, queued_at, result_ttl)
 end
 
 local function settle_late(id, record, queued_at, result_ttl)
-  return settle_unrun(id, record, get(TRIES .. id) and TIMED_OUT or EXPIRED, queued_at, result_ttl)
+  local tries = tonumber(get(TRIES .. id)) or 0
+  return settle_unrun(id, record, tries > 0 and TIMED_OUT or EXPIRED, queued_at, result_ttl)
 end
