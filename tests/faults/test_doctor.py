@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from predictor.config import Config
 from predictor.store.inspection import Finding
 from predictor.supervisor import doctor as module
 from tests.command import serve
 from tests.faults.conftest import Farm, Store
-from tests.processes import BIN, ROOT, UNMEASURED, Processes
+from tests.processes import BIN, ROOT, UNMEASURED, Processes, eventually
 
 
 def doctor(folder: Path, *options: str, **settings: Any) -> tuple[int, dict[str, Any]]:
@@ -123,6 +124,21 @@ def test_what_is_wrong_is_said(tmp_path: Path, farm: Farm) -> None:
         assert advice in checks[name]["advice"], name
     assert "sekret" not in str(checks)
     assert not farm.store.leftovers()
+
+
+def test_a_store_that_cannot_write_to_its_disk(tmp_path: Path, store_folder: Path) -> None:
+    (store_folder / "dump.rdb").mkdir()
+    with Store(store_folder, save="3600 1000000") as store:
+        client: Any = store.client
+        client.bgsave()
+        eventually(lambda: client.info()["rdb_last_bgsave_status"] == "err", "a failed save")
+        with pytest.raises(redis.ResponseError, match="MISCONF"):
+            client.ping()
+        status, checks = doctor(tmp_path, redis_url=store.url)
+    assert status == 1
+    assert checks["writes"]["found"] == "failed: rdb_last_bgsave_status"
+    assert "disk" in checks["writes"]["advice"]
+    assert {"latency", "replicas", "clock", "rights", "queue"} <= checks.keys()
 
 
 def test_a_store_that_is_frozen_and_an_api_that_is_silent(
