@@ -201,6 +201,10 @@ def test_no_folder_for_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
             "BusyLoadingError: it is loading its data",
         ),
         (ResponseError("ERR secret"), "ERR"),
+        (
+            RedisConnectionError(ResponseError("DB index is out of range")),
+            "DB: it has no database with the number in its URL",
+        ),
         (RedisConnectionError("Connection closed: secret"), "ConnectionError"),
     ],
 )

@@ -4,13 +4,13 @@ import asyncio
 from typing import Any, cast
 
 import redis
-from redis.asyncio import BlockingConnectionPool, Connection, ConnectionPool, Redis, SSLConnection
+from redis.asyncio import BlockingConnectionPool, Connection, ConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection, DefaultParser, parse_url
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from predictor.errors import ConfigError, UnsuitableStore
+from predictor.errors import UnsuitableStore
 from predictor.store.url import check_url
 
 #: Sentinels have neither databases nor, as a rule, passwords.
@@ -32,17 +32,12 @@ def connect(
         sentinel = Sentinel(service.hosts, sentinel_kwargs=ask, **options)
         options["connection_class"] = _watched(SentinelManagedConnection, silence)
         return Redis(connection_pool=SentinelConnectionPool(service.name, sentinel, **options))
-    try:
-        given: dict[str, Any] = dict(parse_url(url))
-        kind = given.get("connection_class", Connection)
-        options |= {"ssl_check_hostname": True} if kind is SSLConnection else {}
-        options |= given | {"connection_class": _watched(kind, silence)}
-        if at_most:
-            options |= {"max_connections": at_most, "timeout": 1}
-        pool = (BlockingConnectionPool if at_most else ConnectionPool)(**options)
-        pool.make_connection()
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"PREDICTOR_REDIS_URL: {error}") from None
+    given: dict[str, Any] = dict(parse_url(url))
+    kind = given.get("connection_class", Connection)
+    options |= _name_check(url) | given | {"connection_class": _watched(kind, silence)}
+    if at_most:
+        options |= {"max_connections": at_most, "timeout": 1}
+    pool = (BlockingConnectionPool if at_most else ConnectionPool)(**options)
     return Redis(connection_pool=pool)
 
 
@@ -83,8 +78,14 @@ def blocking_client(url: str, **options: Any) -> "redis.Redis":
         options |= service.options
         sentinel = redis.Sentinel(service.hosts, sentinel_kwargs=options | _NO_LOGIN, **options)
         return cast("redis.Redis", sentinel.master_for(service.name))
-    options |= {"ssl_check_hostname": True} if url.startswith("rediss:") else {}
+    options |= _name_check(url)
     return redis.Redis.from_url(url, **options)
+
+
+def _name_check(url: str) -> dict[str, bool]:
+    """The name of a server is checked where its certificate is."""
+    is_checked = "ssl_cert_reqs=none" not in url
+    return {"ssl_check_hostname": is_checked} if url.startswith("rediss:") else {}
 
 
 def address(pool: ConnectionPool) -> str:

@@ -32,6 +32,7 @@ _LARGE, _MOST_FAILURES = 2**19, 3
 #: What errors mean, by the server's word or the class that redis-py makes of it.
 _MEANINGS = {
     "MISCONF": "it cannot write to its disk",
+    "DB": "it has no database with the number in its URL",
     "OutOfMemoryError": "its memory is full",
     "ReadOnlyError": "it takes no writes",
     "BusyLoadingError": "it is loading its data",

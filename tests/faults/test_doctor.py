@@ -86,7 +86,7 @@ def test_before_the_start_there_are_only_warnings(tmp_path: Path) -> None:
         ({"webhook_allow": "a b"}, "PREDICTOR_WEBHOOK_ALLOW: "),
         ({"api_keys": f"a:{'k' * 16},b:{'k' * 16}"}, "b has a key of another name"),
         ({"redis_url": "redis://user:SHORT-sekret@host:port"}, "PREDICTOR_REDIS_URL: "),
-        ({"redis_url": "redis://user:SHORT-sekret@host?a=b"}, "PREDICTOR_REDIS_URL: "),
+        ({"redis_url": "redis://user:SHORT-sekret@host?protocol=9"}, "PREDICTOR_REDIS_URL: "),
     ],
 )
 def test_unusable_settings(tmp_path: Path, settings: dict[str, Any], found: str) -> None:

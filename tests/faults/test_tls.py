@@ -50,6 +50,13 @@ def test_all_of_it_works_behind_tls(
     assert worker.stop() == 0
 
 
+def test_a_certificate_that_is_not_checked(farm: Farm, tls: Tls) -> None:
+    url = f"rediss://127.0.0.1:{tls.port}?ssl_cert_reqs=none"
+    api = farm.processes.api(redis_url=url)
+    assert api.client.get("/health/ready").status_code == 200
+    assert blocking_client(url, socket_timeout=1).ping()
+
+
 @pytest.mark.parametrize(
     ("url", "why"),
     [
