@@ -94,6 +94,12 @@ def _host_or_network(text: str) -> str | Network:
     return host_name(text)
 
 
+def _check_rate(rate: float) -> float:
+    if 0 < rate < 1e-6:
+        raise ValueError("must be 0, or at least 0.000001")
+    return rate
+
+
 class Config(settings.BaseSettings):
     """The settings of one process. Raises ConfigError, which names the variables to fix."""
 
@@ -151,12 +157,12 @@ class Config(settings.BaseSettings):
     """Seconds that a prediction may be queued before it expires."""
     queue_limit: int = Field(10000, ge=0)
     """Length of the queue above which new predictions are refused with 503; 0: unlimited."""
-    result_ttl: _Seconds = 3600
+    result_ttl: _Seconds = Field(3600, ge=0.1)
     """Seconds that a result is kept."""
     max_result: int = Field(16777216, ge=1, le=2**28)
     """Largest result, or piece of output, in bytes; at most 268435456."""
-    max_body: int = Field(10485760, ge=1)
-    """Largest request body, in bytes."""
+    max_body: int = Field(10485760, ge=1, le=2**32)
+    """Largest request body, in bytes; at most 4294967296."""
     webhook_secrets: Annotated[str, _SECRETS] = Field("", repr=False)
     """Secrets that sign webhooks, whsec_…, comma-separated."""
     webhook_allow: Annotated[str, _each(_host_or_network)] = ""
@@ -168,7 +174,9 @@ class Config(settings.BaseSettings):
     """Keys of the API, name:key or name:sha256:digest, comma-separated. Unset: it needs none."""
     public: Annotated[str, _PUBLIC] = ""
     """What needs no key though there are keys, comma-separated: docs, metrics."""
-    rate: float = Field(0, ge=0, le=10**6, allow_inf_nan=False)
+    rate: Annotated[float, AfterValidator(_check_rate)] = Field(
+        0, ge=0, le=10**6, allow_inf_nan=False
+    )
     """Predictions a second that a name may request; beyond, 429; 0: any number."""
     burst: int = Field(10, ge=1, le=10**6)
     """Predictions that a name may request at once before PREDICTOR_RATE counts."""
