@@ -46,6 +46,13 @@ def _is_signing_secret(secret: str) -> bool:
     return False
 
 
+def _is_host(host: str) -> bool:
+    with contextlib.suppress(UnicodeError):
+        return bool(host.encode("idna"))  # as a look-up does
+    return False
+
+
+_HOST = _each(_is_host, "must be a host name or an IP address")
 _SECRETS = _each(
     _is_signing_secret,
     "must be whsec_ and the base64 of 24 to 64 random bytes, comma-separated; "
@@ -112,7 +119,7 @@ class Config(settings.BaseSettings):
         use_attribute_docstrings=True,
     )
 
-    host: str = "127.0.0.1"
+    host: Annotated[str, _HOST] = "127.0.0.1"
     """Address that the API listens on."""
     port: int = Field(8080, ge=0, le=65535)
     """Port of the API; 0: a free one."""

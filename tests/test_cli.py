@@ -112,6 +112,8 @@ def test_closed_standard_output(command: Processes) -> None:
         ({"api_processes": 0}, "PREDICTOR_API_PROCESSES: Input should be greater than"),
         ({"redis_url": "ftp://x"}, "PREDICTOR_REDIS_URL: must look like redis://"),
         ({"redis_url": "redis://localhost?protocol=9"}, "can have the options db, username"),
+        ({"host": "a..b"}, "PREDICTOR_HOST: must be a host name or an IP address"),
+        ({"host": os.fsdecode(b"\xff")}, "PREDICTOR_HOST: "),
         ({"host": "host.invalid"}, "PREDICTOR_HOST, PREDICTOR_PORT: cannot listen on"),
         ({"data_dir": "/proc/nothing"}, "PREDICTOR_DATA_DIR: /proc/nothing: "),
         ({"PYTHONOPTIMIZE": 2}, "PYTHONOPTIMIZE: must be less than 2"),

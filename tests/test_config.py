@@ -54,6 +54,8 @@ def test_empty_variable_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("HOST", ".example.com"),
+        ("HOST", "a" * 64),
         ("PORT", "eighty"),
         ("PORT", "65536"),
         ("PORT", "-1"),
