@@ -160,6 +160,17 @@ def test_power_loss_in_a_folder_with_an_odd_name(folder: Path) -> None:
         assert api.process.stop() == 0
 
 
+def test_no_other_user_reads_what_the_store_writes(command: Processes, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir(mode=0o755)
+    old = tmp_path / "data/appendonlydir"
+    old.mkdir(mode=0o755)
+    api = serve(command, data_dir=tmp_path / "data")
+    assert api.outcome(api.submit("x")).status_code == 200
+    written = {path for path in tmp_path.glob("data/**/*") if path.name != "lock"}
+    assert [path for path in written if path.name.endswith(".incr.aof")]
+    assert {path for path in written if path.stat().st_mode & 0o077} == set()
+
+
 async def _is_ready(store: EmbeddedStore) -> bool:
     try:
         return await store.is_ready(None)

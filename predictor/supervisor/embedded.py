@@ -43,8 +43,10 @@ class EmbeddedStore:
             writer.write(b"PING\r\n")
             return (await reader.readline())[:8] not in {b"", b"-LOADING"}
 
-    def cut_zeros(self) -> None:
-        """Cut off zeros that a power loss left at the end of the server's files."""
+    def prepare(self) -> None:
+        """Close the server's files to other users, and cut off zeros that a power loss left."""
+        with contextlib.suppress(OSError):  # there are none yet, or they are another user's
+            (self._folder / "appendonlydir").chmod(0o700)
         for path in self._folder.glob("appendonlydir/*.incr.aof"):
             if size := path.stat().st_size:
                 with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as m:

@@ -39,6 +39,7 @@ class Child:
     is_ready: Callable[["Child"], Awaitable[bool]]  # called until it is true for the first time
     explain: Callable[[], str] = str  # more about why it does not start
     fds: Sequence[int] = ()  # that it inherits
+    umask: int = -1  # of its own; -1: that of the command
     ends_last: bool = False
     was_ready: bool = False
     process: asyncio.subprocess.Process | None = None
@@ -51,7 +52,11 @@ class Child:
             started = time.monotonic()
             # A session of its own: Ctrl-C in the terminal is for the command, which stops in order.
             self.process = process = await asyncio.create_subprocess_exec(
-                *self.command, env=environment, start_new_session=True, pass_fds=self.fds
+                *self.command,
+                env=environment,
+                start_new_session=True,
+                pass_fds=self.fds,
+                umask=self.umask,
             )
             guardian.watch(process.pid, "=" if self.ends_last else "+")
             if self._stopping:
@@ -126,9 +131,9 @@ class Supervisor:
     async def _start(self) -> None:
         if self._config.redis_url is None:
             store = EmbeddedStore(self._config.data_dir, self._scratch)
-            store.cut_zeros()
+            store.prepare()
             options = store.command, store.is_ready, store.explain
-            self._store = Child("embedded store", *options, ends_last=True)
+            self._store = Child("embedded store", *options, umask=0o077, ends_last=True)
             await self._launch(self._store)
             self._config = self._config.model_copy(update={"redis_url": store.url})
         self._listeners = _bind(self._config)
