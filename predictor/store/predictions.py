@@ -211,6 +211,10 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
         if most and used > 0.95 * most:  # too full for some predictions
             text = f"The store's memory is full ({used} of {most} bytes are used)."
             raise errors.StoreUnavailable(text)
+        replicas, wanted = info.get("connected_slaves", 0), self._config.wait_replicas
+        if replicas < wanted:
+            text = f"The store has {replicas} of {wanted} replicas that must confirm."
+            raise errors.StoreUnavailable(text)
         await self._confirmed(self._redis.set(keys.PROBE, "", px=1000))
 
     async def _submit_to_replicas(

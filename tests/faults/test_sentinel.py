@@ -112,6 +112,7 @@ def test_a_primary_that_dies_under_load_costs_seconds_and_no_prediction(
     """With the setting that waits for the replica: what was accepted is on both."""
     with Processes(tmp_path, cluster.url, Forked) as processes:
         api = processes.api(wait_replicas=1)
+        assert api.client.get("/health/ready").status_code == 200
         worker = processes.worker(model="tests.models.slow:predict", lease=2)
         accepted = [id_ for _ in range(50) if (id_ := _try_to_submit(api))]
         assert len(accepted) == 50
@@ -146,3 +147,6 @@ def test_replicas_that_are_not_there_are_not_promised(cluster: Cluster, tmp_path
         assert answer.json()["error"] == "Only 1 of 2 replicas confirmed; try again."
         with redis.Redis(port=cluster.primary) as client:
             assert client.zcard("arq:queue") == 0, "what was not accepted is not run"
+        answer = api.client.get("/health/ready")
+        assert answer.status_code == 503
+        assert answer.json()["error"] == "The store has 1 of 2 replicas that must confirm."
