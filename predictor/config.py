@@ -27,11 +27,14 @@ def entries(text: str) -> list[str]:
     return [entry for part in text.split(",") if (entry := part.strip())]
 
 
-def _each(is_right: Callable[[str], object], rule: str = "") -> AfterValidator:
-    """Refuses a comma-separated list with an entry that is not right, or raises ValueError."""
+def _each(is_right: Callable[[str], object], rule: str = "must have an entry") -> AfterValidator:
+    """Refuses a comma-separated list without entries, or with one that is not right.
+
+    `is_right` may raise ValueError, too.
+    """
 
     def check(text: str) -> str:
-        if not all(map(is_right, entries(text))):
+        if text and not (entries(text) and all(map(is_right, entries(text)))):
             raise ValueError(rule)
         return text
 

@@ -116,6 +116,12 @@ def test_empty_variable_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
         ("WEBHOOK_SECRETS", f"{SECRET},whsec_x"),
         ("WEBHOOK_ALLOW", "http://localhost"),
         ("WEBHOOK_ALLOW", "10.0.0.0/33"),
+        ("WEBHOOK_ALLOW", ","),
+        ("WEBHOOK_SECRETS", ","),
+        ("API_KEYS", ", ,"),
+        ("PUBLIC", ","),
+        ("CORS_ORIGINS", ","),
+        ("ALLOWED_HOSTS", ","),
     ],
 )
 def test_invalid_settings_are_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
