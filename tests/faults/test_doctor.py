@@ -63,6 +63,17 @@ def test_all_is_well_beside_a_running_command(command: Processes, tmp_path: Path
     assert "ok       store        valkey" in text
 
 
+def test_a_data_folder_with_a_long_path(command: Processes, tmp_path: Path) -> None:
+    folder = tmp_path / ("long" * 25)
+    api = serve(command, data_dir=folder)
+    status, checks = doctor(tmp_path, port=api.port, data_dir=folder)
+    assert (status, checks["connection"]["status"]) == (0, "ok")
+    assert "valkey 9" in checks["store"]["found"]
+    assert api.process.stop() == 0
+    _, checks = doctor(tmp_path, port=api.port, data_dir=folder)
+    assert "Start predictor" in checks["connection"]["advice"]
+
+
 def test_a_pipe_that_closes(tmp_path: Path) -> None:
     command = f"{BIN / 'predictor'} doctor | true; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(
