@@ -28,6 +28,8 @@ def test_one_command_serves_both_modes_and_resumes_after_ctrl_c(
     assert len(children(api.process, "arq predictor.worker")) == 2
     assert (tmp_path / ".predictor").stat().st_mode & 0o077 == 0
     second = command.start("predictor", port=free_port(), **UNMEASURED)
+    eventually(lambda: "; waiting up to 8 s for its end" in second.output, "what it waits for", 5)
+    assert second.is_running
     assert second.wait() == os.EX_CONFIG
     assert "is in use by another predictor" in second.output
     queued = [api.submit(f"queued {number}") for number in range(6)]

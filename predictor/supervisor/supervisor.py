@@ -210,14 +210,17 @@ def _say(line: str, text: str, level: int = logging.INFO) -> None:
 
 def _lock(data_dir: Path) -> IO[str]:
     """Lock the folder: two servers on it would ruin each other's file."""
-    until, reason = time.monotonic() + _LOCK_WAIT, " is in use by another predictor"
+    reason = " is in use by another predictor"
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = (data_dir / "lock").open("w")
-        while time.monotonic() < until:
+        for attempt in range(round(_LOCK_WAIT / 0.05)):
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return lock
+            if attempt == 0:
+                text = f"{data_dir}{reason}; waiting up to {_LOCK_WAIT:g} s for its end"
+                _say(text, f"predictor: {text}")
             time.sleep(0.05)
     except OSError as error:
         reason = f": {error.strerror}"
