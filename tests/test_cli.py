@@ -72,12 +72,18 @@ def _is_ready(api: Api) -> bool:
         return False
 
 
-def test_killed_command_leaves_no_processes(command: Processes, tmp_path: Path) -> None:
+def test_killed_command_leaves_nothing(command: Processes, tmp_path: Path) -> None:
     api = serve(command)
     id_ = api.submit("x")
+    (worker,) = children(api.process, "arq predictor.worker")
+    environment = Path(f"/proc/{worker}/environ").read_text().split("\0")
+    (notify,) = (each for each in environment if each.startswith("NOTIFY_SOCKET="))
+    scratch = Path(notify.partition("=")[2]).parent
+    assert scratch.exists()
     os.kill(api.process.pid, signal.SIGKILL)
     api.process.wait()
     again = serve(command)  # which waits for the end of what was left
+    assert not scratch.exists()
     assert len(running(tmp_path)) <= 6
     assert again.outcome(id_).status_code == 200
 

@@ -1,14 +1,17 @@
 """Ends the processes of a `predictor` command that was killed.
 
 It reads process groups from standard input: "+123" to watch, "=123" to watch and end last (the
-store), "-123" to forget. When the input ends, it ends the groups that are left.
+store), "-123" to forget. When the input ends, it ends the groups that are left, and removes the
+folder in its argument.
 """
 
 import contextlib
 import os
+import shutil
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import IO
 
 _GRACE = 3.0  # seconds between SIGTERM and SIGKILL
@@ -17,9 +20,9 @@ _GRACE = 3.0  # seconds between SIGTERM and SIGKILL
 class Guardian:
     """The command's end of the guardian, and of its standard input."""
 
-    def __init__(self, lock: IO[str] | None) -> None:
+    def __init__(self, lock: IO[str] | None, scratch: Path) -> None:
         """`lock` stays locked until the guardian has ended all that it watches."""
-        self._lock = lock
+        self._lock, self._scratch = lock, scratch
         self._watched: dict[int, str] = {}
         self._input, self._output = os.pipe()
         os.set_blocking(self._output, False)
@@ -28,7 +31,7 @@ class Guardian:
         """Keep a guardian running until `close`."""
         import asyncio  # not at the top: the guardian itself does without it
 
-        command = (sys.executable, "-m", "predictor.supervisor.guardian")
+        command = (sys.executable, "-m", "predictor.supervisor.guardian", self._scratch)
         fds = [self._lock.fileno()] if self._lock else []
         while True:
             process = await asyncio.create_subprocess_exec(
@@ -77,3 +80,4 @@ def guard() -> None:
 
 if __name__ == "__main__":
     guard()
+    shutil.rmtree(sys.argv[1], ignore_errors=True)

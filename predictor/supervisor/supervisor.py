@@ -95,7 +95,8 @@ class Supervisor:
     def __init__(self, config: Config, scratch: Path) -> None:
         """`scratch`: an empty folder with a short path, for sockets."""
         self._config, self._scratch = config, scratch
-        self._guardian = Guardian(None if config.redis_url else _lock(config.data_dir))
+        lock = None if config.redis_url else _lock(config.data_dir)
+        self._guardian = Guardian(lock, scratch)
         self._notifications: set[bytes] = set()
         self._store: Child | None = None
         self._served: list[Child] = []
