@@ -89,16 +89,19 @@ def own_valkey() -> Iterator[str]:
 
 
 @pytest.fixture
-def redis_url(valkey: str) -> Iterator[str]:
-    """An empty database, in which nothing of a prediction that ended may be left without end."""
-    url = f"{valkey}?db=1"
+def redis_url(valkey: str, request: pytest.FixtureRequest) -> Iterator[str]:
+    """An empty database, in which nothing of a prediction that ended may be left without end.
+
+    That of `api` only with it: it ends what has expired.
+    """
+    url = f"{valkey}?db={1 if 'api' in request.fixturenames else 6}"
     with redis.Redis.from_url(url) as client:
         client.flushdb()
         yield url
         waiting = set(client.zrange("arq:queue", 0, -1))
         endless = {key for key in client.scan_iter() if client.ttl(key) == -1}
         shared = {b"arq:queue", b"predictor:leases", b"predictor:claimed", b"predictor:suspects"}
-        shared |= {b"predictor:open"}
+        shared |= {b"predictor:open", b"predictor:deadlines"}
         needed = {b"predictor:metrics", b"predictor:times"} | (shared if waiting else set())
         kept = ("arq:job:", "predictor:events:", "predictor:webhook:", "predictor:prediction:")
         needed |= {prefix.encode() + id_ for id_ in waiting for prefix in kept}
