@@ -81,17 +81,18 @@ def _hostile() -> list[bytes]:
 
 @pytest.mark.parametrize("name", TYPES)
 def test_hostile_values_cost_little_and_are_refused_in_a_sentence(name: str) -> None:
-    slowest = 0.0
     for value in _HOSTILE:
-        began, sentence = time.thread_time(), "Field 'input"
-        try:
-            TYPES[name].read(Json(value))
-        except InvalidInput as error:
-            sentence = str(error)
-        slowest = max(slowest, time.thread_time() - began)
-        assert sentence.startswith("Field 'input")
-        assert len(sentence) < 1000
-    assert slowest < 0.1 + 0.1  # other tests run meanwhile
+        took, tries = 1.0, 0
+        while took > 0.15 and tries < 4:  # other tests run meanwhile: the fastest counts
+            began, sentence = time.thread_time(), "Field 'input"
+            try:
+                TYPES[name].read(Json(value))
+            except InvalidInput as error:
+                sentence = str(error)
+            took, tries = time.thread_time() - began, tries + 1
+            assert sentence.startswith("Field 'input")
+            assert len(sentence) < 1000
+        assert took <= 0.15, value[:40]
 
 
 @pytest.mark.parametrize(
