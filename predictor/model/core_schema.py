@@ -53,8 +53,11 @@ class FailingFast:
         self._validator = SchemaValidator(self._changed(schema), _use_prebuilt=False)
 
     def validate_json(self, text: bytes) -> Any:
-        self._first, self._alike = {}, 0
-        return self._validator.validate_json(text, strict=True)
+        self._alike = 0
+        try:
+            return self._validator.validate_json(text, strict=True)
+        finally:
+            self._first = {}
 
     def _changed(self, schema: Any, key: str = "") -> Any:
         if isinstance(schema, list):
@@ -83,7 +86,10 @@ class FailingFast:
         return changed
 
     def _count_alike(self, member: Any) -> Any:
-        first = self._first.setdefault(hash(member), member)
+        try:
+            first = self._first.setdefault(hash(member), member)
+        except TypeError:  # pydantic says that it cannot be hashed
+            return member
         if first != member and member not in {-1, -2}:  # whose hashes are the same
             self._alike += 1
             if self._alike > _MOST_ALIKE:
