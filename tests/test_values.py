@@ -83,7 +83,7 @@ def _hostile() -> list[bytes]:
 def test_hostile_values_cost_little_and_are_refused_in_a_sentence(name: str) -> None:
     for value in _HOSTILE:
         took, tries = 1.0, 0
-        while took > 0.15 and tries < 4:  # other tests run meanwhile: the fastest counts
+        while took > 0.2 and tries < 4:  # other tests run meanwhile: the fastest counts
             began, sentence = time.thread_time(), "Field 'input"
             try:
                 TYPES[name].read(Json(value))
@@ -92,7 +92,7 @@ def test_hostile_values_cost_little_and_are_refused_in_a_sentence(name: str) -> 
             took, tries = time.thread_time() - began, tries + 1
             assert sentence.startswith("Field 'input")
             assert len(sentence) < 1000
-        assert took <= 0.15, value[:40]
+        assert took <= 0.2, value[:40]
 
 
 @pytest.mark.parametrize(
@@ -176,6 +176,46 @@ def test_what_is_missing_is_named_in_a_large_value_too(size: int) -> None:
     missing = ["parts[0].orNone", "one.wideName", "one.either", "one.orNone", "mapped.part"]
     sentences = [f"Field 'input.{name}' is missing." for name in missing]
     assert str(caught.value).startswith(" ".join(sentences))
+
+
+class Awkward(BaseModel):
+    """With names that core schemas have, too."""
+
+    type: Literal["awkward"]
+    fields: list[int]
+    cls: str
+    default: int
+    metadata: dict[str, int]
+    expected: set[int]
+    choices: int = 0
+
+
+class Other(BaseModel):
+    type: Literal["type"]
+
+
+class AwkwardDict(TypedDict):
+    type: str
+    default: list[int]
+
+
+@pytest.mark.parametrize("size", [1, 20_000])
+def test_fields_may_be_called_as_the_parts_of_a_core_schema(size: int) -> None:
+    union = Annotated[Awkward | Other, Field(discriminator="type")]
+    takes = Takes([Parameter("awkward", union), Parameter("more", AwkwardDict)])
+    awkward = {
+        "type": "awkward",
+        "fields": [1],
+        "cls": "x" * size,
+        "metadata": {"a": 1},
+        "expected": [1],
+    }
+    value = {"awkward": awkward | {"default": 1}, "more": {"type": "x", "default": []}}
+    assert takes.read(Json(json.dumps(value).encode()))["awkward"].expected == {1}
+    value = {"awkward": awkward, "more": {"type": "x", "default": ["x"]}}
+    with pytest.raises(InvalidInput) as caught:
+        takes.read(Json(json.dumps(value).encode()))
+    assert "default' is missing. Field 'input.more.default[0]' must be" in str(caught.value)
 
 
 _HOSTILE = _hostile()

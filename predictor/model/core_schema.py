@@ -64,14 +64,17 @@ class FailingFast:
             return [self._changed(each) for each in schema]
         if not isinstance(schema, dict):
             return schema
-        changed = {
-            name: value if name in _NO_SCHEMAS else self._changed(value, name)
-            for name, value in schema.items()
-        }
-        kind = schema.get("type")
+        kind, changed = schema.get("type"), dict(schema)
+        for name in _parts(schema):
+            changed[name] = self._changed(schema[name], name)
+        for behavior in {"extra_behavior", "extra_fields_behavior"} & schema.keys():
+            if isinstance(schema[behavior], str):  # no field of that name
+                changed[behavior] = self._unknown_names or schema[behavior]
+        if not isinstance(kind, str):
+            return changed
         if kind in _COLLECTIONS:
             changed["fail_fast"] = True
-        if (members := _HASHED.get(str(kind))) and schema.get(members, {}).get("type") != "str":
+        if (members := _HASHED.get(kind)) and schema.get(members, {}).get("type") != "str":
             function = {"type": "no-info", "function": self._count_alike}
             inner = changed.get(members, {"type": "any"})
             changed[members] = {"type": "function-after", "function": function, "schema": inner}
@@ -81,8 +84,6 @@ class FailingFast:
             refused = {"type": "default", "default": default, "validate_default": True}
             changed["schema"] = refused | {"schema": changed["schema"]}
             changed |= {"required": False} if kind == "typed-dict-field" else {}
-        for behavior in {"extra_behavior", "extra_fields_behavior"} & schema.keys():
-            changed[behavior] = self._unknown_names or schema[behavior]
         return changed
 
     def _count_alike(self, member: Any) -> Any:
@@ -166,8 +167,14 @@ def _inner(schema: Any, kind: str) -> Iterator[dict[str, Any]]:
     elif isinstance(schema, dict):
         if schema.get("type") == kind:
             yield schema
-        for key, value in schema.items():
-            yield from () if key in _NO_SCHEMAS else _inner(value, kind)
+        for key in _parts(schema):
+            yield from _inner(schema[key], kind)
+
+
+def _parts(schema: dict[str, Any]) -> set[str]:
+    """The keys of what may be schemas: all, in a mapping from the names of fields or choices."""
+    is_mapping = not isinstance(schema.get("type"), str)
+    return schema.keys() - (() if is_mapping else _NO_SCHEMAS)
 
 
 def has_serializer(schema: Any) -> bool:
