@@ -283,7 +283,8 @@ def test_a_model_that_configures_logging_takes_no_line_away(processes: Processes
 def test_a_model_may_change_the_folder(processes: Processes, tmp_path: Path) -> None:
     """Processes that start later find what was found from the folder of the start."""
     (tmp_path / "code").mkdir()
-    lines = ["import os", "os.chdir('/')", "def predict(text: str) -> str:", "    os._exit(3)"]
+    lines = ["import os, pathlib, sys", "os.chdir('/')", "sys.path.append(pathlib.Path('/x'))"]
+    lines += ["def predict(text: str) -> str:", "    os._exit(3)"]
     (tmp_path / "code" / "moves.py").write_text("\n".join(lines))
     api = processes.api(model="moves:predict", runs_in="process", PYTHONPATH="code")
     for _ in range(5):  # each in a process of its own

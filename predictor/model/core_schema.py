@@ -1,7 +1,5 @@
 """Core schemas of pydantic: what keeps a value from costing much, however hostile it is."""
 
-import re
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,10 +8,9 @@ from pydantic_core import SchemaValidator
 _COLLECTIONS = frozenset({"list", "tuple", "set", "frozenset", "deque", "dict"})
 #: Types that refuse every object of Python that JSON has not.
 _REFUSING = _COLLECTIONS | {
-    *("bool", "int", "float", "str", "bytes", "literal", "enum", "decimal", "uuid", "url"),
+    *("bool", "int", "float", "str", "bytes", "literal", "decimal", "uuid", "url"),
     *("date", "datetime", "time", "timedelta", "model-fields", "dataclass-args", "typed-dict"),
 }
-_OBJECTS = frozenset({"model", "dataclass", "typed-dict", "dict"})
 _FIELDS = frozenset({"model-field", "dataclass-field", "typed-dict-field"})
 #: Keys whose values are no schemas.
 _NO_SCHEMAS = frozenset({"cls", "context", "default", "expected", "members", "metadata"})
@@ -21,9 +18,7 @@ _NO_SCHEMAS = frozenset({"cls", "context", "default", "expected", "members", "me
 
 #: Members that are hashed, but for text, whose hash nobody outside can know.
 _HASHED = {"dict": "keys_schema", "set": "items_schema", "frozenset": "items_schema"}
-_MOST_ALIKE = 1000  # members that hash as another does: each is compared with all others
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
-_MOST_CHECKS = 100_000  # of the parts of a value whose type contains itself in a union
+_MOST_ALIKE = 100  # different members of one hash: each is compared with all others
 
 
 class Missing:
@@ -32,8 +27,8 @@ class Missing:
     Of a field without a default, each error would have a copy of all that lacks the field.
     """
 
-    def __init__(self, field: str, alias: Any) -> None:
-        self._field, self._alias = field, alias if isinstance(alias, str) else field
+    def __init__(self, field: str, alias: str | None) -> None:
+        self._field, self._alias = field, alias or field
 
     def place(self, way: tuple[int | str, ...]) -> tuple[int | str, ...]:
         """Of the field, from the place of the error, which may name a variant of a union."""
@@ -49,24 +44,25 @@ class FailingFast:
     def __init__(self, schema: Any, unknown_names: str = "") -> None:
         self._unknown_names = unknown_names
         self._definitions = {each["ref"]: each for each in schema.get("definitions", ())}
-        self._first, self._alike = dict[int, Any](), 0
+        self._first, self._alike = dict[int, Any](), dict[int, set[Any]]()
         self._validator = SchemaValidator(self._changed(schema), _use_prebuilt=False)
 
     def validate_json(self, text: bytes) -> Any:
-        self._alike = 0
         try:
             return self._validator.validate_json(text, strict=True)
         finally:
-            self._first = {}
+            self._first, self._alike = {}, {}
 
-    def _changed(self, schema: Any, key: str = "") -> Any:
-        if isinstance(schema, list):
-            return [self._changed(each) for each in schema]
+    def _changed(self, schema: Any, key: str = "", seen: bool = False) -> Any:
+        """`key`: its name in a mapping. `seen`: by a validator of the model's, with its errors."""
+        if isinstance(schema, list | tuple):
+            return type(schema)(self._changed(each, "", seen) for each in schema)
         if not isinstance(schema, dict):
             return schema
         kind, changed = schema.get("type"), dict(schema)
+        seen = seen or kind == "function-wrap"
         for name in _parts(schema):
-            changed[name] = self._changed(schema[name], name)
+            changed[name] = self._changed(schema[name], name, seen)
         for behavior in {"extra_behavior", "extra_fields_behavior"} & schema.keys():
             if isinstance(schema[behavior], str):  # no field of that name
                 changed[behavior] = self._unknown_names or schema[behavior]
@@ -78,22 +74,25 @@ class FailingFast:
             function = {"type": "no-info", "function": self._count_alike}
             inner = changed.get(members, {"type": "any"})
             changed[members] = {"type": "function-after", "function": function, "schema": inner}
-        is_required = schema.get("required", True) and schema.get("init", True)
-        if kind in _FIELDS and is_required and self._refuses(schema["schema"]):
-            default = Missing(schema.get("name", key), schema.get("validation_alias"))
+        alias, is_typed_dict = schema.get("validation_alias"), kind == "typed-dict-field"
+        is_required = schema.get("required", not is_typed_dict) and schema.get("init", True)
+        is_named = not seen and (alias is None or isinstance(alias, str))
+        if kind in _FIELDS and is_required and is_named and self._refuses(schema["schema"]):
+            default = Missing(schema.get("name", key), alias)
             refused = {"type": "default", "default": default, "validate_default": True}
             changed["schema"] = refused | {"schema": changed["schema"]}
-            changed |= {"required": False} if kind == "typed-dict-field" else {}
+            changed |= {"required": False} if is_typed_dict else {}
         return changed
 
     def _count_alike(self, member: Any) -> Any:
         try:
-            first = self._first.setdefault(hash(member), member)
+            number = hash(member)
         except TypeError:  # pydantic says that it cannot be hashed
             return member
-        if first != member and member not in {-1, -2}:  # whose hashes are the same
-            self._alike += 1
-            if self._alike > _MOST_ALIKE:
+        if self._first.setdefault(number, member) != member:
+            alike = self._alike.setdefault(number, set())
+            alike.add(member)
+            if len(alike) > _MOST_ALIKE:
                 raise ValueError("has too many members with one hash")
         return member
 
@@ -105,58 +104,13 @@ class FailingFast:
             case "nullable" | "model" | "dataclass":
                 return self._refuses(schema["schema"])
             case "union":
-                return all(map(self._refuses, schema["choices"]))
+                choices = (
+                    each[0] if isinstance(each, tuple) else each for each in schema["choices"]
+                )
+                return all(map(self._refuses, choices))
             case "definition-ref":
                 return self._refuses(self._definitions.get(schema["schema_ref"], {"type": "any"}))
         return schema["type"] in _REFUSING
-
-
-class Ambiguity:
-    """How often parts of a value are checked whose type contains itself in a union.
-
-    Without a discriminator, each level is checked as every choice that it may be.
-    """
-
-    def __init__(self, schema: Any) -> None:
-        self._definitions = {each["ref"]: each for each in schema.get("definitions", ())}
-        #: of objects and of lists: the most choices of one union that contain it, if several do
-        self.choices = dict[bytes, int]()
-        for ref, definition in self._definitions.items():
-            for union in _inner(definition, "union"):
-                kinds = [self._kind(each) for each in union["choices"] if ref in self._refs(each)]
-                for kind, count in Counter(kinds).items():
-                    if count > self.choices.get(kind, 1):
-                        self.choices[kind] = count
-
-    def is_too_deep(self, text: bytes) -> bool:
-        """Whether a value would take too long to check."""
-        for opening, choices in self.choices.items():
-            checks, level = 0, 0
-            brackets = rb"[{}]" if opening == b"{" else rb"[\[\]]"
-            for bracket in re.findall(brackets, _STRING.sub(b"", text)):
-                level += 1 if bracket == opening else -1
-                checks += choices**level
-                if checks > _MOST_CHECKS:
-                    return True
-        return False
-
-    def _refs(self, schema: Any) -> set[str]:
-        """What a schema contains, at any depth."""
-        found, new = set[str](), {each["schema_ref"] for each in _inner(schema, "definition-ref")}
-        while new:
-            found |= new
-            inside = [_inner(self._definitions.get(ref), "definition-ref") for ref in new]
-            new = {each["schema_ref"] for some in inside for each in some} - found
-        return found
-
-    def _kind(self, schema: Any) -> bytes:
-        """What a value begins with."""
-        if schema["type"] == "definition-ref":
-            return self._kind(self._definitions[schema["schema_ref"]])
-        is_object = schema["type"] in _OBJECTS
-        if is_object or schema["type"] in _COLLECTIONS or "schema" not in schema:
-            return b"{" if is_object else b"["
-        return self._kind(schema["schema"])
 
 
 def _inner(schema: Any, kind: str) -> Iterator[dict[str, Any]]:

@@ -3,7 +3,6 @@
 import contextlib
 import importlib
 import logging
-import os
 import sys
 import time
 import traceback
@@ -25,7 +24,8 @@ _MOVED = {"predictor.mock": "predictor.model.mock"}  # old name: new name
 def configured_model(config: Config) -> Model:
     """The model, to be run as `config` says. Not started yet. Raises ConfigError."""
     # A model may change the current folder, and processes that start later need these, too.
-    sys.path[:] = map(os.path.abspath, sys.path)
+    # What does not exist is no path: some installations find their modules by such a name.
+    sys.path[:] = [str(Path(each).absolute()) if Path(each).exists() else each for each in sys.path]
     with _explained(config.model):
         processes = Processes(config, config.slots) if config.runs_in == "process" else None
         return Model(_find(config.model), config.max_result, processes)

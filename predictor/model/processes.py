@@ -62,7 +62,7 @@ class _Child:
 
     async def _end_of_process(self) -> str:
         environment = os.environ | self._config.environment() | {f"{PREFIX}RUNS_IN": "thread"}
-        environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+        environment["PYTHONPATH"] = os.pathsep.join(map(str, sys.path))
         ours, theirs = socket.socketpair()
         reader, self._writer = await asyncio.open_unix_connection(sock=ours, limit=PART)
         try:

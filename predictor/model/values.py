@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import re
 import types
 from collections.abc import Iterator
 from dataclasses import make_dataclass
@@ -13,7 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticSerializationError, from_json
 
 from predictor.errors import InvalidInput, ModelFailed
-from predictor.model.core_schema import Ambiguity, FailingFast, Missing, has_serializer
+from predictor.model.core_schema import FailingFast, Missing, has_serializer
 from predictor.model.encoding import encode_json
 from predictor.model.run import Run
 from predictor.prediction import Json
@@ -31,6 +32,8 @@ _KINDS = dict.fromkeys(b"-0123456789", "number") | {
     ord('"'): "string", ord("["): "array", ord("{"): "object",
 }  # fmt: skip
 _EMPTY = {"number": b"0", "string": b'""', "array": b"[]", "object": b"{}"}
+#: How pydantic names a variant of a union whose members FailingFast counts.
+_COUNTED = re.compile(r"function-after\[_count_alike\(\), (\w+)\]")
 _FAULTS = {
     "missing": "is missing",
     "string_type": "must be a string",
@@ -59,7 +62,6 @@ class Checked:
         self._failing_fast = FailingFast(self._adapter.core_schema)
         # So would a million unknown names, which have no such option: they are ignored.
         self._ignoring = FailingFast(self._adapter.core_schema, "ignore")
-        self._ambiguity = Ambiguity(self._adapter.core_schema)
         try:
             self._schema = self._adapter.json_schema()
         except PydanticInvalidForJsonSchema as error:
@@ -72,9 +74,6 @@ class Checked:
     def read(self, value: Json) -> Any:
         """The value in Python's types. Raises ValidationError."""
         text = b"%b%b}" % (self._head, self.shortened(value))
-        if self._ambiguity.choices and self._ambiguity.is_too_deep(text):
-            union = "its type contains itself in a union without a discriminator"
-            raise InvalidInput(f"Field '{self._name}' is nested too deeply: {union}.")
         if len(text) <= _LARGE:
             read = self._adapter.validator.validate_json(text, strict=True)
         elif text.count(b":") <= _MANY_NAMES:
@@ -225,7 +224,8 @@ def _steps(problem: ErrorDetails, value: Any) -> Iterator[int | str]:
 def _sentence(problem: ErrorDetails, values: dict[str, Any], known: str) -> str:
     way = _steps(problem, values) if values else problem["loc"]
     steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in way)
-    field, kind = f"Field '{''.join(steps).removeprefix('.')[:100]}'", problem["type"]
+    place = _COUNTED.sub(r"\1", "".join(steps)).removeprefix(".")
+    field, kind = f"Field '{place[:100]}'", problem["type"]
     if kind in _FAULTS:
         return f"{field} {_FAULTS[kind]}."
     if kind in {"extra_forbidden", "unexpected_keyword_argument"}:

@@ -4,10 +4,10 @@ import asyncio
 import contextlib
 import json
 import logging
-import os
 import sys
 from asyncio.subprocess import PIPE, Process, create_subprocess_exec
 from collections.abc import Callable
+from pathlib import Path
 
 from predictor.config import Config
 from predictor.prediction import PredictionId
@@ -19,6 +19,12 @@ from predictor.store.scripts import Scripts
 
 logger = logging.getLogger(__name__)
 
+#: Starts the heartbeat, though the current folder may have changed since this was imported from it.
+_PROGRAM = (
+    "import runpy, sys; sys.path.append({!r}); "
+    "runpy.run_module('predictor.store.heartbeat', run_name='__main__')"
+)
+_FOLDER = str(Path(__file__).parents[2])
 _PAUSE = 0.2  # seconds until a heartbeat that ended is started again
 
 
@@ -68,12 +74,8 @@ class Renewal:
         fields = {"url": config.store_url, "worker": claims.worker, "lease": config.lease}
         fields |= {"timeout": config.timeout, "about": self._about}
         fields |= {"log": (config.log_format, config.log_level)}
-        self._process = process = await create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "predictor.store.heartbeat"),
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-            stdin=PIPE,
-            stdout=PIPE,
-        )
+        command = (sys.executable, "-P", "-c", _PROGRAM.format(_FOLDER))
+        self._process = process = await create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
         assert process.stdin and process.stdout  # noqa: PT018, S101 (for the type checker)
         process.stdin.write(json.dumps(fields).encode() + b"\n")
         while line := (await process.stdout.readline()).strip():  # until it is ready

@@ -22,7 +22,7 @@ _TLS: _Rules = {
     "ssl_certfile": _FILE,
     "ssl_keyfile": _FILE,
     "ssl_cert_reqs": (re.compile("none|required").fullmatch, "none or required"),
-    "ssl_check_hostname": (re.compile("no").fullmatch, "no, or absent"),
+    "ssl_check_hostname": (re.compile("(?i)no?|f(alse)?|0").fullmatch, "no, or absent"),
 }
 #: The options of redis-py that a URL can have, by its scheme.
 _OPTIONS: Final[dict[str, _Rules]] = {

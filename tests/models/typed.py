@@ -91,19 +91,6 @@ def breaks(text: str) -> Iterator[str]:
     raise RuntimeError("the model's secret")
 
 
-class Sum(BaseModel):
-    left: "Sum | Product | int"
-    right: "Sum | Product | int"
-
-
-class Product(BaseModel):
-    left: "Sum | Product | int"
-    right: "Sum | Product | int"
-
-
-Sum.model_rebuild()
-
-
 async def numbers(count: int) -> AsyncIterator[int]:
     for number in range(count):
         yield number

@@ -201,6 +201,9 @@ def test_separators_of_lines_do_not_end_an_event(page: Page, processes: Processe
 def test_an_input_is_sent_as_it_is_shown(page: Page, processes: Processes) -> None:
     _open(page, processes.api(model="tests.models.optional:predict"))
     count, snippet = page.get_by_label("count"), page.locator("#snippet")
+    count.fill("1.2e18")
+    page.get_by_role("button", name="Run", exact=True).click()
+    expect(page.locator(".problem:not(:empty)")).to_contain_text("in digits")
     count.fill("-9007199254740993")  # JavaScript's own numbers end before
     expected = '{"count":-9007199254740993,"style":"plain","exact":false}'
     expect(snippet).to_contain_text(f'{{"input":{expected}}}')

@@ -90,8 +90,8 @@ FAULTS = {
     "an end is not counted": ("shared/settle", "count_open(owner_of(id), -1)", ""),
     "what a worker holds expires": (
         "expire",
-        "elseif not redis.call('ZSCORE', LEASES, id) then",
-        "else",
+        " and not redis.call('ZSCORE', LEASES, id) then",
+        " then",
     ),
     "a deadline stays": (
         "shared/settle",

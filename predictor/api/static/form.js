@@ -125,14 +125,14 @@ export class Form {
     return this.#leaf(input, schema, at, bounds.filter(Boolean).join(", "), (text) => {
       const number = Number(text);
       if (!Number.isFinite(number)) return must("be a number");
-      if (isWhole && !Number.isInteger(number)) return must("be a whole number");
-      if (isWhole && !Number.isSafeInteger(number) && !JSON.rawJSON) return must("be smaller in this browser");
-            if (number < low) return must(`be greater than or equal to ${low}`);
+      const exact = JSON.rawJSON && /^-?[1-9]\d*$/.test(text);
+      if (isWhole && !exact && !Number.isSafeInteger(number)) return must("be a whole number, in digits");
+      if (number < low) return must(`be greater than or equal to ${low}`);
       if (number > high) return must(`be less than or equal to ${high}`);
       if (number <= above) return must(`be greater than ${above}`);
       if (number >= below) return must(`be less than ${below}`);
-      return /^-?[1-9]\d*$/.test(text) ? parse(text) : number;
-    });
+      return exact ? parse(text) : number;
+    }, (value) => (Math.abs(value) > 2 ** 53 ? "" : value));
   }
 
   #boolean(schema, at) {

@@ -4,7 +4,7 @@
 --
 -- ARGV  names of more lists. Returns the names that were removed.
 local types = {
-  zset = { QUEUE, LEASES, SUSPECTS, DELIVERIES, WORKERS },
+  zset = { QUEUE, LEASES, SUSPECTS, DEADLINES, DELIVERIES, WORKERS },
   hash = { CLAIMED, OPEN, METRICS },
   list = { WAKE, DELIVERY_WAKE, unpack(ARGV) },
   string = { QUARANTINE, LINE, CLOCK, TIMES },

@@ -491,11 +491,10 @@ class Model:
         active = [fact for fact in self.facts.values() if fact.is_active]
         timed = [(fact.deadline.score, fact.id) for fact in active if fact.deadline]
         found = [id_ for score, id_ in sorted(timed) if score <= self.now]
-        for fact in sorted(active, key=lambda fact: (fact.place, fact.id)):
-            if not fact.is_late(self.now, self.now_ms):
-                break
-            found.append(fact.id)
-        expected = [id_ for id_ in dict.fromkeys(found) if not self.facts[id_].run]
+        found += [fact.id for fact in sorted(active, key=lambda fact: (fact.place, fact.id))]
+        late = (fact for fact in active if fact.is_late(self.now, self.now_ms) and not fact.run)
+        ids = {fact.id for fact in late}
+        expected = [id_ for id_ in dict.fromkeys(found) if id_ in ids]
         given = [id_.decode() for id_, _, _ in call.reply]
         demand(given == expected, f"expire: {given} ended, not {expected}")
         self.counts["expire: late"] += len(given)
