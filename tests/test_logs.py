@@ -269,13 +269,13 @@ def test_a_model_that_configures_logging_takes_no_line_away(processes: Processes
     assert api.outcome(id_).status_code == 200
     assert api.outcome(failed).status_code == 500
     assert api.client.get("/health/workers").json()["workers"] == 1
-    assert len(of(records(worker.output), "predictor.predictions")) == 2
+    eventually(lambda: len(of(records(worker.output), "predictor.predictions")) == 2, "two ends")
     begun = of(records(api.process.output), "model.stdout")
     assert [each["message"] for each in begun if "sync" in each["message"]] == [
         f"begun sync {n}" for n in range(120)
     ]
     assert [each["request_id"] for each in begun[:120]] == ids
-    (line,) = of(records(worker.output), "arq.worker")
+    (line,) = eventually(lambda: of(records(worker.output), "arq.worker"), "the failure's line")
     assert "OddError" in line["exc_info"]
     assert "heartbeat process ended" not in worker.output
 

@@ -63,7 +63,7 @@ def _hostile() -> list[bytes]:
         b'{"items":[%b]}' % b",".join([b'{"count":"x"}'] * (HUGE // 2)),
         b'{"items":[%b]}' % b",".join([b"{}"] * HUGE),
         b"[%b]" % b",".join([b'{"a":[1,"x"]}'] * (HUGE // 2)),
-        b'{"x":[%b]}' % b",".join([b"[]"] * HUGE),
+        b'{"x":[%b]}' % b",".join([b"[]"] * (HUGE // 3)),
         b"{%b}" % b",".join(b'"%d":1' % n for n in ALIKE),
         b"[%b]" % b",".join(b"%d" % n for n in ALIKE),
         *(b"[" * depth + b"]" * depth for depth in (100, 200, 201, 300)),
