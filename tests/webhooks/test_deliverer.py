@@ -168,7 +168,7 @@ def test_retries_until_the_receiver_is_up(
 def test_expired_prediction_is_delivered_without_a_worker(
     processes: Processes, api: Api, receiver: Receiver
 ) -> None:
-    deliverer = _deliverer(processes)
+    _deliverer(processes)
     late = api.submit("0", Webhook_Url=receiver.url, Cancel_After="300ms")
     api.submit("0", Webhook_Url=receiver.url)
     assert _settled(api, late)["state"] == "delivered"
@@ -177,8 +177,6 @@ def test_expired_prediction_is_delivered_without_a_worker(
     status = api.status(late)
     assert (status["status"], status["started"], status["tries"]) == ("timed_out", None, 0)
     assert status["created"] < status["finished"]
-    line = f"prediction {late} async expired (queue "
-    assert line in deliverer.output + api.process.output, "of the one that came first"
 
 
 def test_run_that_outlives_the_queue_ttl_is_delivered(
