@@ -164,7 +164,7 @@ class Config(settings.BaseSettings):
     drain: _UpToADay = 20
     """Seconds that running predictions have to finish when a process is stopped."""
     queue_ttl: _Seconds = 604800
-    """Seconds that a prediction may be queued before it expires."""
+    """Seconds from its request after which a prediction that does not run expires."""
     queue_limit: int = Field(10000, ge=0)
     """Length of the queue above which new predictions are refused with 503; 0: unlimited."""
     result_ttl: _Seconds = Field(3600, ge=0.1)

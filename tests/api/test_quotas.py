@@ -184,6 +184,7 @@ def test_what_has_expired_fills_no_limit(
     eventually(lambda: _submit(api, key=key).status_code == 202, "the first is over")
     eventually(lambda: _submit(api, key=key).status_code == 202, "the second is over")
     eventually(lambda: store.zcard("arq:queue") == 0, "all are over")
+    eventually(lambda: api.process.output.count(" async expired (") == 4, "a line for each")
     assert store.zcard("predictor:deadlines") == store.hlen("predictor:open") == 0
     eventually(lambda: not list(store.scan_iter("arq:*")), "and their results")
     left = {name for name in store.scan_iter() if store.ttl(name) == -1}
