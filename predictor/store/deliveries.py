@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from pydantic_core import to_json
 
 from predictor.config import Config
-from predictor.logs import log_unrun
 from predictor.prediction import Attempt, Delivery, DeliveryState, PredictionId
 from predictor.store import keys
 from predictor.store.connection import connect
@@ -34,16 +33,13 @@ class Deliveries:
 
     async def claim(self, most: int, held: Iterable[PredictionId]) -> dict[PredictionId, Delivery]:
         """What is due, leased to this deliverer; the leases of `held` are renewed."""
-        lease, ttl = (round(1000 * s) for s in (self._config.lease, self._config.result_ttl))
-        args = (lease, most, _CLAIM_BYTES, ttl, *held)
+        args = (round(1000 * self._config.lease), most, _CLAIM_BYTES, *held)
         next_ms, *due = await self.retry.until_end(self.retry.scripts.run, "deliver", *args) or [-1]
         self._next_due = self._poll_every if next_ms < 0 else min(next_ms / 1000, self._poll_every)
         claimed = {}
-        for name, url, result, trace, is_new, *counts in due:
+        for name, url, result, trace, *counts in due:
             tries, before, since = (int(text) if text.isdigit() else 0 for text in counts)
             ended = decode_ended(PredictionId(name.decode()), result)
-            if is_new:
-                log_unrun(ended, "async")
             recent, traced = max(0, tries - before), decode(TRACE, trace) or {}
             claimed[ended.id] = Delivery(url.decode(), ended, recent, since / 1000, traced)
         return claimed

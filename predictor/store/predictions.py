@@ -93,7 +93,7 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
         args += [max(1, round(takes * 1000)) if takes else "", round(config.queue_ttl * 1000)]
         args += [config.queue_limit, job.key, job.fingerprint, job.webhook or ""]
         quotas = self._quotas and f"{self._quotas}{running}"
-        args += [self._result_ttl, waiter, quotas, *["sync"] * (job.mode == "sync")]
+        args += [waiter, quotas, *["sync"] * (job.mode == "sync")]
         if config.wait_replicas:
             reply = await self._submit_to_replicas(id_, args, is_repeatable=bool(job.key))
         else:

@@ -104,5 +104,5 @@ def _fill(redis: Any, count: int) -> None:
     for start in range(0, count, 1000):
         with redis.pipeline(transaction=False) as pipe:
             for _ in range(min(1000, count - start)):
-                pipe.evalsha(submit, 0, new_id(), job, "", life, 0, "", "", "", 3_600_000)
+                pipe.evalsha(submit, 0, new_id(), job, "", life, 0, "", "", "", "")
             pipe.execute()

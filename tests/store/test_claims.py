@@ -282,7 +282,7 @@ async def test_a_waiting_worker_is_woken_by_a_submit(
     started = time.monotonic()
     (id_,) = await _submit(predictions, 1)
     assert [claim.id for claim in await waiting] == [id_]
-    assert time.monotonic() - started < 0.05
+    assert time.monotonic() - started < 0.2
 
 
 async def test_what_was_just_submitted_is_due(predictions: Predictions, worker: Workers) -> None:

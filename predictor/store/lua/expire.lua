@@ -1,21 +1,24 @@
--- expire: ends predictions whose time was over before a worker took them.
--- Guarantees: each ends once, as it has read since then. What is leased is left to its worker. A few at
--- a time, so that nobody waits long.
+-- expire: ends predictions whose time is over: those that no worker took, and those whose worker does not
+-- end them.
+-- Guarantees: each ends once, as it has read since then. A few at a time, so that nobody waits long.
 --
 -- Returns { { id, result, mode }, … }.
 local result_ttl, now, ended = ARGV[1], now_ms(), {}
+local GRACE = 1000 -- ms that a worker has to end what it runs
 
 local function end_late(id)
   local queued_at = submitted_at(id)
   local record = queued_at and record_of(id)
   if not record then
     redis.call('ZREM', DEADLINES, id)
-  elseif left_of(id, record, queued_at, now) <= 0 and not redis.call('ZSCORE', LEASES, id) then
+    return
+  end
+  local grace = redis.call('ZSCORE', LEASES, id) and GRACE or 0
+  if left_of(id, record, queued_at, now) <= -grace then
     ended[#ended + 1] = { id, settle_late(id, record, queued_at, result_ttl), record.mode }
   end
 end
 
--- Some may be leased, and late for as long as nobody recovers them.
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', DEADLINES, '-inf', now, 'LIMIT', 0, 1000)) do
   end_late(id)
 end

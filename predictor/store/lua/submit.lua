@@ -10,8 +10,8 @@
 -- Returns { outcome, id, now, place in the queue, TIMES, workers that are alive }; outcome:
 -- 'accepted', 'replayed' with the id of the known one, 'mismatch' (the key belongs to another request),
 -- 'full', 'open', or 'rate' with the ms until it may be accepted in the place.
-local id, job, cancel_after, queue_ttl, limit, key, fingerprint, webhook, result_ttl,
-  waiter, quotas, mode = unpack(ARGV)
+local id, job, cancel_after, queue_ttl, limit, key, fingerprint, webhook, waiter,
+  quotas, mode = unpack(ARGV)
 local interval, burst, most, sync = string.match(quotas or '', '(%S+) (%S+) (%S+) (%S+)')
 local now = clock()
 
@@ -84,11 +84,6 @@ end
 if webhook ~= '' then
   local terms = string.match(job, '"k":({.-}),"et"') or ''
   redis.call('HSET', WEBHOOK .. id, 'url', webhook, 'trace', string.match(terms, '"trace":({.-})') or '')
-  -- A deliverer looks at it when its time may be over: that is an end, too. A little later, so that
-  -- a worker that ends it then comes first.
-  local time = math.min(tonumber(cancel_after) or math.huge, tonumber(queue_ttl))
-  redis.call('ZADD', DELIVERIES, now + time + 100, id)
-  raise_life(DELIVERIES, time + result_ttl + DELIVERY_TTL)
 end
 wake(WAKE)
 return answer('accepted', id)

@@ -1,6 +1,5 @@
 """Compares all that the store holds with the model: what must be there, and nothing else."""
 
-import math
 from collections import Counter
 from typing import Any
 
@@ -23,8 +22,7 @@ _SHARED = {
 }
 _OWN = (keys.JOB, keys.EVENTS, keys.PREDICTION, keys.WEBHOOK, keys.IDEMPOTENCY)
 
-#: Ms: a lease, and a step back of the clock that is let be.
-_LEASE, _LET_BE = 1000, 500
+_LEASE = 1000  # ms
 
 
 class Audit:
@@ -101,21 +99,10 @@ class Audit:
         if fact.key:
             of = dict(pairs(self._value(keys.IDEMPOTENCY + fact.key) or []))
             _same(f"whose the key {fact.key} is", of.get("id"), id_)
-        if fact.has_webhook:
-            demand(fact.due, f"nobody will be told of {id_}")
-            self._check_told_in_time(fact)
 
     def _check_events(self, fact: Fact) -> None:
         kept = len(fact.events) if fact.keeps_events else None
         _same(f"the events of {fact.id}", self._value(keys.EVENTS + fact.id), kept)
-
-    def _check_told_in_time(self, fact: Fact) -> None:
-        """A deliverer looks at it a moment after its time at the latest, or has just looked."""
-        assert fact.due
-        takes = min(fact.queue_ttl, fact.cancel_after or math.inf)
-        latest = max(fact.turn.score + takes + 100, self._model.now + _LEASE)
-        late = fact.due.score - latest
-        demand(late <= _LET_BE, f"{fact.id} is looked at {late} ms late")
 
     def _check_ended(self, fact: Fact) -> None:
         id_ = fact.id

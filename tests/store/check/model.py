@@ -196,8 +196,6 @@ class Model:
         )
         if call.key:
             self.keys[call.key] = call.id
-        if call.webhook:
-            fact.due = self.mark(min(cancel_after or 1e18, fact.queue_ttl) + 100)
         self.facts[call.id] = fact
 
     def _claim(self, call: Call) -> None:
@@ -492,7 +490,8 @@ class Model:
         timed = [(fact.deadline.score, fact.id) for fact in active if fact.deadline]
         found = [id_ for score, id_ in sorted(timed) if score <= self.now]
         found += [fact.id for fact in sorted(active, key=lambda fact: (fact.place, fact.id))]
-        late = (fact for fact in active if fact.is_late(self.now, self.now_ms) and not fact.run)
+        graces = {fact.id: 1000 if fact.run else 0 for fact in active}
+        late = (fact for fact in active if fact.is_late(self.now - graces[fact.id], self.now_ms))
         ids = {fact.id for fact in late}
         expected = [id_ for id_ in dict.fromkeys(found) if id_ in ids]
         given = [id_.decode() for id_, _, _ in call.reply]
@@ -533,16 +532,13 @@ class Model:
         expected = []
         for _, id_ in [each for each in due if each[0] <= self.now][: int(call.most)]:
             fact = self.fact(id_)
-            is_new = fact.is_active and fact.is_late(self.now, self.now_ms)
-            if is_new:
-                self._end(fact, call, None)
             is_there = fact.has_webhook_at(self.now_ms)
             fact.due = self.mark(lease) if is_there else None
-            if is_there and not fact.is_active:
-                expected.append((id_, fact.result, is_new, fact.since))
+            if is_there:
+                expected.append((id_, fact.result, fact.since))
         given = [
-            (id_.decode(), result.decode(), bool(is_new), since.decode())
-            for id_, _, result, _, is_new, _, _, since in call.reply[1:]
+            (id_.decode(), result.decode(), since.decode())
+            for id_, _, result, _, _, _, since in call.reply[1:]
         ]
         self.counts["delivered"] += len(given)
         demand(given == expected, f"deliver: {given} given, {expected} are due")
