@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from tests.api.fuzz_checks import REPLACED
 from tests.processes import BIN, ROOT, Processes
 
 
@@ -19,6 +18,8 @@ from tests.processes import BIN, ROOT, Processes
 def test_every_response_is_as_described(
     processes: Processes, request: pytest.FixtureRequest
 ) -> None:
+    from tests.api.fuzz_checks import REPLACED  # with schemathesis, which takes long
+
     option: Callable[[str], Any] = request.config.getoption
     secret = "whsec_" + "QUJD" * 11
     settings = {"mock_delay": 0, "webhook_secrets": secret, "model": option("--examples-model")}

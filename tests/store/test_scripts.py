@@ -90,8 +90,8 @@ FAULTS = {
     "an end is not counted": ("shared/settle", "count_open(owner_of(id), -1)", ""),
     "what a worker holds expires": (
         "expire",
-        "redis.call('ZSCORE', LEASES, id) and GRACE or 0",
-        "0",
+        " and (left <= -GRACE or not redis.call('ZSCORE', LEASES, id)) then",
+        " then",
     ),
     "a deadline stays": (
         "shared/settle",

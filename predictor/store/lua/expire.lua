@@ -13,8 +13,8 @@ local function end_late(id)
     redis.call('ZREM', DEADLINES, id)
     return
   end
-  local grace = redis.call('ZSCORE', LEASES, id) and GRACE or 0
-  if left_of(id, record, queued_at, now) <= -grace then
+  local left = left_of(id, record, queued_at, now)
+  if left <= 0 and (left <= -GRACE or not redis.call('ZSCORE', LEASES, id)) then
     ended[#ended + 1] = { id, settle_late(id, record, queued_at, result_ttl), record.mode }
   end
 end
