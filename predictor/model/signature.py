@@ -24,7 +24,10 @@ _ITERATORS = (abc.Iterable, abc.Iterator, abc.Generator, abc.AsyncIterator, abc.
 _MANY = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _EMPTY = inspect.Parameter.empty
 #: What pydantic raises for a type that it cannot describe, or annotations for a name not found.
-_UNUSABLE = (PydanticUserError, NameError, TypeError, AttributeError, SyntaxError)
+_UNUSABLE = (
+    *(PydanticUserError, NameError, TypeError, AttributeError, SyntaxError),
+    RecursionError,  # a type that is nothing but itself
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,11 +199,18 @@ def _item(type_: Any) -> Any:
 def _takes(inputs: list[Parameter]) -> Takes:
     for each in inputs:
         try:
-            Takes([each])
+            shared = Takes([each]).doubled_part
         except _UNUSABLE:
             kind = getattr(each.type, "__name__", each.type)
             fix = "take bytes, a list, or a type that pydantic can read"
             raise ConfigError(f"parameter {each.name!r}: {kind} has no JSON; {fix}") from None
+        if shared:
+            alike = f"have the field {shared!r}" if shared.isidentifier() else "are of one kind"
+            raise ConfigError(
+                f"parameter {each.name!r}: a union contains itself, and two of its variants "
+                f"{alike}: each level of a value would double the time of its check; "
+                'tell them apart by Field(discriminator="…")'
+            )
     return Takes(inputs)
 
 
