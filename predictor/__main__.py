@@ -27,6 +27,7 @@ not ended in time, 78 invalid setting, 130 Ctrl-C"""
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status. Exits with 78 if it is misconfigured."""
+    _open_missing_streams()
     options = _parser().parse_args(arguments)
     try:
         if options.command == "doctor":
@@ -50,6 +51,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     return 0
+
+
+def _open_missing_streams() -> None:
+    """Where a standard stream is closed, a socket would get its number, which libuv refuses."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, "r" if name == "stdin" else "w")  # noqa: PTH123, SIM115
+            os.set_inheritable(stream.fileno(), True)
+            setattr(sys, name, stream)
 
 
 def _parser() -> argparse.ArgumentParser:

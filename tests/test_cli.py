@@ -12,6 +12,8 @@ import httpx
 import pytest
 
 from predictor.config import Config
+from predictor.errors import ConfigError
+from predictor.supervisor import supervisor
 from tests.command import MEASURED, children, running, serve
 from tests.processes import BIN, UNMEASURED, Api, Process, Processes, eventually, free_port
 
@@ -111,6 +113,21 @@ def test_closed_standard_output(command: Processes) -> None:
     assert "Traceback" not in process.output
 
 
+def test_without_standard_streams_and_terminal(command: Processes) -> None:
+    """As `nohup` starts it; a hangup ends it only if that is not ignored."""
+    port = free_port()
+    start = f"trap '' HUP; exec {BIN / 'predictor'} <&- >&-"
+    process = command.start("/bin/sh", "-c", start, port=port, mock_delay=0, **UNMEASURED)
+    api = command.client(port, process)
+    process.signal(signal.SIGHUP)
+    assert api.outcome(api.submit("x")).status_code == 200
+    assert process.stop() == 0
+    assert "Traceback" not in process.output
+    api = serve(command)
+    api.process.signal(signal.SIGHUP)
+    assert api.process.wait() == 0
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -143,6 +160,21 @@ def test_port_in_use(command: Processes, settings: dict[str, Any]) -> None:
         process = command.start("predictor", port=port, **settings)
         assert process.wait() == os.EX_CONFIG
     assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in process.output
+
+
+def test_addresses_of_a_host_that_this_machine_has_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `::1` of localhost, where there is no IPv6: the others do."""
+    found = [
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, 0))
+        for host in ("192.0.2.1", "127.0.0.1")
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    (listener,) = supervisor._bind(Config(host="localhost"))
+    with listener:
+        assert listener.getsockname()[0] == "127.0.0.1"
+    del found[1]
+    with pytest.raises(ConfigError, match="cannot listen on localhost:8080: Cannot assign"):
+        supervisor._bind(Config(host="localhost"))
 
 
 def test_external_store_is_used(redis_url: str, command: Processes) -> None:

@@ -225,6 +225,20 @@ def test_invalid_url(run: Run) -> None:
         assert err.startswith("predictor: PREDICTOR_URL: ")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("ALL_PROXY", "socks5://127.0.0.1:1"), ("HTTP_PROXY", "x://y:z"), ("SSL_CERT_FILE", "/none")],
+)
+def test_proxies_and_certificates_that_cannot_be_used(
+    monkeypatch: pytest.MonkeyPatch, run: Run, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    status, _, err = run("https://127.0.0.1:1", "predict", "x")
+    assert status == 2
+    assert err.startswith("predictor: The proxy or the certificates that the environment names ")
+    assert err.count("\n") == 1
+
+
 def test_server_that_is_not_the_api(served: Api, run: Run) -> None:
     """It is not asked twice."""
     with http.server.HTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler) as other:

@@ -83,10 +83,13 @@ class AsyncClient(AbstractAsyncContextManager["AsyncClient"]):
         self.address = url.rpartition("//")[2].rpartition("@")[2]  # without a password
         # The certificates of all authorities take longer to read than most responses.
         verify = scheme == "https" or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        #: Sends requests of your own, to paths such as /metrics.
-        self.http = httpx.AsyncClient(
-            base_url=url, headers=headers, timeout=_TIMEOUT, limits=httpx.Limits(), verify=verify
-        )
+        options: Any = {"base_url": url, "limits": httpx.Limits(), "verify": verify}
+        try:
+            #: Sends requests of your own, to paths such as /metrics.
+            self.http = httpx.AsyncClient(headers=headers, timeout=_TIMEOUT, **options)
+        except (ImportError, OSError, ValueError, httpx.InvalidURL) as error:
+            text = "The proxy or the certificates that the environment names cannot be used"
+            raise errors.RequestError(f"{text}: {error}") from None
         self._timeout, self._retry_for = timeout, retry_for
         self._succeeded, self._is_failing = 0.0, False  # when a request last succeeded
 

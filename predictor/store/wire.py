@@ -7,7 +7,7 @@ before its shape, types and ranges are checked.
 import contextlib
 from typing import Annotated, Any, Final, Literal, TypeVar
 
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError, with_config
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
 from typing_extensions import TypedDict
 
@@ -47,14 +47,16 @@ class Model(TypedDict, total=False):
     model_version: _Name
 
 
-@with_config(extra="forbid")
 class _Terms(Model, total=False):
     cancel_after: _CancelAfter | None
     trace: _Trace  # that it is part of
 
 
-class _Job(BaseModel, strict=True, extra="forbid"):
-    """arq's job: try, function, positional and named arguments, time of submit."""
+class _Job(BaseModel, strict=True):
+    """arq's job: try, function, positional and named arguments, time of submit.
+
+    What else it has is of a later version's, and ignored.
+    """
 
     t: Annotated[int, Field(ge=0, le=10**6)] | None
     f: Literal["predict"]

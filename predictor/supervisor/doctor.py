@@ -70,8 +70,9 @@ async def _findings(config: Config, check: Callable[[Config], Iterator[Finding]]
         text = f"not checked within {_LIMIT:g} s"
         found.append(Finding(name, "error", text, "See what hangs, such as DNS."))
     elif error := checked.exception():
-        kind = type(error).__name__  # not its text, which may hold a secret
-        found.append(Finding(name, "error", f"cannot be checked: {kind}", "See what fails."))
+        is_safe = isinstance(error, ConfigError)  # others' texts may hold a secret
+        text = str(error) if is_safe else getattr(error, "strerror", "") or type(error).__name__
+        found.append(Finding(name, "error", f"cannot be checked: {text}", "See what fails."))
     return found
 
 

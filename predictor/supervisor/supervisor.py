@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import logging
 import os
@@ -13,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from predictor.config import Config
 from predictor.errors import ConfigError
@@ -29,6 +30,7 @@ _BACK_OFF = (0.2, 10.0)  # seconds until a restart: the first, and the longest; 
 _STABLE = 10.0  # seconds of uptime after which the back-off starts anew
 _MARGIN = 8.0  # seconds past the drain after which a process is killed
 _LOCK_WAIT = 8.0  # seconds for the processes of a command that was killed to end
+_ABSENT = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}  # of an address that this machine has not
 _STORE_GRACE = 15.0  # seconds that the store gets to stop
 
 
@@ -108,7 +110,8 @@ class Supervisor:
         """Serve until a signal. Raises ConfigError if a process does not start."""
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(signum, self._on_signal)
+            if signum != signal.SIGHUP or signal.getsignal(signum) != signal.SIG_IGN:  # nohup
+                loop.add_signal_handler(signum, self._on_signal)
         guardian = asyncio.create_task(self._guardian.run())
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
             notify.bind(str(self._scratch / "notify"))
@@ -234,19 +237,35 @@ def _bind(config: Config) -> list[socket.socket]:
     They do not listen, so that clients are refused, until the first process is ready. Processes
     share their queues of connections: if one dies, the others accept what it has not.
     """
-    port, sockets = config.port, []
+    port, sockets, absent = config.port, list[socket.socket](), OSError()
     try:
         found = socket.getaddrinfo(
             config.host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
         for family, kind, protocol, _, (host, _, *scope) in dict.fromkeys(found):
-            sockets.append(listener := socket.socket(family, kind, protocol))
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            listener.bind((host, port, *scope))
-            port = listener.getsockname()[1]
+            try:
+                sockets.append(_bound((host, port, *scope), family, kind, protocol))
+                port = sockets[0].getsockname()[1]
+            except OSError as error:
+                absent = error
+                if error.errno not in _ABSENT:
+                    raise
+        if not sockets:
+            raise absent
     except OSError as error:
         reason = f"cannot listen on {config.host}:{config.port}: {error.strerror}"
         raise ConfigError(f"PREDICTOR_HOST, PREDICTOR_PORT: {reason}") from None
     return sockets
+
+
+def _bound(address: tuple[Any, ...], family: int, kind: int, protocol: int) -> socket.socket:
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind(address)
+    except OSError:
+        listener.close()
+        raise
+    return listener
