@@ -249,7 +249,7 @@ async def test_a_process_is_replaced_after_so_many_runs(
     assert "ended with status 0 (PREDICTOR_RUNS_PER_PROCESS)" in caplog.text
 
 
-@pytest.mark.parametrize(("runs_per_process", "each"), [(0, 300), (60, 60)])
+@pytest.mark.parametrize(("runs_per_process", "each"), [(0, 100), (30, 30)])
 async def test_processes_that_answer_at_once_serve_the_next_undisturbed(
     start: Start, runs_per_process: int, each: int
 ) -> None:
