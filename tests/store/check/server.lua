@@ -62,7 +62,6 @@ local redis = (function()
     ZREM = shrink,
     ZREMRANGEBYSCORE = shrink,
     HDEL = shrink,
-    LTRIM = shrink,
   }
 
   -- What neither asks for the time, nor can take the last of anything.

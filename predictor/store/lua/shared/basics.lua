@@ -19,11 +19,8 @@ local function field(key, name)
 end
 
 local function wake(key)
-  local tokens = tonumber(redis.pcall('LPUSH', key, 1)) or 0
-  if tokens == 1 then
+  if redis.pcall('LPUSH', key, 1) == 1 then
     redis.pcall('PEXPIRE', key, 60000)
-  elseif tokens > 1000 then
-    redis.pcall('LTRIM', key, 0, 999)
   end
 end
 
