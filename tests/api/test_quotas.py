@@ -162,12 +162,14 @@ def test_without_the_store_sync_predictions_go_on(processes: Processes) -> None:
 
 def test_a_lost_queue_takes_its_counts_with_it(processes: Processes, store: "redis.Redis") -> None:
     api = processes.api(api_keys=KEYS, open=2, model="tests.models.slow:predict")
-    assert [_submit(api, "0", ALICE).status_code for _ in range(3)] == [202, 202, 429]
+    answers = [_submit(api, "0", ALICE, Cancel_After="2s") for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [202, 202, 429]
     store.set("arq:queue", "overwritten")
     processes.worker(api_keys=KEYS, model="tests.models.slow:predict")
     eventually(lambda: not store.exists("predictor:open"), "the counts are dropped")
     assert _submit(api, "0", ALICE).status_code == 202
     eventually(lambda: not store.zcard("arq:queue"), "it has ended")
+    eventually(lambda: not store.zcard("predictor:deadlines"), "theirs are over, and forgotten")
     store.flushdb()
 
 
