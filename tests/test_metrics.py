@@ -162,12 +162,11 @@ def test_what_is_overwritten_fails_nothing_and_is_removed(
     settings = {"mock_delay": 0, "lease": 0.6}
     api = processes.api(**settings)
     processes.worker(**settings)
-    names = ("predictor:metrics", "predictor:workers")
-    for name in names:
+    for name in ("predictor:metrics", "predictor:workers"):
         store.set(name, "x")
-    assert api.outcome(api.submit("x")).status_code == 200
-    assert api.client.get("/metrics").status_code == 200
-    eventually(lambda: b"string" not in map(store.type, names), "both are removed")
+        assert api.outcome(api.submit("x")).status_code == 200
+        assert api.client.get("/metrics").status_code == 200
+        eventually(lambda: store.type(name) != b"string", f"{name} is removed")  # noqa: B023
     before = ended(api, "async")["succeeded"]
     assert api.outcome(api.submit("x")).status_code == 200
     assert ended(api, "async")["succeeded"] == before + 1
