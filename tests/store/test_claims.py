@@ -385,6 +385,15 @@ async def test_keys_of_a_wrong_type_do_not_stop_the_claiming(
     ]
 
 
+async def test_what_a_dead_worker_held_comes_back_though_the_claims_were_lost(
+    predictions: Predictions, worker: Workers, store: "redis.Redis"
+) -> None:
+    (id_,) = await _submit(predictions, 1)
+    await worker("dead", lease=0.3).claim()
+    store.delete(keys.CLAIMED)
+    assert [claim.id for claim in await _recover(worker("alive", lease=0.3))] == [id_]
+
+
 async def test_a_plain_arq_worker_s_job_is_left_to_it(
     predictions: Predictions, worker: Workers, store: "redis.Redis"
 ) -> None:
@@ -419,3 +428,20 @@ async def test_an_event_is_written_once_and_by_who_holds_it(
     assert [event.data for event in events if event.kind == "output"] == [b"1", b"2", b"3"]
     assert [event.kind for event in events][-1] == "completed"
     assert await predictions.events(id_, events[-2].id) == events[-1:]
+
+
+async def test_a_run_that_another_followed_says_nothing_more(
+    predictions: Predictions, worker: Workers, store: "redis.Redis"
+) -> None:
+    (id_,) = await _submit(predictions, 1)
+    first, second = worker("first", lease=0.3), worker("second", lease=5)
+    await first.claim()
+    await first.emit(id_, 1, [("progress", Json(b'{"fraction":0.9,"message":""}'))])
+    assert (await predictions.read(id_)).progress
+    await _recover(second)
+    await second.emit(id_, 1, [("output", Json(b"1"))])
+    assert not (await predictions.read(id_)).progress, "it has begun anew"
+    store.delete(keys.IN_PROGRESS + id_)  # the second lease is over, too
+    await first.emit(id_, 2, [("output", Json(b"late"))])
+    events = await predictions.events(id_, "")
+    assert [event.data for event in events if event.kind == "output"] == [b"1"]
