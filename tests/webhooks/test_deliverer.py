@@ -18,7 +18,9 @@ import redis
 from standardwebhooks import Webhook
 
 from predictor.config import Config
+from predictor.prediction import Attempt, DeliveryState, Job, Json, new_id
 from predictor.store.deliveries import Deliveries
+from predictor.store.predictions import Predictions
 from predictor.webhooks.deliverer import Deliverer
 from predictor.webhooks.sender import Sender
 from tests.processes import UNMEASURED, Api, Forked, Process, Processes, eventually
@@ -262,6 +264,33 @@ def test_redelivery_requested_during_an_attempt(
         "both attempts are known",
     )
     assert [attempt["status"] for attempt in told["attempts"]] == [204, 204]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "state"),
+    [
+        (DeliveryState.DELIVERED, DeliveryState.PENDING, DeliveryState.DELIVERED),
+        (DeliveryState.DELIVERED, DeliveryState.FAILED, DeliveryState.DELIVERED),
+        (DeliveryState.FAILED, DeliveryState.PENDING, DeliveryState.FAILED),
+        (DeliveryState.FAILED, DeliveryState.DELIVERED, DeliveryState.DELIVERED),
+    ],
+)
+async def test_what_two_deliverers_record(
+    redis_url: str, first: DeliveryState, second: DeliveryState, state: DeliveryState
+) -> None:
+    """One of them was taken for dead."""
+    config, id_ = Config(redis_url=redis_url), new_id()
+    deliveries = Deliveries(config)
+    async with Predictions(config) as predictions:
+        await predictions.submit(id_, Job(Json(b"1"), webhook="http://127.0.0.1/"))
+        await predictions.cancel(id_)
+        delivery = (await deliveries.claim(1, []))[id_]
+        for number, each in enumerate((first, second), 1):
+            pause = 9.0 if each is DeliveryState.PENDING else None
+            await deliveries.record(delivery, Attempt(number, 0.1), each, pause)
+        webhook = await predictions.webhook(id_)
+        assert (webhook.state, webhook.next_at, len(webhook.attempts)) == (state, None, 2)
+    await deliveries.close()
 
 
 def test_redirects_and_private_addresses_are_not_followed(
