@@ -161,8 +161,12 @@ def test_what_is_overwritten_fails_nothing_and_is_removed(
     """Keys with another type than the metrics have."""
     settings = {"mock_delay": 0, "lease": 0.6}
     api = processes.api(**settings)
+    names = ("predictor:metrics", "predictor:workers")
+    for name in names:
+        store.set(name, "x")
+    assert api.client.get("/metrics").status_code == 200, "before anybody removes them"
     processes.worker(**settings)
-    for name in ("predictor:metrics", "predictor:workers"):
+    for name in names:
         store.set(name, "x")
         assert api.outcome(api.submit("x")).status_code == 200
         assert api.client.get("/metrics").status_code == 200
