@@ -407,7 +407,25 @@ async def test_scores_at_the_ends_of_the_scale_do_no_harm(
 ) -> None:
     early, never = await _submit(predictions, 2)
     store.zadd(keys.QUEUE, {early: "-inf", never: "+inf"})
-    assert [claim.id for claim in await worker().claim()] == [early]
+    claims = worker()
+    assert [claim.id for claim in await claims.claim()] == [early]
+    assert (await predictions.read(early)).created == 0
+    await claims.finish(claims.held[early], _output("early"))
+    assert (await predictions.read(early)).created == 0
+    await predictions.cancel(never)
+    assert (await predictions.read(never)).state is State.CANCELED
+
+
+async def test_estimates_are_of_what_ended_lately(
+    predictions: Predictions, worker: Workers, store: "redis.Redis"
+) -> None:
+    then = time.time() - 700
+    store.set(keys.TIMES, f"9 {then} {then - 60} 2 0 0 0")
+    claims, ids = worker(slots=1), await _submit(predictions, 3)
+    assert (await predictions.read(ids[2])).estimated_wait is None
+    (claim,) = await claims.claim()
+    await claims.finish(claim, _output("first"))
+    assert 0.5 < ((await predictions.read(ids[2])).estimated_wait or 0) < 10
 
 
 async def test_an_event_is_written_once_and_by_who_holds_it(
