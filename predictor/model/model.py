@@ -141,7 +141,6 @@ class _Batches:
                     parts += [part[half:], part[:half]]
 
     async def _gather(self) -> None:
-        await asyncio.sleep(0)  # for what comes in the same turn of the loop
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._terms.max_wait):
                 while len(self._waiting) < self._usual:
