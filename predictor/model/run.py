@@ -96,8 +96,7 @@ class Emitter:
                 self._outputs.append(data)
                 self._untaken += len(data)
         if not self._changed.is_set():
-            with contextlib.suppress(RuntimeError):  # the loop is closed
-                self._loop.call_soon_threadsafe(self._changed.set)
+            self._loop.call_soon_threadsafe(self._changed.set)
 
     def close(self) -> None:
         """Add nothing more."""
