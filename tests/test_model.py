@@ -4,6 +4,7 @@ import math
 import threading
 import time
 import tracemalloc
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -268,6 +269,15 @@ async def test_async_call_method_is_awaited() -> None:
     await Model(Remember()).run(encode("a"), 5)
     assert thread == [threading.main_thread()]
     assert await Model(shout).run(encode("a"), 5) == b'"A"'
+
+
+async def test_what_is_no_coroutine_is_awaited_too() -> None:
+    class Later:
+        def __await__(self) -> Generator[Any, None, str]:
+            yield from asyncio.sleep(0).__await__()
+            return "later"
+
+    assert await Model(lambda text: Later()).run(encode("a"), 5) == b'"later"'
 
 
 async def test_second_parameter_gets_the_run() -> None:

@@ -6,8 +6,17 @@ import time
 from typing import Annotated, Any, Literal, Required
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field, Tag, computed_field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    Tag,
+    computed_field,
+    field_serializer,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
+from pydantic.dataclasses import dataclass
 from pydantic_core import from_json
 from typing_extensions import TypedDict
 
@@ -180,6 +189,8 @@ def test_large_sets_and_unions_of_tags_are_read() -> None:
     grid = [[x, y, z] for x in range(-16, 17) for y in range(-16, 17) for z in range(-16, 17)]
     takes = Takes([Parameter("cells", set[tuple[int, int, int]])])  # -1 and -2 have the same hash
     assert len(takes.read(Json(json.dumps(grid).encode()))["cells"]) == 33**3
+    with pytest.raises(InvalidInput, match="hashable"):
+        Takes([Parameter("cells", set[Any])]).read(Json(json.dumps([*grid, [1]]).encode()))
     tagged = Annotated[Circle, Tag("c")] | Annotated[Square, Tag("s")]
     takes = Takes([Parameter("shape", tagged), Parameter("text", str)])
     value = {"shape": {"kind": "square", "side": 1}, "text": "x" * 20_000}
@@ -263,6 +274,15 @@ def test_a_result_has_the_type_that_was_promised() -> None:
     assert Gives(list[float]).write(results.Array(), RUN) == b"[1.0,2.0]"
 
 
+@dataclass
+class Loud:
+    text: str
+
+    @field_serializer("text")
+    def loud(self, text: str) -> str:
+        return text.upper()
+
+
 class Named(BaseModel):
     a_name: str = Field(serialization_alias="aName")
 
@@ -278,6 +298,7 @@ def test_a_result_that_is_written_in_another_shape_than_it_is_read() -> None:
     where = {"url": "https://example.com/", "address": "127.0.0.1"}
     assert from_json(Gives(odd.Where).write(where, RUN)) == where, "a dict will do"
     assert Gives(odd.Score).write(odd.score(""), RUN) == b'{"score":null,"more":null}'
+    assert Gives(Any).write([Loud("x")], RUN) == b'[{"text":"X"}]'
     gives = Gives(Named)
     assert gives.write(Named(a_name="x"), RUN) == b'{"aName":"x","size":1}'
     for value in ({"a_name": 1}, Named.model_construct(a_name=[])):
