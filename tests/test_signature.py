@@ -59,6 +59,13 @@ def generator(text: str) -> Generator[int, None, dict[str, int]]:
     return {"a": 1}
 
 
+class Lookup(dict[str, str]):
+    """Python knows the signature neither of its constructor nor of `max`."""
+
+    def predict(self, text: str) -> str:
+        return self[text]
+
+
 async def pieces(text: str) -> AsyncIterator[str]:
     yield text
 
@@ -79,6 +86,8 @@ SHAPES: list[tuple[Any, Any, Any, str | None, bool]] = [
     (functools.partial(both, temperature=0.1), str, str, "run", False),
     (str.upper, Any, Any, None, False),
     (len, Any, Any, None, False),
+    (max, Any, Any, None, False),
+    (Lookup, str, str, None, False),
     (generator, str, dict[str, int], None, True),
     (pieces, str, str, None, True),
     (data, str, bytes, None, True),

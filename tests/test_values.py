@@ -208,6 +208,7 @@ class Awkward(BaseModel):
     default: int
     metadata: dict[str, int]
     expected: set[int]
+    extra_behavior: int = 0
     choices: int = 0
 
 
