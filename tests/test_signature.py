@@ -4,7 +4,7 @@ import asyncio
 import functools
 import json
 import time
-from collections.abc import AsyncIterator, Generator, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,10 @@ def data(text: str) -> Iterator[bytes]:
     yield text.encode()
 
 
+def later(text: str) -> Awaitable[list[int]]:
+    return asyncio.sleep(0, [len(text)])
+
+
 SHAPES: list[tuple[Any, Any, Any, str | None, bool]] = [
     (plain, str, str, None, False),
     (untyped, Any, Any, None, False),
@@ -91,6 +95,7 @@ SHAPES: list[tuple[Any, Any, Any, str | None, bool]] = [
     (generator, str, dict[str, int], None, True),
     (pieces, str, str, None, True),
     (data, str, bytes, None, True),
+    (later, str, list[int], None, False),
     (typed.numbers, int, list[int], None, True),
 ]
 
