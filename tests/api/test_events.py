@@ -248,6 +248,15 @@ def test_events_of_a_sync_prediction_are_dropped(talks: Api) -> None:
     assert len(answer.json()["result"]) == 32
 
 
+def test_what_is_lost_while_it_is_followed_ends_the_stream(api: Api, store: "redis.Redis") -> None:
+    id_ = api.submit("x")
+    with connect_sse(api.client, "GET", f"/predict/{id_}/events") as source:
+        events = source.iter_sse()
+        assert next(events).event == "status"
+        store.flushdb()
+        assert _told(list(events)) == [("completed", {"status": "erased"})]
+
+
 def test_foreign_events_are_skipped(api: Api, store: "redis.Redis") -> None:
     id_, other = api.submit("x"), api.submit("y")
     store.rpush(f"predictor:events:{id_}", "nonsense {}", b"\xff", "", "status {}")
