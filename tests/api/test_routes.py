@@ -173,6 +173,16 @@ def test_a_compressed_body_is_refused(served: Api) -> None:
     assert (answer.status_code, "Content-Encoding" in answer.text) == (415, True)
 
 
+@pytest.mark.parametrize(("more", "length"), [("Expect: 100-continue", 2**21), ("X: x", 2**30)])
+def test_a_body_that_is_far_too_large_is_refused_before_it_is_sent(
+    served: Api, more: str, length: int
+) -> None:
+    lines = ("POST /predict HTTP/1.1", "Host: x", "Content-Type: application/json", more)
+    with socket.create_connection(("127.0.0.1", served.port), timeout=5) as connection:
+        connection.sendall("\r\n".join([*lines, f"Content-Length: {length}", "", ""]).encode())
+        assert connection.recv(100).startswith(b"HTTP/1.1 413 ")
+
+
 @pytest.mark.parametrize("with_length", [True, False])
 def test_a_too_large_body_is_rejected(processes: Processes, with_length: bool) -> None:
     api = processes.api(max_body=1000, mock_delay=0)
