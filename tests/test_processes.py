@@ -15,6 +15,7 @@ import pytest_asyncio
 
 from predictor.config import Config
 from predictor.errors import ConfigError, InvalidInput, ModelFailed
+from predictor.model.frames import Kind, frame, read
 from predictor.model.processes import Processes
 from predictor.model.run import Run
 from predictor.prediction import EventKind, Json, new_id
@@ -302,6 +303,14 @@ async def test_what_is_not_understood_ends_the_process(
         await ask(processes, "channel")
     assert "cannot be understood" in caplog.text
     assert await ask(processes, "pid")
+
+
+async def test_a_frame_that_breaks_off_is_an_end() -> None:
+    reader = asyncio.StreamReader()
+    reader.feed_data(frame(Kind.RESULT, b"12")[:-1])
+    reader.feed_eof()
+    with pytest.raises(EOFError):
+        await read(reader, 100)
 
 
 async def test_output_that_comes_too_fast_ends_the_process(
