@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Required
 
 import pytest
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -265,6 +266,18 @@ _HOSTILE = _hostile()
 def test_what_is_not_json_in_a_result_is_named(value: Any, sentence: str) -> None:
     with pytest.raises(ModelFailed, match=sentence):
         Gives(Any).write(value, RUN)
+
+
+def test_a_validator_may_refuse_an_input() -> None:
+    class Refused(InvalidInput):
+        """Too short."""
+
+    def check(text: str) -> str:
+        raise Refused
+
+    with pytest.raises(InvalidInput, match=r"^Too short\.$") as caught:
+        Takes([Parameter("text", Annotated[str, AfterValidator(check)])]).read(Json(b'"x"'))
+    assert type(caught.value) is InvalidInput
 
 
 def test_a_result_has_the_type_that_was_promised() -> None:
