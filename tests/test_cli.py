@@ -44,7 +44,7 @@ def test_one_command_serves_both_modes_and_resumes_after_ctrl_c(
     assert [api.outcome(id_).status_code for id_ in queued] == [200] * 6
 
 
-def test_killed_processes_are_restarted(command: Processes) -> None:
+def test_killed_processes_are_restarted(command: Processes, tmp_path: Path) -> None:
     api = serve(command, lease=1, **MEASURED)
     kept = api.submit("kept")
     assert api.outcome(kept).status_code == 200
@@ -61,6 +61,8 @@ def test_killed_processes_are_restarted(command: Processes) -> None:
         assert api.outcome(api.submit(name)).status_code == 200
     assert api.read(kept).status_code == 200
     assert "started again" in api.process.output
+    os.kill(api.process.pid, signal.SIGKILL)
+    eventually(lambda: not running(tmp_path), "what is older than the guardian is ended, too")
 
 
 def _has_other(process: Process, name: str, pid: int) -> set[int]:
