@@ -199,7 +199,8 @@ class Claims:
         finally:
             self._waiting.cancel()
             self._waiting = None
-        self.retry.observed(time.monotonic() - began, _WAIT + self._config.lease / 4)
+        usual = _WAIT + max(0.15, self._config.lease / 4)  # a server looks ten times a second
+        self.retry.observed(time.monotonic() - began, usual)
 
     async def _gather(self) -> None:
         """Let claims be _GATHER apart while that pays: each costs as much as running a few."""
