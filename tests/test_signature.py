@@ -3,19 +3,21 @@
 import asyncio
 import functools
 import json
-import time
 from collections.abc import AsyncIterator, Awaitable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typing_extensions import TypeAliasType
 
 from predictor import Run
 from predictor.errors import ConfigError, InvalidInput
 from predictor.model.model import Model
 from predictor.model.signature import read_signature
-from predictor.prediction import Json, encode
-from tests.models import odd, recursive, typed
+from predictor.prediction import encode
+from tests.models import odd, typed
+
+Itself = TypeAliasType("Itself", "Itself | int")  # type: ignore[misc]
 
 
 def plain(text: str) -> str:
@@ -179,7 +181,7 @@ def of_iterable(numbers: Iterable[int]) -> None: ...
 def of_something(text: str, thing: object, other: "Missing") -> None: ...  # type: ignore[name-defined]  # noqa: F821
 def of_a_thread(thread: Called, text: str) -> None: ...
 def two(text: str, context) -> None: ...  # type: ignore[no-untyped-def]
-def of_itself(it: recursive.Itself) -> None: ...
+def of_itself(it: Itself) -> None: ...
 def private(text: str, _secret: str) -> None: ...
 def two_runs(text: str, run: Run, other: Run) -> None: ...
 
@@ -203,30 +205,3 @@ def two_runs(text: str, run: Run, other: Run) -> None: ...
 def test_what_cannot_be_a_model_is_refused(target: Any, sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
         Model(target)
-
-
-def _taking(type_: Any) -> Any:
-    def predict(tree: Any, count: int = 1) -> None: ...
-
-    predict.__annotations__["tree"] = type_
-    return predict
-
-
-@pytest.mark.parametrize(("type_", "alike"), recursive.ALIKE)
-def test_a_union_of_itself_that_could_be_checked_for_ever_is_refused(
-    type_: Any, alike: str
-) -> None:
-    sentence = f"parameter 'tree': a union contains itself, and two of its variants {alike}: "
-    with pytest.raises(ConfigError, match=sentence):
-        Model(_taking(type_))
-
-
-@pytest.mark.parametrize(("type_", "level"), recursive.APART)
-def test_other_unions_of_themselves_are_checked_at_once(type_: Any, level: str) -> None:
-    takes, value = Model(_taking(type_)).signature.takes, "0.5"
-    for _ in range(60):
-        value = level % value
-    began = time.thread_time()
-    with pytest.raises(InvalidInput):
-        takes.read(Json(b'{"tree":%b}' % value.encode()))
-    assert time.thread_time() - began < 1

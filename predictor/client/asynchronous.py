@@ -77,8 +77,8 @@ class AsyncClient(AbstractAsyncContextManager["AsyncClient"]):
         key = os.environ.get("PREDICTOR_API_KEY", "") if api_key is None else api_key
         headers = _checked(Authorization=f"Bearer {key.strip()}" if key else None)
         try:
-            scheme, _ = urlsplit(url).scheme, urlsplit(url).port
-        except ValueError as error:
+            scheme, _, _ = urlsplit(url).scheme, urlsplit(url).port, httpx.URL(url)
+        except (ValueError, httpx.InvalidURL) as error:
             raise errors.RequestError(f"The URL of the API cannot be used: {error}.") from None
         self.address = url.rpartition("//")[2].rpartition("@")[2]  # without a password
         # The certificates of all authorities take longer to read than most responses.
@@ -89,7 +89,8 @@ class AsyncClient(AbstractAsyncContextManager["AsyncClient"]):
             self.http = httpx.AsyncClient(headers=headers, timeout=_TIMEOUT, **options)
         except (ImportError, OSError, ValueError, httpx.InvalidURL) as error:
             text = "The proxy or the certificates that the environment names cannot be used"
-            raise errors.RequestError(f"{text}: {error}") from None
+            reason = "" if isinstance(error, httpx.InvalidURL) else f": {error}"  # with a secret
+            raise errors.RequestError(f"{text}{reason}") from None
         self._timeout, self._retry_for = timeout, retry_for
         self._succeeded, self._is_failing = 0.0, False  # when a request last succeeded
 

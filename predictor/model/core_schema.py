@@ -1,7 +1,5 @@
 """Core schemas of pydantic: what keeps a value from costing much, however hostile it is."""
 
-import itertools
-from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
@@ -106,7 +104,10 @@ class FailingFast:
             case "nullable" | "model" | "dataclass":
                 return self._refuses(schema["schema"])
             case "union":
-                return all(map(self._refuses, _choices(schema)))
+                choices = (
+                    each[0] if isinstance(each, tuple) else each for each in schema["choices"]
+                )
+                return all(map(self._refuses, choices))
             case "definition-ref":
                 return self._refuses(self._definitions.get(schema["schema_ref"], {"type": "any"}))
         return schema["type"] in _REFUSING
@@ -128,72 +129,6 @@ def _parts(schema: dict[str, Any]) -> set[str]:
     """The keys of what may be schemas: all, in a mapping from the names of fields or choices."""
     is_mapping = not isinstance(schema.get("type"), str)
     return schema.keys() - (() if is_mapping else _NO_SCHEMAS)
-
-
-class Doubling:
-    """Finds a union of which two variants check one part of a value with that union again.
-
-    Where neither variant is valid, each level of a value doubles the time of its check.
-    """
-
-    def __init__(self, schema: Any) -> None:
-        self._schema = schema
-        self._definitions = {each["ref"]: each for each in schema.get("definitions", ())}
-
-    def part(self) -> str | None:
-        """The name of that part, `[]` of items, `{}` of any field; None: there is none."""
-        return next(filter(None, map(self._part_of, _inner(self._schema, "union"))), None)
-
-    def _part_of(self, union: Any) -> str | None:
-        seen = set[tuple[int, int]]()
-        pairs = [(*each, "") for each in itertools.combinations(self._variants([union]), 2)]
-        for one, other, first in pairs:  # which check one part of a value; it grows meanwhile
-            both = self._parts(one), self._parts(other)
-            for name in both[0].keys() | both[1].keys():
-                any_field = "" if name == "[]" else "{}"
-                parts = [each.get(name, each.get(any_field, [])) for each in both]
-                if all(union in each for each in parts):
-                    return first or name
-                for pair in itertools.product(*map(self._variants, parts)):
-                    if (key := (id(pair[0]), id(pair[1]))) not in seen:
-                        seen.add(key)
-                        pairs.append((*pair, first or name))
-        return None
-
-    def _variants(self, schemas: list[Any]) -> list[Any]:
-        found = []
-        for schema in map(self._resolved, schemas):
-            is_union = schema["type"] == "union"
-            found += self._variants(_choices(schema)) if is_union else [schema]
-        return found
-
-    def _parts(self, schema: Any) -> dict[str, list[Any]]:
-        """How each part of a value is checked, by its name."""
-        parts = defaultdict[str, list[Any]](list)
-        for choice in _choices(schema) if schema["type"] == "tagged-union" else ():
-            for name, each in self._parts(self._resolved(choice)).items():
-                parts[name] += each
-        fields = schema.get("fields", {})
-        named = fields.items() if isinstance(fields, dict) else ((f["name"], f) for f in fields)
-        for name, field in named:
-            parts[str(field.get("validation_alias", name))] += [self._resolved(field["schema"])]
-        for name, key in {"{}": "values_schema", "[]": "items_schema"}.items():
-            items = schema.get(key, [])
-            parts[name] += map(self._resolved, items if isinstance(items, list) else [items])
-        return parts
-
-    def _resolved(self, schema: Any) -> Any:
-        while schema["type"] == "definition-ref" or isinstance(schema.get("schema"), dict):
-            inner = schema.get("schema")
-            schema = inner or self._definitions.get(schema["schema_ref"], {"type": "any"})
-        return schema
-
-
-def _choices(union: Any) -> list[Any]:
-    """Those of a union, tagged or not, without labels."""
-    choices = union["choices"]
-    found = choices.values() if isinstance(choices, dict) else choices
-    return [each[0] if isinstance(each, tuple) else each for each in found]
 
 
 def has_serializer(schema: Any) -> bool:

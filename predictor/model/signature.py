@@ -24,10 +24,7 @@ _ITERATORS = (abc.Iterable, abc.Iterator, abc.Generator, abc.AsyncIterator, abc.
 _MANY = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _EMPTY = inspect.Parameter.empty
 #: What pydantic raises for a type that it cannot describe, or annotations for a name not found.
-_UNUSABLE = (
-    *(PydanticUserError, NameError, TypeError, AttributeError, SyntaxError),
-    RecursionError,  # a type that is nothing but itself
-)
+_UNUSABLE = (PydanticUserError, NameError, TypeError, AttributeError, SyntaxError, RecursionError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,18 +196,11 @@ def _item(type_: Any) -> Any:
 def _takes(inputs: list[Parameter]) -> Takes:
     for each in inputs:
         try:
-            shared = Takes([each]).doubled_part
+            Takes([each])
         except _UNUSABLE:
             kind = getattr(each.type, "__name__", each.type)
             fix = "take bytes, a list, or a type that pydantic can read"
             raise ConfigError(f"parameter {each.name!r}: {kind} has no JSON; {fix}") from None
-        if shared:
-            alike = f"have the field {shared!r}" if shared.isidentifier() else "are of one kind"
-            raise ConfigError(
-                f"parameter {each.name!r}: a union contains itself, and two of its variants "
-                f"{alike}: each level of a value would double the time of its check; "
-                'tell them apart by Field(discriminator="…")'
-            )
     return Takes(inputs)
 
 

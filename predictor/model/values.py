@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticSerializationError, from_json
 
 from predictor.errors import InvalidInput, ModelFailed
-from predictor.model.core_schema import Doubling, FailingFast, Missing, has_serializer
+from predictor.model.core_schema import FailingFast, Missing, has_serializer
 from predictor.model.encoding import encode_json
 from predictor.model.run import Run
 from predictor.prediction import Json
@@ -58,11 +58,10 @@ class Checked:
         namespace = {"__pydantic_config__": config}
         self._whole = make_dataclass("Value", [(name, type_)], namespace=namespace)
         self._adapter: TypeAdapter[Any] = TypeAdapter(self._whole)
-        self.core_schema = self._adapter.core_schema
         # A million invalid items would take a second, and a gigabyte for their errors.
-        self._failing_fast = FailingFast(self.core_schema)
+        self._failing_fast = FailingFast(self._adapter.core_schema)
         # So would a million unknown names, which have no such option: they are ignored.
-        self._ignoring = FailingFast(self.core_schema, "ignore")
+        self._ignoring = FailingFast(self._adapter.core_schema, "ignore")
         try:
             self._schema = self._adapter.json_schema()
         except PydanticInvalidForJsonSchema as error:
@@ -85,7 +84,7 @@ class Checked:
 
     def is_symmetric(self) -> bool:
         """Whether what is written of a value can be read: not with computed fields or aliases."""
-        if has_serializer(self.core_schema):  # which may not say what it writes
+        if has_serializer(self._adapter.core_schema):  # which may not say what it writes
             return False
         return self._adapter.json_schema(mode="serialization") == self._schema
 
@@ -138,7 +137,6 @@ class Takes:
             # Not a BaseModel: a parameter may be called like one of its methods.
             self.type = make_dataclass("Input", fields, kw_only=True, namespace=namespace)
         self._checked = Checked(self.type, "input", _STRICT)
-        self.doubled_part = Doubling(self._checked.core_schema).part()
         self.is_bytes = not others and _is_bytes(first.type)
         required = [name for name, _, field in fields if field.is_required()]
         self._first = Checked(first.type, "input", _STRICT)

@@ -7,7 +7,7 @@ before its shape, types and ranges are checked.
 import contextlib
 from typing import Annotated, Any, Final, Literal, TypeVar
 
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError, with_config
 from pydantic_core import from_json, to_json
 from typing_extensions import TypedDict
 
@@ -37,7 +37,7 @@ _Ms = Annotated[int, Field(ge=0, le=253_402_300_799_000)]
 #: Seconds from its submit until a prediction is no longer wanted.
 _CancelAfter = Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)]
 _Name = Annotated[str, Field(max_length=1000)]
-_Trace = dict[Annotated[str, Field(pattern="^trace(parent|state)$")], _Name]
+_Trace = dict[_Name, _Name]
 #: What precedes the input in a result as it is written here.
 _INPUT: Final = b',"a":'
 
@@ -47,6 +47,7 @@ class Model(TypedDict, total=False):
     model_version: _Name
 
 
+@with_config(extra="ignore")  # and not strict
 class _Terms(Model, total=False):
     cancel_after: _CancelAfter | None
     trace: _Trace  # that it is part of

@@ -247,9 +247,10 @@ def _bind(config: Config) -> list[socket.socket]:
                 sockets.append(_bound((host, port, *scope), family, kind, protocol))
                 port = sockets[0].getsockname()[1]
             except OSError as error:
-                absent = error
                 if error.errno not in _ABSENT:
                     raise
+                absent = error
+                logger.warning("not listening on %s: %s", host, error.strerror)
         if not sockets:
             raise absent
     except OSError as error:

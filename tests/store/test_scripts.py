@@ -90,8 +90,8 @@ FAULTS = {
     "an end is not counted": ("shared/settle", "count_open(owner_of(id), -1)", ""),
     "what a worker holds expires": (
         "expire",
-        " and (left <= -GRACE or not redis.call('ZSCORE', LEASES, id)) then",
-        " then",
+        "EXISTS', WEBHOOK .. id) == 1 and 1000 or math.huge",
+        "EXISTS', WEBHOOK .. id) == 1 and 1000 or 0",
     ),
     "a deadline stays": (
         "shared/settle",

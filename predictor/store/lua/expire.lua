@@ -1,10 +1,17 @@
--- expire: ends predictions whose time is over: those that no worker took, and those whose worker does not
--- end them.
+-- expire: ends predictions whose time is over: those that no worker has, and those with webhooks whose worker
+-- does not end them.
 -- Guarantees: each ends once, as it has read since then. A few at a time, so that nobody waits long.
 --
 -- Returns { { id, result, mode }, … }.
 local result_ttl, now, ended = ARGV[1], now_ms(), {}
-local GRACE = 1000 -- ms that a worker has to end what it runs
+
+-- How late a prediction is to be, ms. Others than those with webhooks read as ended already.
+local function grace(id)
+  if not redis.call('ZSCORE', LEASES, id) then
+    return 0
+  end
+  return redis.call('EXISTS', WEBHOOK .. id) == 1 and 1000 or math.huge
+end
 
 local function end_late(id)
   local queued_at = submitted_at(id)
@@ -14,7 +21,7 @@ local function end_late(id)
     return
   end
   local left = left_of(id, record, queued_at, now)
-  if left <= 0 and (left <= -GRACE or not redis.call('ZSCORE', LEASES, id)) then
+  if left <= 0 and left <= -grace(id) then
     ended[#ended + 1] = { id, settle_late(id, record, queued_at, result_ttl), record.mode }
   end
 end

@@ -490,8 +490,10 @@ class Model:
         timed = [(fact.deadline.score, fact.id) for fact in active if fact.deadline]
         found = [id_ for score, id_ in sorted(timed) if score <= self.now]
         found += [fact.id for fact in sorted(active, key=lambda fact: (fact.place, fact.id))]
-        graces = {fact.id: 1000 if fact.run else 0 for fact in active}
-        late = (fact for fact in active if fact.is_late(self.now - graces[fact.id], self.now_ms))
+        free = (fact for fact in active if fact.has_webhook or not fact.run)
+        late = (
+            each for each in free if each.is_late(self.now - 1000 * bool(each.run), self.now_ms)
+        )
         ids = {fact.id for fact in late}
         expected = [id_ for id_ in dict.fromkeys(found) if id_ in ids]
         given = [id_.decode() for id_, _, _ in call.reply]
