@@ -56,7 +56,7 @@ class _Terms(Model, total=False):
 class _Job(BaseModel, strict=True):
     """arq's job: try, function, positional and named arguments, time of submit.
 
-    What else it has is of a later version's, and ignored.
+    Other fields, which a later version may add, are ignored.
     """
 
     t: Annotated[int, Field(ge=0, le=10**6)] | None

@@ -5,7 +5,8 @@
 -- Returns { { id, result, mode }, … }.
 local result_ttl, now, ended = ARGV[1], now_ms(), {}
 
--- How late a prediction is to be, ms. Others than those with webhooks read as ended already.
+-- How late a prediction must be to end here, in ms. Its worker has a second to end it; where nobody waits
+-- for a webhook, it has until it dies: the prediction reads as ended meanwhile.
 local function grace(id)
   if not redis.call('ZSCORE', LEASES, id) then
     return 0
