@@ -205,7 +205,8 @@ class RequestHeaders(BaseModel):
     @classmethod
     def read(cls, headers: Headers) -> Self:
         """Raises InvalidHeader."""
-        names, given = cls._names(), dict[str, list[str]]()
+        names = cls._names()
+        given: dict[str, list[str]] = {}
         for name, value in headers.raw:
             if name in names:
                 given.setdefault(names[name], []).append(value.decode("latin-1"))
@@ -219,8 +220,7 @@ class RequestHeaders(BaseModel):
     @classmethod
     @functools.cache
     def _names(cls) -> dict[bytes, str]:
-        names = [str(field.alias) for field in cls.model_fields.values()]
-        return {name.lower().encode(): name for name in names}
+        return {str(f.alias).lower().encode(): str(f.alias) for f in cls.model_fields.values()}
 
     @classmethod
     @functools.cache
