@@ -89,11 +89,10 @@ class Metrics(contextlib.AbstractAsyncContextManager["Metrics"]):
 
     def ended(self, outcome: str, seconds: float | None) -> None:
         """Count a sync prediction, which ran for so many seconds; None: it did not run."""
-        counts = self._counts
-        counts[f"predictions sync {outcome}"] += 1
+        self._counts[f"predictions sync {outcome}"] += 1
         if seconds is not None:
-            counts[f"run sync {bucket(seconds)}"] += 1
-            counts["run sync us"] += int(seconds * 1e6)
+            self._counts[f"run sync {bucket(seconds)}"] += 1
+            self._counts["run sync us"] += int(seconds * 1e6)
 
     async def read(self) -> Snapshot:
         """All that is counted, here and elsewhere. Raises StoreUnavailable."""
