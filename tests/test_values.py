@@ -26,7 +26,7 @@ from predictor.model.run import Run
 from predictor.model.signature import read_signature
 from predictor.model.values import Gives, Parameter, Takes
 from predictor.prediction import Json
-from tests.models import odd, results, typed
+from tests.models import odd, recursive, results, typed
 from tests.models.optional import Circle, Square
 
 RUN = Run("a", 0)
@@ -239,6 +239,51 @@ def test_fields_may_be_called_as_the_parts_of_a_core_schema(size: int) -> None:
     with pytest.raises(InvalidInput) as caught:
         takes.read(Json(json.dumps(value).encode()))
     assert "default' is missing. Field 'input.more.default[0]' must be" in str(caught.value)
+
+
+def _nested(levels: int, before: str, innermost: str, after: str) -> Json:
+    return Json((before * levels + innermost + after * levels).encode())
+
+
+_OBJECT, _PARTS, _ARRAY = ('{"left":', "}"), ('{"parts":[', "]}"), ("[", "]")
+
+
+@pytest.mark.parametrize(
+    ("type_", "wrapped", "innermost"),
+    [
+        (recursive.Sum | recursive.Product, _OBJECT, "1"),
+        (recursive.Dict | recursive.OtherDict, _OBJECT, "1"),
+        (recursive.Leaf | recursive.Branch, _PARTS, "{}"),
+        (recursive.Pair | recursive.Other, _ARRAY, "1"),
+        (recursive.Lists, _ARRAY, "0.5"),
+    ],
+)
+def test_types_that_contain_themselves_are_checked_within_a_time(
+    type_: Any, wrapped: tuple[str, str], innermost: str
+) -> None:
+    takes, gives = Takes([Parameter("tree", type_)]), Gives(type_)
+    before, after = wrapped
+    if innermost != "0.5":
+        assert takes.read(_nested(5, before, innermost, after))
+    with pytest.raises(InvalidInput, match="must be"):
+        takes.read(_nested(3, before, '"x"', after))
+    for end in (innermost, '"x"'):
+        hostile, began = _nested(60, before, end, after), time.thread_time()
+        with pytest.raises(InvalidInput, match="'input' takes too long to check: its type has"):
+            takes.read(hostile)
+        with pytest.raises(ModelFailed, match="'result' takes too long to check"):
+            gives.check(hostile)
+        assert time.thread_time() - began < 2
+
+
+def test_wide_values_of_types_that_contain_themselves_are_valid() -> None:
+    leaves = ",".join(['{"parts":[{"parts":[]},{}]}'] * 4_000)
+    takes = Takes([Parameter("tree", recursive.Leaf | recursive.Branch)])
+    wide = takes.read(Json(f'{{"parts":[{leaves}]}}'.encode()))
+    assert len(wide["tree"].parts) == 4_000
+    flat = Takes([Parameter("value", recursive.JsonLike)])
+    assert flat.read(_nested(60, '{"a":[', "1,2", "]}"))
+    assert len(flat.read(Json(b"[%b1]" % (b"[]," * 100_000)))["value"]) == 100_001
 
 
 _HOSTILE = _hostile()

@@ -1,16 +1,21 @@
 """Core schemas of pydantic: what keeps a value from costing much, however hostile it is."""
 
+import time
 from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any
 
 from pydantic_core import SchemaValidator
 
-_COLLECTIONS = frozenset({"list", "tuple", "set", "frozenset", "deque", "dict"})
-#: Types that refuse every object of Python that JSON has not.
-_REFUSING = _COLLECTIONS | {
-    *("bool", "int", "float", "str", "bytes", "literal", "decimal", "uuid", "url"),
-    *("date", "datetime", "time", "timedelta", "model-fields", "dataclass-args", "typed-dict"),
+_ARRAYS = frozenset({"list", "tuple", "set", "frozenset", "deque"})
+_OBJECTS = frozenset({"dict", "model-fields", "dataclass-args", "typed-dict"})
+_SCALARS = {
+    *("none", "bool", "int", "float", "str", "bytes", "literal", "decimal", "uuid", "url"),
+    *("date", "datetime", "time", "timedelta"),
 }
+_COLLECTIONS = _ARRAYS | {"dict"}
+#: Types that refuse every object of Python that JSON has not.
+_REFUSING = _ARRAYS | _OBJECTS | _SCALARS
 _FIELDS = frozenset({"model-field", "dataclass-field", "typed-dict-field"})
 #: Keys whose values are no schemas.
 _NO_SCHEMAS = frozenset({"cls", "context", "default", "expected", "members", "metadata"})
@@ -19,6 +24,14 @@ _NO_SCHEMAS = frozenset({"cls", "context", "default", "expected", "members", "me
 #: Members that are hashed, but for text, whose hash nobody outside can know.
 _HASHED = {"dict": "keys_schema", "set": "items_schema", "frozenset": "items_schema"}
 _MOST_ALIKE = 100  # different members of one hash: each is compared with all others
+#: Seconds of CPU that a check with ambiguous unions may take: of a small value, for each byte more,
+#: and at most.
+_SECONDS, _PER_BYTE, _AT_MOST = 0.1, 1e-5, 5.0
+_until: ContextVar[float] = ContextVar("until")  # by `time.thread_time`
+
+
+class TooSlow(Exception):
+    """A check takes too long. No ValueError, which would end the check of one choice only."""
 
 
 class Missing:
@@ -38,6 +51,9 @@ class Missing:
 class FailingFast:
     """Checks JSON as a core schema does, but collections up to their first invalid item.
 
+    `is_bounded`: whether a type contains itself in unions whose choices a value may all look like.
+    Each level of a value is then checked once for each choice of the level above: within a time.
+
     `unknown_names`: what becomes of these; each would be an error, for which there is no such end.
     """
 
@@ -45,11 +61,16 @@ class FailingFast:
         self._unknown_names = unknown_names
         self._definitions = {each["ref"]: each for each in schema.get("definitions", ())}
         self._first, self._alike = dict[int, Any](), dict[int, set[Any]]()
+        is_ambiguous = any(map(self._is_ambiguous, _inner(schema, "union")))
+        self.is_bounded = is_ambiguous and any(_inner(schema, "definition-ref"))
         self._validator = SchemaValidator(self._changed(schema), _use_prebuilt=False)
 
-    def validate_json(self, text: bytes) -> Any:
+    def validate_json(self, text: bytes, *, strict: bool) -> Any:
+        """The value in Python's types. Raises ValidationError and TooSlow."""
+        seconds = min(_SECONDS + len(text) * _PER_BYTE, _AT_MOST)
+        _until.set(time.thread_time() + seconds)
         try:
-            return self._validator.validate_json(text, strict=True)
+            return self._validator.validate_json(text, strict=strict)
         finally:
             self._first, self._alike = {}, {}
 
@@ -64,12 +85,15 @@ class FailingFast:
         for name in _parts(schema):
             changed[name] = self._changed(schema[name], name, seen)
         for behavior in {"extra_behavior", "extra_fields_behavior"} & schema.keys():
-            if isinstance(schema[behavior], str):  # no field of that name
-                changed[behavior] = self._unknown_names or schema[behavior]
+            is_name = isinstance(schema[behavior], str)  # not a field that is called so
+            changed[behavior] = (is_name and self._unknown_names) or changed[behavior]
         if not isinstance(kind, str):
             return changed
         if kind in _COLLECTIONS:
             changed["fail_fast"] = True
+        if kind == "definition-ref" and self.is_bounded:
+            # A validator before it would get Python's objects, and give it these.
+            return {"type": "tagged-union", "discriminator": _tag, "choices": {"": changed}}
         if (members := _HASHED.get(kind)) and schema.get(members, {}).get("type") != "str":
             function = {"type": "no-info", "function": self._count_alike}
             inner = changed.get(members, {"type": "any"})
@@ -96,6 +120,19 @@ class FailingFast:
                 raise ValueError("has too many members with one hash")
         return member
 
+    def _is_ambiguous(self, union: Any) -> bool:
+        shapes = "".join(map(self._shapes, union["choices"]))
+        return len(shapes) > len(set(shapes))
+
+    def _shapes(self, choice: Any) -> str:
+        """How JSON can begin that a choice of a union takes, of what has parts."""
+        choice = choice[0] if isinstance(choice, tuple) else choice
+        while inner := choice.get("schema") or self._definitions.get(choice.get("schema_ref")):
+            choice = inner
+        kind = choice["type"]
+        known = {"[": _ARRAYS, "{": _OBJECTS, "": _SCALARS}
+        return next((shape for shape, kinds in known.items() if kind in kinds), "[{")
+
     def _refuses(self, schema: Any) -> bool:
         """Whether no object of Python is valid that JSON has not, and no validator sees it."""
         if schema.get("config", {}).get("from_attributes"):
@@ -111,6 +148,12 @@ class FailingFast:
             case "definition-ref":
                 return self._refuses(self._definitions.get(schema["schema_ref"], {"type": "any"}))
         return schema["type"] in _REFUSING
+
+
+def _tag(_: Any) -> str:
+    if time.thread_time() > _until.get():
+        raise TooSlow
+    return ""
 
 
 def _inner(schema: Any, kind: str) -> Iterator[dict[str, Any]]:

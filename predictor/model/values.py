@@ -11,10 +11,10 @@ from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError
 from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails, PydanticSerializationError, from_json
+from pydantic_core import ErrorDetails, PydanticCustomError, PydanticSerializationError, from_json
 
 from predictor.errors import InvalidInput, ModelFailed
-from predictor.model.core_schema import FailingFast, Missing, has_serializer
+from predictor.model.core_schema import FailingFast, Missing, TooSlow, has_serializer
 from predictor.model.encoding import encode_json
 from predictor.model.run import Run
 from predictor.prediction import Json
@@ -36,6 +36,7 @@ _EMPTY = {"number": b"0", "string": b'""', "array": b"[]", "object": b"{}"}
 _COUNTED = re.compile(r"function-after\[_count_alike\(\), (\w+)\]")
 _FAULTS = {
     "missing": "is missing",
+    "late": "takes too long to check: its type has unions that need a discriminator",
     "string_type": "must be a string",
     "bytes_type": "must be a string in base64",
 }
@@ -74,13 +75,17 @@ class Checked:
     def read(self, value: Json) -> Any:
         """The value in Python's types. Raises ValidationError."""
         text = b"%b%b}" % (self._head, self.shortened(value))
-        if len(text) <= _LARGE:
-            read = self._adapter.validator.validate_json(text, strict=True)
-        elif text.count(b":") <= _MANY_NAMES:
-            read = self._failing_fast.validate_json(text)
-        else:
-            read = self._ignoring.validate_json(text)
-        return getattr(read, self._name)
+        validator: Any = self._adapter.validator
+        if len(text) > _LARGE:
+            validator = self._failing_fast if text.count(b":") <= _MANY_NAMES else self._ignoring
+        try:
+            if validator is self._adapter.validator and self._failing_fast.is_bounded:
+                with contextlib.suppress(ValidationError):  # the other validator says it better
+                    self._failing_fast.validate_json(text, strict=True)
+            return getattr(validator.validate_json(text, strict=True), self._name)
+        except TooSlow:
+            late = PydanticCustomError("late", "takes too long to check")
+            raise ValidationError.from_exception_data("", [{"type": late, "input": None}]) from None
 
     def is_symmetric(self) -> bool:
         """Whether what is written of a value can be read: not with computed fields or aliases."""
