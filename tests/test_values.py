@@ -186,6 +186,17 @@ def test_what_is_missing_is_named_in_a_large_value_too(size: int) -> None:
     assert str(caught.value).startswith(" ".join(sentences))
 
 
+def test_what_is_wrong_for_each_choice_of_a_union_is_said_once() -> None:
+    takes = Takes([Parameter("shape", Circle | Square)])
+    with pytest.raises(InvalidInput) as caught:
+        takes.read(Json(b'"x"'))
+    assert str(caught.value) == "Field 'input' must be an object."
+    with pytest.raises(InvalidInput) as caught:
+        takes.read(Json(b'{"kind": "x", "radius": 1}'))
+    kinds = "Field 'input.kind' must be 'circle'. Field 'input.kind' must be 'square'."
+    assert str(caught.value) == f"{kinds} Field 'input.side' is missing."
+
+
 def test_large_sets_and_unions_of_tags_are_read() -> None:
     grid = [[x, y, z] for x in range(-16, 17) for y in range(-16, 17) for z in range(-16, 17)]
     takes = Takes([Parameter("cells", set[tuple[int, int, int]])])  # -1 and -2 have the same hash

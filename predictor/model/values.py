@@ -207,9 +207,11 @@ def _sentences(error: ValidationError, checked: dict[str, Json], names: list[str
         problem["loc"] = problem["loc"] or tuple(checked)
         problems.setdefault((problem["loc"], problem["type"]), problem)
     known = f"; there are: {', '.join(names)}" if len(names) > 1 else ""
-    shown = itertools.islice(problems.values(), _MOST_ERRORS)
-    sentences = [_sentence(problem, values, known) for problem in shown]
-    if more := len(problems) - len(sentences):
+    first = list(itertools.islice(problems.values(), 10 * _MOST_ERRORS))
+    # Those of two choices of a union may be the same.
+    distinct = list(dict.fromkeys(_sentence(problem, values, known) for problem in first))
+    sentences = distinct[:_MOST_ERRORS]
+    if more := len(problems) - len(first) + len(distinct) - len(sentences):
         sentences.append(f"There are {more} more errors." if more > 1 else "There is 1 more error.")
     return " ".join(sentences)
 
