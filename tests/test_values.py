@@ -252,7 +252,7 @@ def test_fields_may_be_called_as_the_parts_of_a_core_schema(size: int) -> None:
     assert "default' is missing. Field 'input.more.default[0]' must be" in str(caught.value)
 
 
-def _nested(levels: int, before: str, innermost: str, after: str) -> Json:
+def _nested(levels: int, before: str, after: str, innermost: str = "{}") -> Json:
     return Json((before * levels + innermost + after * levels).encode())
 
 
@@ -265,6 +265,8 @@ _OBJECT, _PARTS, _ARRAY = ('{"left":', "}"), ('{"parts":[', "]}"), ("[", "]")
         (recursive.Sum | recursive.Product, _OBJECT, "1"),
         (recursive.Dict | recursive.OtherDict, _OBJECT, "1"),
         (recursive.Leaf | recursive.Branch, _PARTS, "{}"),
+        (recursive.Omitting | recursive.Leaf, _PARTS, "{}"),
+        (recursive.Wrapping | list[recursive.Wrapping], _ARRAY, "[]"),
         (recursive.Pair | recursive.Other, _ARRAY, "1"),
         (recursive.Lists, _ARRAY, "0.5"),
     ],
@@ -273,18 +275,45 @@ def test_types_that_contain_themselves_are_checked_within_a_time(
     type_: Any, wrapped: tuple[str, str], innermost: str
 ) -> None:
     takes, gives = Takes([Parameter("tree", type_)]), Gives(type_)
-    before, after = wrapped
     if innermost != "0.5":
-        assert takes.read(_nested(5, before, innermost, after))
-    with pytest.raises(InvalidInput, match="must be"):
-        takes.read(_nested(3, before, '"x"', after))
+        assert takes.read(_nested(5, *wrapped, innermost))
     for end in (innermost, '"x"'):
-        hostile, began = _nested(60, before, end, after), time.thread_time()
+        hostile, began = _nested(60, *wrapped, end), time.thread_time()
         with pytest.raises(InvalidInput, match="'input' takes too long to check: its type has"):
             takes.read(hostile)
         with pytest.raises(ModelFailed, match="'result' takes too long to check"):
             gives.check(hostile)
         assert time.thread_time() - began < 2
+
+
+def test_all_that_follows_an_error_is_checked_within_a_time() -> None:
+    tree = Takes([Parameter("tree", recursive.Leaf | recursive.Branch)])
+    lists, began = Takes([Parameter("lists", recursive.Lists)]), time.thread_time()
+    for takes, value in (
+        (tree, _nested(3, *_PARTS, '"x"')),
+        (tree, Json(b'{"parts":[1,%b]}' % _nested(60, *_PARTS))),
+        (lists, _nested(8, *_ARRAY, ",".join(['"x"'] * 400))),
+    ):
+        with pytest.raises(InvalidInput, match="must be"):
+            takes.read(value)
+    assert time.thread_time() - began < 1
+
+
+def test_types_that_do_not_contain_themselves_take_the_time_they_need() -> None:
+    def slow(text: str) -> str:
+        until = time.thread_time() + 0.2
+        while time.thread_time() < until:
+            pass
+        return text
+
+    class Twice(BaseModel):
+        first: Circle | Square
+        second: Circle | Square
+        text: Annotated[str, AfterValidator(slow)]
+
+    circle = {"kind": "circle", "radius": 1}
+    value = {"first": circle, "second": circle, "text": "x"}
+    assert Takes([Parameter("twice", Twice)]).read(Json(json.dumps(value).encode()))["twice"].text
 
 
 def test_wide_values_of_types_that_contain_themselves_are_valid() -> None:
@@ -293,7 +322,7 @@ def test_wide_values_of_types_that_contain_themselves_are_valid() -> None:
     wide = takes.read(Json(f'{{"parts":[{leaves}]}}'.encode()))
     assert len(wide["tree"].parts) == 4_000
     flat = Takes([Parameter("value", recursive.JsonLike)])
-    assert flat.read(_nested(60, '{"a":[', "1,2", "]}"))
+    assert flat.read(_nested(60, '{"a":[', "]}", "1,2"))
     assert len(flat.read(Json(b"[%b1]" % (b"[]," * 100_000)))["value"]) == 100_001
 
 

@@ -48,7 +48,8 @@ async def read_input(request: Request) -> Json:
 
     FastAPI's own reader accepts lone surrogates and UTF-16, and takes twice as long.
     """
-    state, given = app_state(request), dict(request.scope["headers"])  # `headers` takes longer
+    # In one pass; `request.headers` takes one for each name. Of two of a name the first counts.
+    state, given = app_state(request), dict(reversed(request.scope["headers"]))
     is_file = _is_file(given, may_be=state["model"].signature.takes.is_bytes)
     body = await _read(request, given, state["config"].max_body, state["bodies"])
     try:
@@ -66,15 +67,15 @@ def _is_file(given: dict[bytes, bytes], *, may_be: bool) -> bool:
     """Whether the body is the input itself, in bytes, not JSON. Raises UnsupportedMediaType."""
     if b"content-encoding" in given:
         raise errors.UnsupportedMediaType("The body must be sent without Content-Encoding.")
-    media_type = given.get(b"content-type", b"").partition(b";")[0].strip().lower()
-    if media_type == b"application/json" or media_type.endswith(b"+json"):
+    media_type = given.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
+    if media_type == "application/json" or media_type.endswith("+json"):
         return False
     if not may_be:
         raise errors.UnsupportedMediaType
-    is_form = media_type.startswith((b"application/x-www-form-urlencoded", b"multipart/"))
+    is_form = media_type.startswith(("application/x-www-form-urlencoded", "multipart/"))
     # Browsers send what follows from pages of any origin, without asking first (CORS).
-    is_unasked = media_type == b"text/plain" and b"origin" in given
-    if is_form or is_unasked or b"/" not in media_type or media_type == b"text/json":
+    is_unasked = media_type == "text/plain" and b"origin" in given
+    if is_form or is_unasked or "/" not in media_type or media_type == "text/json":
         default = str(errors.UnsupportedMediaType()).rstrip(".")
         raise errors.UnsupportedMediaType(f"{default}; or the bytes themselves, as {FILE}.")
     return True

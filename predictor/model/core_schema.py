@@ -1,11 +1,12 @@
 """Core schemas of pydantic: what keeps a value from costing much, however hostile it is."""
 
+import math
 import time
 from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any
 
-from pydantic_core import SchemaValidator
+from pydantic_core import PydanticCustomError, SchemaValidator, ValidationError
 
 _ARRAYS = frozenset({"list", "tuple", "set", "frozenset", "deque"})
 _OBJECTS = frozenset({"dict", "model-fields", "dataclass-args", "typed-dict"})
@@ -24,13 +25,13 @@ _NO_SCHEMAS = frozenset({"cls", "context", "default", "expected", "members", "me
 #: Members that are hashed, but for text, whose hash nobody outside can know.
 _HASHED = {"dict": "keys_schema", "set": "items_schema", "frozenset": "items_schema"}
 _MOST_ALIKE = 100  # different members of one hash: each is compared with all others
-#: Seconds of CPU that a check with ambiguous unions may take: of a small value, for each byte more,
-#: and at most.
-_SECONDS, _PER_BYTE, _AT_MOST = 0.1, 1e-5, 5.0
-_until: ContextVar[float] = ContextVar("until")  # by `time.thread_time`
+#: Seconds of CPU that a check with ambiguous unions may take: of any value, for each byte, at most.
+_SECONDS, _PER_BYTE, _AT_MOST = 0.1, 1e-5, 2.0
+_until: ContextVar[float] = ContextVar("until", default=math.inf)  # by `time.thread_time`
+TAG = "\0"  # of a union that is timed, in the places of errors
 
 
-class TooSlow(Exception):
+class _TooSlow(Exception):
     """A check takes too long. No ValueError, which would end the check of one choice only."""
 
 
@@ -51,7 +52,7 @@ class Missing:
 class FailingFast:
     """Checks JSON as a core schema does, but collections up to their first invalid item.
 
-    `is_bounded`: whether a type contains itself in unions whose choices a value may all look like.
+    `is_bounded`: whether a type contains itself, in unions whose choices a value may all look like.
     Each level of a value is then checked once for each choice of the level above: within a time.
 
     `unknown_names`: what becomes of these; each would be an error, for which there is no such end.
@@ -62,38 +63,46 @@ class FailingFast:
         self._definitions = {each["ref"]: each for each in schema.get("definitions", ())}
         self._first, self._alike = dict[int, Any](), dict[int, set[Any]]()
         is_ambiguous = any(map(self._is_ambiguous, _inner(schema, "union")))
-        self.is_bounded = is_ambiguous and any(_inner(schema, "definition-ref"))
+        self.is_bounded = is_ambiguous and _is_recursive(self._definitions)
         self._validator = SchemaValidator(self._changed(schema), _use_prebuilt=False)
 
-    def validate_json(self, text: bytes, *, strict: bool) -> Any:
-        """The value in Python's types. Raises ValidationError and TooSlow."""
+    def validate_json(self, text: bytes) -> Any:
+        """The value in Python's types. Raises ValidationError."""
         seconds = min(_SECONDS + len(text) * _PER_BYTE, _AT_MOST)
-        _until.set(time.thread_time() + seconds)
+        before = _until.set(time.thread_time() + seconds)
         try:
-            return self._validator.validate_json(text, strict=strict)
+            read = self._validator.validate_json(text, strict=True)
+            if self.is_bounded:
+                _tag(read)  # a validator of the model's may have caught the first error
+        except _TooSlow:
+            late = PydanticCustomError("late", "takes too long to check")
+            raise ValidationError.from_exception_data("", [{"type": late, "input": None}]) from None
         finally:
+            _until.reset(before)
             self._first, self._alike = {}, {}
+        return read
 
     def _changed(self, schema: Any, key: str = "", seen: bool = False) -> Any:
         """`key`: its name in a mapping. `seen`: by a validator of the model's, with its errors."""
-        if isinstance(schema, list | tuple):
-            return type(schema)(self._changed(each, "", seen) for each in schema)
         if not isinstance(schema, dict):
-            return schema
+            is_many = isinstance(schema, list | tuple)
+            parts = (self._changed(each, "", seen) for each in schema) if is_many else ()
+            return type(schema)(parts) if is_many else schema
         kind, changed = schema.get("type"), dict(schema)
         seen = seen or kind == "function-wrap"
         for name in _parts(schema):
             changed[name] = self._changed(schema[name], name, seen)
         for behavior in {"extra_behavior", "extra_fields_behavior"} & schema.keys():
-            is_name = isinstance(schema[behavior], str)  # not a field that is called so
-            changed[behavior] = (is_name and self._unknown_names) or changed[behavior]
+            if isinstance(schema[behavior], str):  # no field of that name
+                changed[behavior] = self._unknown_names or schema[behavior]
         if not isinstance(kind, str):
             return changed
         if kind in _COLLECTIONS:
             changed["fail_fast"] = True
-        if kind == "definition-ref" and self.is_bounded:
+        if kind == "union" and self.is_bounded and self._is_ambiguous(schema):
             # A validator before it would get Python's objects, and give it these.
-            return {"type": "tagged-union", "discriminator": _tag, "choices": {"": changed}}
+            timed = {"type": "tagged-union", "discriminator": _tag, "choices": {TAG: changed}}
+            return timed | {"ref": schema.get("ref")}
         if (members := _HASHED.get(kind)) and schema.get(members, {}).get("type") != "str":
             function = {"type": "no-info", "function": self._count_alike}
             inner = changed.get(members, {"type": "any"})
@@ -121,15 +130,16 @@ class FailingFast:
         return member
 
     def _is_ambiguous(self, union: Any) -> bool:
-        shapes = "".join(map(self._shapes, union["choices"]))
+        shapes = "".join(map(self._shapes, union.get("choices", ())))
         return len(shapes) > len(set(shapes))
 
     def _shapes(self, choice: Any) -> str:
         """How JSON can begin that a choice of a union takes, of what has parts."""
         choice = choice[0] if isinstance(choice, tuple) else choice
-        while inner := choice.get("schema") or self._definitions.get(choice.get("schema_ref")):
-            choice = inner
-        kind = choice["type"]
+        kind, inner = choice["type"], choice.get("schema")
+        inner = inner or self._definitions.get(choice.get("schema_ref"))
+        if inner and kind not in {"function-before", "function-wrap"}:  # which may change it
+            return self._shapes(inner)
         known = {"[": _ARRAYS, "{": _OBJECTS, "": _SCALARS}
         return next((shape for shape, kinds in known.items() if kind in kinds), "[{")
 
@@ -152,8 +162,16 @@ class FailingFast:
 
 def _tag(_: Any) -> str:
     if time.thread_time() > _until.get():
-        raise TooSlow
-    return ""
+        raise _TooSlow
+    return TAG
+
+
+def _is_recursive(definitions: dict[str, Any]) -> bool:
+    parts = {name: _inner(each, "definition-ref") for name, each in definitions.items()}
+    names = {name: {part["schema_ref"] for part in found} for name, found in parts.items()}
+    for _ in definitions:  # take away those that contain none of the others
+        names = {name: others for name, others in names.items() if others & names.keys()}
+    return bool(names)
 
 
 def _inner(schema: Any, kind: str) -> Iterator[dict[str, Any]]:

@@ -185,6 +185,6 @@ class _Failures(contextlib.ContextDecorator):
         outcome: PredictionError = ModelFailed()
         cause: BaseException | None = error
         if isinstance(error, PredictionError):  # of a class of its own, perhaps
-            with contextlib.suppress(Exception, SystemExit):
+            with contextlib.suppress(BaseException):
                 outcome, cause = BY_CODE[error.code](str(error)), error.__cause__
         raise outcome from cause

@@ -11,10 +11,10 @@ from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError
 from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails, PydanticCustomError, PydanticSerializationError, from_json
+from pydantic_core import ErrorDetails, PydanticSerializationError, from_json
 
 from predictor.errors import InvalidInput, ModelFailed
-from predictor.model.core_schema import FailingFast, Missing, TooSlow, has_serializer
+from predictor.model.core_schema import TAG, FailingFast, Missing, has_serializer
 from predictor.model.encoding import encode_json
 from predictor.model.run import Run
 from predictor.prediction import Json
@@ -75,17 +75,12 @@ class Checked:
     def read(self, value: Json) -> Any:
         """The value in Python's types. Raises ValidationError."""
         text = b"%b%b}" % (self._head, self.shortened(value))
-        validator: Any = self._adapter.validator
-        if len(text) > _LARGE:
-            validator = self._failing_fast if text.count(b":") <= _MANY_NAMES else self._ignoring
-        try:
-            if validator is self._adapter.validator and self._failing_fast.is_bounded:
-                with contextlib.suppress(ValidationError):  # the other validator says it better
-                    self._failing_fast.validate_json(text, strict=True)
-            return getattr(validator.validate_json(text, strict=True), self._name)
-        except TooSlow:
-            late = PydanticCustomError("late", "takes too long to check")
-            raise ValidationError.from_exception_data("", [{"type": late, "input": None}]) from None
+        if len(text) > _LARGE or self._failing_fast.is_bounded:
+            fast = self._failing_fast if text.count(b":") <= _MANY_NAMES else self._ignoring
+            read = fast.validate_json(text)
+        else:
+            read = self._adapter.validator.validate_json(text, strict=True)
+        return getattr(read, self._name)
 
     def is_symmetric(self) -> bool:
         """Whether what is written of a value can be read: not with computed fields or aliases."""
@@ -231,7 +226,7 @@ def _steps(problem: ErrorDetails, value: Any) -> Iterator[int | str]:
 def _sentence(problem: ErrorDetails, values: dict[str, Any], known: str) -> str:
     way = _steps(problem, values) if values else problem["loc"]
     steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in way)
-    place = _COUNTED.sub(r"\1", "".join(steps)).removeprefix(".")
+    place = _COUNTED.sub(r"\1", "".join(steps)).replace(f".{TAG}", "").removeprefix(".")
     field, kind = f"Field '{place[:100]}'", problem["type"]
     if kind in _FAULTS:
         return f"{field} {_FAULTS[kind]}."

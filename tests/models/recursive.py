@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from pydantic import BaseModel
+from pydantic import BaseModel, OnErrorOmit, model_validator
 from typing_extensions import TypeAliasType, TypedDict
 
 
@@ -24,6 +24,21 @@ class Leaf(BaseModel):
 
 class Branch(BaseModel):
     parts: "Sequence[Leaf | Branch]" = ()
+
+
+class Omitting(BaseModel):
+    parts: "list[OnErrorOmit[Omitting | Leaf]]" = []
+
+
+class Wrapping(BaseModel):
+    """Its validator makes an object of what is a list."""
+
+    parts: "list[Wrapping | list[Wrapping]]" = []
+
+    @model_validator(mode="before")
+    @classmethod
+    def _wrapped(cls, value: Any) -> Any:
+        return {"parts": value} if isinstance(value, list) else value
 
 
 class Pair(NamedTuple):
