@@ -7,6 +7,9 @@ import time
 import pytest
 import redis
 
+from predictor.config import Config
+from predictor.prediction import Job, encode, new_id
+from predictor.store.predictions import Predictions
 from tests.processes import UNMEASURED, Api, Processes, eventually
 
 
@@ -47,19 +50,27 @@ def test_an_idle_worker_starts_at_once(processes: Processes, store: "redis.Redis
     assert statistics.median(taken) < 0.02
 
 
+async def _fill(predictions: Predictions, count: int) -> None:
+    for _ in range(count // 50):
+        await asyncio.gather(*(predictions.submit(new_id(), Job(encode("x"))) for _ in range(50)))
+
+
+async def test_many_that_expire_at_once_end_within_seconds(
+    redis_url: str, store: "redis.Redis"
+) -> None:
+    async with Predictions(Config(redis_url=redis_url, queue_ttl=2)) as predictions:
+        await _fill(predictions, 1500)
+        async with asyncio.timeout(12):
+            while store.zcard("arq:queue"):
+                await asyncio.sleep(0.05)
+
+
 def test_draining_five_thousand_no_ops(processes: Processes, store: "redis.Redis") -> None:
     """At most half a millisecond of the worker's CPU each."""
-    from predictor.config import Config
-    from predictor.prediction import Job, encode, new_id
-    from predictor.store.predictions import Predictions
 
     async def fill() -> None:
-        config = Config(redis_url=processes._redis_url, queue_ttl=100)
-        async with Predictions(config) as predictions:
-            for _ in range(100):
-                await asyncio.gather(
-                    *(predictions.submit(new_id(), Job(encode("x"))) for _ in range(50))
-                )
+        async with Predictions(Config(redis_url=processes._redis_url, queue_ttl=100)) as queue:
+            await _fill(queue, 5000)
 
     asyncio.run(fill())
     worker = processes.worker(model="tests.models.echo:predict", log_level="warning", **UNMEASURED)

@@ -173,16 +173,19 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
             case [bytes(data), bytes(mode)]:
                 log_unrun(wire.decode_ended(id_, data), mode.decode())
 
-    async def expire(self) -> None:
-        """End what was not run in time: it counts as queued until then."""
-        for name, data, mode in await self.run("expire", self._result_ttl):
+    async def expire(self) -> bool:
+        """End what was not run in time: it counts as queued until then. Whether there was any."""
+        ended = await self.run("expire", self._result_ttl)
+        for name, data, mode in ended:
             log_unrun(wire.decode_ended(PredictionId(name.decode()), data), mode.decode())
+        return bool(ended)
 
     async def _expire_regularly(self) -> None:
         while True:
             await asyncio.sleep(_EXPIRE_EVERY)
             with contextlib.suppress(errors.StoreUnavailable):
-                await self.expire()
+                while await self.expire():  # a few at a time
+                    pass
 
     async def webhook(self, id_: PredictionId) -> Webhook:
         """The webhook of a prediction, and its attempts. Raises NoWebhook."""
