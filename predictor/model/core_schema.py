@@ -134,7 +134,7 @@ class FailingFast:
         return len(shapes) > len(set(shapes))
 
     def _shapes(self, choice: Any) -> str:
-        """How JSON can begin that a choice of a union takes, of what has parts."""
+        """The brackets with which a value can begin that a choice of a union takes."""
         choice = choice[0] if isinstance(choice, tuple) else choice
         kind, inner = choice["type"], choice.get("schema")
         inner = inner or self._definitions.get(choice.get("schema_ref"))

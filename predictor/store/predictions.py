@@ -174,7 +174,7 @@ class Predictions(contextlib.AbstractAsyncContextManager["Predictions"]):
                 log_unrun(wire.decode_ended(id_, data), mode.decode())
 
     async def expire(self) -> bool:
-        """End what was not run in time: it counts as queued until then. Whether there was any."""
+        """End what was not run in time: it counts as queued until then. Returns whether it did."""
         ended = await self.run("expire", self._result_ttl)
         for name, data, mode in ended:
             log_unrun(wire.decode_ended(PredictionId(name.decode()), data), mode.decode())
