@@ -15,7 +15,7 @@ from predictor.errors import ConfigError, InvalidInput
 from predictor.model.model import Model
 from predictor.model.signature import read_signature
 from predictor.prediction import encode
-from tests.models import odd, typed
+from tests.models import odd, recursive, typed
 
 Itself = TypeAliasType("Itself", "Itself | int")  # type: ignore[misc]
 
@@ -182,6 +182,7 @@ def of_something(text: str, thing: object, other: "Missing") -> None: ...  # typ
 def of_a_thread(thread: Called, text: str) -> None: ...
 def two(text: str, context) -> None: ...  # type: ignore[no-untyped-def]
 def of_itself(it: Itself) -> None: ...
+def of_itself_or_a_number(it: recursive.Endless | int) -> None: ...
 def private(text: str, _secret: str) -> None: ...
 def two_runs(text: str, run: Run, other: Run) -> None: ...
 
@@ -197,6 +198,7 @@ def two_runs(text: str, run: Run, other: Run) -> None: ...
         (of_something, "the type of parameter 'other' cannot be found: name 'Missing'"),
         (of_a_thread, "parameter 'thread': Called has no JSON; take bytes"),
         (of_itself, "parameter 'it': Itself has no JSON; take bytes"),
+        (of_itself_or_a_number, r"parameter 'it': .*Endless \| int has no JSON; take bytes"),
         (two, "parameter 'context' of several inputs has no annotation; .* context: Run"),
         (two_runs, "parameters 'run' and 'other' are both for the run"),
         (private, "parameter '_secret' needs a default"),

@@ -85,7 +85,16 @@ def test_a_form_is_no_file(files: Api, type_: str) -> None:
 def test_pages_of_other_origins_run_nothing(files: Api) -> None:
     """Browsers ask before they send any other type (CORS)."""
     assert _post(files, type_="text/plain").status_code == 200
-    assert _post(files, type_="text/plain", Origin="http://other.example").status_code == 415
+    for type_ in ("text/plain", "text/plain\xa0", "\xa0multipart/form-data"):
+        refused = {b"Content-Type": type_.encode("latin-1"), b"Origin": b"http://other.example"}
+        assert files.client.post("/predict", content=FILE, headers=refused).status_code == 415
+
+
+def test_of_two_types_the_first_counts(files: Api) -> None:
+    first, second = ("Content-Type", "multipart/form-data"), ("Content-Type", "image/png")
+    for headers, status in ([first, second], 415), ([second, first], 200):
+        answer = files.client.post("/predict", content=FILE, headers=headers)
+        assert answer.status_code == status
 
 
 def test_a_body_without_a_type_is_no_file(files: Api) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, OnErrorOmit, model_validator
+from pydantic import BaseModel, OnErrorOmit, RootModel, model_validator
 from typing_extensions import TypeAliasType, TypedDict
 
 
@@ -39,6 +39,10 @@ class Wrapping(BaseModel):
     @classmethod
     def _wrapped(cls, value: Any) -> Any:
         return {"parts": value} if isinstance(value, list) else value
+
+
+class Endless(RootModel["Endless | None"]):
+    """Is nothing but itself."""
 
 
 class Pair(NamedTuple):
