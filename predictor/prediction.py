@@ -23,7 +23,7 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 def encode(value: Any) -> Json:
     """A value of JSON's types as JSON. Raises ValueError for one that is infinite or NaN."""
     written = to_json(value)
-    if written.find(b"Infinity") >= 0 or written.find(b"NaN") >= 0:  # `in` raises, and catches
+    if b"Infinity" in written or b"NaN" in written:
         try:
             from_json(written, allow_inf_nan=False)
         except ValueError:

@@ -97,7 +97,8 @@ async def _read(request: Request, given: dict[bytes, bytes], limit: int, bodies:
     length = int(given.get(b"content-length", 0))  # checked by the server
     if length > limit + _MAX_EXCESS or (length > limit and b"expect" in given):
         raise _too_large(limit)
-    body, size, held, is_whole = [b""], 0, 0, False
+    body: list[bytes] = []
+    size, held, is_whole = 0, 0, False
     caller: Any = asyncio.current_task()
     seconds = _SECONDS + limit / _BYTES_PER_SECOND
     # asyncio.timeout would take 4 % of a sync request.
