@@ -5,12 +5,13 @@ import signal
 import socket
 import threading
 import time
+from typing import Any
 
 import httpx
 import pytest
 
 from tests.faults.conftest import Farm
-from tests.processes import Api, eventually
+from tests.processes import Api, Processes, eventually
 
 HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 
@@ -81,3 +82,18 @@ def test_what_does_not_end_while_the_server_stops_is_refused(farm: Farm) -> None
     assert answer.status_code == 503
     assert answer.json() == {"error": "The service stops before this has ended; send it again."}
     assert "Traceback" not in api.process.output
+
+
+def test_a_small_body_that_would_be_checked_for_hours(processes: Processes) -> None:
+    """Each of its levels looks like two types, each of which contains the next level."""
+    api = processes.api(model="tests.models.recursive:predict")
+    tree: Any = 1
+    for _ in range(60):
+        tree = {"left": tree}
+    for mode in ("true", "false"):
+        given = {"Async-Mode": mode}
+        answer = api.client.post("/predict", json={"input": tree}, headers=given, timeout=10)
+        assert answer.status_code == 422
+        assert "Field 'input' takes too long to check" in answer.json()["error"]
+    answer = api.client.post("/predict", json={"input": {"left": {"left": 1}}})
+    assert answer.json()["result"] == "Sum"

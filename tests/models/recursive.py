@@ -65,3 +65,7 @@ class OtherDict(TypedDict):
 Lists = TypeAliasType("Lists", 'list["Lists"] | tuple["Lists", ...] | int')
 #: As recursive, but what a value is shows at once.
 JsonLike = TypeAliasType("JsonLike", 'dict[str, "JsonLike"] | list["JsonLike"] | int')
+
+
+def predict(tree: Sum | Product) -> str:
+    return type(tree).__name__
