@@ -107,7 +107,7 @@ def enable_logging() -> None:
 
 def end_printed_lines() -> None:
     """Log the lines that this thread has begun to print about its prediction."""
-    try:  # contextlib.suppress would take one percent of a sync request
+    try:  # contextlib.suppress would be one percent of the instructions of a sync request
         sys.stdout.flush()
         sys.stderr.flush()
     except Exception:  # of a stream of the model's

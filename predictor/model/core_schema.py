@@ -73,7 +73,7 @@ class FailingFast:
         try:
             read = self._validator.validate_json(text, strict=True)
             if self.is_bounded:
-                _tag(read)  # a validator of the model's may have caught the first error
+                _timed(read)  # a validator of the model's may have caught the first error
         except _TooSlow:
             late = PydanticCustomError("late", "takes too long to check")
             raise ValidationError.from_exception_data("", [{"type": late, "input": None}]) from None
@@ -101,7 +101,7 @@ class FailingFast:
             changed["fail_fast"] = True
         if kind == "union" and self.is_bounded and self._is_ambiguous(schema):
             # A validator before it would get Python's objects, and give it these.
-            timed = {"type": "tagged-union", "discriminator": _tag, "choices": {TAG: changed}}
+            timed = {"type": "tagged-union", "discriminator": _timed, "choices": {TAG: changed}}
             return timed | {"ref": schema.get("ref")}
         if (members := _HASHED.get(kind)) and schema.get(members, {}).get("type") != "str":
             function = {"type": "no-info", "function": self._count_alike}
@@ -160,13 +160,15 @@ class FailingFast:
         return schema["type"] in _REFUSING
 
 
-def _tag(_: Any) -> str:
+def _timed(_: Any) -> str:
+    """The tag of a union. Raises _TooSlow when the time of the check is over."""
     if time.thread_time() > _until.get():
         raise _TooSlow
     return TAG
 
 
 def _is_recursive(definitions: dict[str, Any]) -> bool:
+    """Whether one of them contains itself."""
     parts = {name: _inner(each, "definition-ref") for name, each in definitions.items()}
     names = {name: {part["schema_ref"] for part in found} for name, found in parts.items()}
     for _ in definitions:  # take away those that contain none of the others
